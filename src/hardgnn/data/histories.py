@@ -1,0 +1,68 @@
+"""Ragged item sequences, one per user, and the windows cut from their ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = -1
+
+
+@dataclass(frozen=True)
+class Histories:
+    """One item sequence per user, oldest first.
+
+    Shapes: `offsets` (U + 1,) int64, `items` (sum of lengths,) int32; the items of user u are
+    `items[offsets[u]:offsets[u + 1]]`.
+    """
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Items per user, (U,)."""
+        return np.diff(self.offsets)
+
+    def of(self, user: int) -> NDArray[np.int32]:
+        """The items of one user."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def take(self, users: NDArray[np.integer]) -> Histories:
+        """The histories of `users` (B,), in that order."""
+        starts, lengths = self.offsets[users], self.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return Histories(offsets, self.items[positions])
+
+    def windows(
+        self, users: NDArray[np.integer], length: int, drop_last: NDArray[np.integer] | int = 0
+    ) -> NDArray[np.int64]:
+        """The last `length` items of each user, aligned to the right and padded with `PADDING` on the left.
+
+        `drop_last` items at the end are left out first. The width is that of the longest window present,
+        at least 1 and at most `length`: (B, M) int64.
+        """
+        ends = self.offsets[users + 1] - drop_last
+        sizes = np.clip(ends - self.offsets[users], 0, length)
+        width = max(1, int(sizes.max(initial=0)))
+        back = np.arange(width, 0, -1)  # (M,) steps before the end
+        positions = ends[:, None] - back  # (B, M)
+        inside = back <= sizes[:, None]
+        if len(self.items) == 0:
+            return np.full(positions.shape, PADDING, dtype=np.int64)
+        return np.where(inside, self.items[np.where(inside, positions, 0)], PADDING).astype(np.int64)
+
+    def keys(self, n_items: int) -> NDArray[np.int64]:
+        """Every (user, item) pair as one sorted int64 key, `user * n_items + item`, without repeats."""
+        owners = np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), self.lengths)
+        return np.unique(owners * n_items + self.items)
+
+    @staticmethod
+    def from_lists(lists: list[list[int]] | list[NDArray[np.int32]]) -> Histories:
+        """Histories from one list of item indices per user."""
+        offsets = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
+        items = np.concatenate([np.asarray(one, dtype=np.int32) for one in lists] or [np.empty(0, np.int32)])
+        return Histories(offsets, items.astype(np.int32))

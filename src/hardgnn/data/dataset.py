@@ -104,9 +104,7 @@ class Dataset:
         """Writes the prepared folder (see CLI.md) in one step: it is there whole or not at all."""
         folder = Path(folder)
         with atomic_folder(folder, MANIFEST) as out:
-            order = np.arange(len(self.user)) - np.repeat(
-                self.everything.offsets[:-1], self.everything.lengths
-            )
+            order = np.arange(len(self.user)) - np.repeat(self.everything.offsets[:-1], self.everything.lengths)
             pl.DataFrame(
                 {
                     "user": self.user,
@@ -118,9 +116,7 @@ class Dataset:
             ).write_parquet(out / "interactions.parquet")
             write_ids(out / "users.parquet", self.user_ids)
             write_ids(out / "items.parquet", self.item_ids, self.item_titles)
-            np.savez_compressed(
-                out / "candidates.npz", users=self.candidates.users, items=self.candidates.items
-            )
+            np.savez_compressed(out / "candidates.npz", users=self.candidates.users, items=self.candidates.items)
             write_json(out / MANIFEST, self.manifest)
 
     @classmethod

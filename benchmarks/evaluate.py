@@ -1,0 +1,139 @@
+"""Times ranking and recommending with stored vectors: 10,000 users, 52,621 items, 64 numbers each, by default.
+
+python benchmarks/evaluate.py [--users N] [--items N] [--dim N] [--threads N] [--repeat N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import scipy
+import torch
+from numpy.typing import NDArray
+
+from hardgnn.data.dataset import TEST, TRAIN, VALID, Candidates, Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.evaluate import PROTOCOLS, blocks, rank_targets, summarise_frame
+from hardgnn.recommend import top_n
+
+EVENTS_PER_USER = 20
+
+
+class VectorRanker:
+    """Scores by the inner product of user vectors (U, d) and item vectors (I, d)."""
+
+    name = "vectors"
+
+    def __init__(self, users: torch.Tensor, items: torch.Tensor) -> None:
+        self.users, self.items = users, items
+
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I)."""
+        return (self.users[torch.from_numpy(users)] @ self.items.T).numpy()
+
+
+def random_market(n_users: int, n_items: int, rng: np.random.Generator) -> Dataset:
+    """Uniformly random interactions, `EVENTS_PER_USER` each, with 999 sampled candidates for everyone."""
+    shape = (n_users, EVENTS_PER_USER)
+    part = np.broadcast_to(np.array([TRAIN] * (EVENTS_PER_USER - 2) + [VALID, TEST], np.uint8), shape)
+    users = np.arange(n_users, dtype=np.int32)
+    return Dataset(
+        user=np.repeat(users, EVENTS_PER_USER),
+        item=rng.integers(n_items, size=shape, dtype=np.int32).ravel(),
+        timestamp=np.arange(n_users * EVENTS_PER_USER, dtype=np.float64),
+        part=part.ravel(),
+        user_ids=pl.Series(users).cast(pl.String),
+        item_ids=pl.Series(np.arange(n_items)).cast(pl.String),
+        item_titles=None,
+        candidates=Candidates(users, rng.integers(n_items, size=(n_users, 999), dtype=np.int32)),
+        manifest={"name": "random"},
+    )
+
+
+def best_seconds(work: Callable[[], Any], repeat: int) -> float:
+    """The shortest wall-clock time of `repeat` calls, in seconds."""
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    """Parses, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--items", type=int, default=52_621)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    rng = np.random.default_rng(0)
+    dataset = random_market(options.users, options.items, rng)
+    vectors = [
+        torch.from_numpy(rng.standard_normal((size, options.dim), dtype=np.float32))
+        for size in (options.users, options.items)
+    ]
+    ranker = VectorRanker(*vectors)
+    everyone, known = np.arange(options.users), dataset.before(TEST)
+    idle_mib = peak_mib()
+
+    def rank(protocol: str) -> Callable[[], Any]:
+        return lambda: rank_targets(ranker, dataset, "test", protocol)
+
+    def score_all() -> None:
+        for block in blocks(options.users, options.items):
+            ranker.scores(everyone[block], known)
+
+    frame = rank_targets(ranker, dataset, "test")
+    jobs: dict[str, Callable[[], Any]] = {
+        **{f"rank, {protocol}": rank(protocol) for protocol in PROTOCOLS},
+        "metrics and intervals": lambda: summarise_frame(frame, "random", "vectors", "test", "full"),
+        "recommend, n=10": lambda: top_n(ranker, everyone, known, 10, options.items),
+        "scores alone": score_all,
+    }
+    seconds = {name: best_seconds(work, options.repeat) for name, work in jobs.items()}
+    report = {
+        "users": options.users,
+        "items": options.items,
+        "dim": options.dim,
+        "seconds": seconds,
+        "peak_mib": peak_mib(),
+        "peak_before_mib": idle_mib,
+        "machine": {"cpus": os.cpu_count(), "threads": options.threads, "platform": platform.platform()},
+        "versions": {
+            "python": platform.python_version(),
+            **{module.__name__: module.__version__ for module in (np, scipy, torch, pl)},
+        },
+    }
+    if options.json:
+        json.dump(report, sys.stdout, indent=1)
+        print()
+        return
+    print(f"{options.users:,} users x {options.items:,} items, d={options.dim}, {options.threads} threads")
+    for name, value in seconds.items():
+        print(f"  {name:<24}{value:8.3f} s {options.users / value:12,.0f} users/s")
+    print(f"  peak memory {report['peak_mib']:.0f} MiB, {idle_mib:.0f} MiB before ranking")
+
+
+def peak_mib() -> float:
+    """The largest resident size of this process so far, in MiB (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Every setting of a run: frozen models, unknown keys refused, presets as TOML files in `configs/`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hardgnn.errors import HardGNNError, nearest
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The network (SPEC section 2)."""
+
+    dim: int = Field(64, ge=1)
+    """Embedding size d; a multiple of `heads`."""
+    intervals: int = Field(5, ge=1, le=64)
+    """Number T of time intervals, one graph each."""
+    interval_cut: Literal["width", "count"] = "width"
+    """Intervals of equal width in time, or with equally many interactions."""
+    layers: int = Field(2, ge=0, le=8)
+    """Graph layers L; 0 is the ablation without graphs."""
+    layer_combination: Literal["sum", "concat"] = "sum"
+    """Sum of layers 0..L, or (the paper) layers 1..L side by side and projected back to d."""
+    norm: Literal["none", "sym"] = "none"
+    """Plain sum over neighbours, or symmetric normalisation by degrees as in LightGCN."""
+    edge_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of edges dropped per training step."""
+    interval_encoder: Literal["gru", "lstm", "sum"] = "gru"
+    """Recurrent network over intervals, followed by attention; `sum` is the ablation without both."""
+    interval_sharing: Literal["own", "shared"] = "own"
+    """A recurrent network for users and one for items, or one for both (the SelfGNN code)."""
+    interval_pooling: Literal["mean", "sum"] = "mean"
+    """How the T states become one vector."""
+    heads: int = Field(4, ge=1)
+    """Attention heads, over intervals and over the window."""
+    attention_projection: bool = True
+    """Whether attention ends with an output projection (the SelfGNN code has none)."""
+    layer_norm: bool = True
+    """LayerNorm in front of each attention (the paper writes none)."""
+    norm_epsilon: float = Field(1e-3, gt=0)
+    """The epsilon inside LayerNorm; 1e-3 is the released HardGNN's."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout on the recurrent outputs."""
+    window: int = Field(200, ge=1)
+    """The most recent M items that the sequence encoder sees."""
+    sequence: Literal["full", "pooled", "none"] = "full"
+    """Attention over M positions; over their sum as one token (the released code); or no sequence encoder."""
+    sequence_layers: int = Field(2, ge=0, le=8)
+    """Attention layers over the window."""
+    sequence_pooling: Literal["sum", "mean", "last"] = "mean"
+    """How the window's positions become one vector (`full` only)."""
+    sequence_activation: Literal["leaky", "none"] = "leaky"
+    """Whether the sequence vector passes the LeakyReLU before the score (the paper: not)."""
+    leaky_slope: float = Field(0.5, ge=0, le=1)
+    """Slope of every LeakyReLU below zero."""
+
+
+class SelfAugmentedConfig(Section):
+    """The self-augmented loss: short-term against long-term taste."""
+
+    weight: float = Field(1e-6, ge=0)
+    """Its coefficient in the total loss; 0 is the ablation without it."""
+    pairs: int = Field(40, ge=1)
+    """Edge pairs per user and interval at most; half the user's edges there if that is fewer."""
+    pairing: Literal["random", "interleaved"] = "random"
+    """Two random observed edges, or the released code's slices of an interleaved list."""
+    dim: int = Field(32, ge=1)
+    """Hidden size of the network behind the user weight w."""
+    user_weight: Literal["concat", "sum"] = "concat"
+    """Input of that network: the three vectors side by side, or added up (the paper)."""
+
+
+class HardConfig(Section):
+    """Hard negatives and the contrastive loss (SPEC section 3)."""
+
+    k: int = Field(0, ge=0)
+    """Number K of hard negatives per user; 0 is SelfGNN."""
+    weight: float = Field(0.0, ge=0)
+    """λ, the coefficient of InfoNCE; 0 is SelfGNN."""
+    temperature: float = Field(0.1, gt=0)
+    """τ of InfoNCE."""
+    rank_by: Literal["user", "positive"] = "user"
+    """Hardest by cosine to the user's sequence vector, or to the positive item."""
+    refresh: int = Field(1, ge=1)
+    """Steps between two computations of the item vectors that the negatives are searched in."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything beyond SelfGNN is computed."""
+        return self.k > 0 and self.weight > 0
+
+
+class TrainConfig(Section):
+    """The optimisation and the choice of the epoch."""
+
+    epochs: int = Field(150, ge=1)
+    """Epochs at most."""
+    patience: int = Field(10, ge=0)
+    """Validations without improvement before training stops; 0 never stops early."""
+    eval_every: int = Field(3, ge=1)
+    """Epochs between two validations."""
+    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg)@[1-9][0-9]*$")
+    """The validation figure that picks the epoch."""
+    protocol: Literal["full", "sampled-999"] = "full"
+    """The candidates that validation ranks."""
+    batch_users: int = Field(512, ge=1)
+    """Users per step."""
+    users_per_epoch: int = Field(10_000, ge=1)
+    """Users drawn per epoch at most."""
+    pairs_per_user: int = Field(40, ge=1)
+    """(positive, negative) pairs per user and epoch; fewer for users with fewer training items."""
+    pred_num: int = Field(5, ge=0)
+    """The positive is one of the last pred_num + 1 training items, never one of the first three."""
+    hinge: Literal["mean", "sum"] = "mean"
+    """The recommendation loss is the mean over pairs, or (the paper) their sum."""
+    lr: float = Field(1e-3, gt=0)
+    """Adam's learning rate in the first epoch."""
+    lr_decay: float = Field(0.96, gt=0, le=1)
+    """Factor on the learning rate per epoch."""
+    l2: float = Field(1e-2, ge=0)
+    """Coefficient of the squared norm of embeddings, positions and the user weight's network."""
+
+
+class RunConfig(Section):
+    """What concerns the machine and not the model."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, batches, negatives and dropout."""
+    threads: int = Field(0, ge=0)
+    """Threads for torch; 0 takes what the machine gives."""
+
+
+class Config(Section):
+    """All settings of one training run."""
+
+    model: ModelConfig = ModelConfig()
+    ssl: SelfAugmentedConfig = SelfAugmentedConfig()
+    hard: HardConfig = HardConfig()
+    train: TrainConfig = TrainConfig()
+    run: RunConfig = RunConfig()
+
+    def to_toml(self) -> str:
+        """The config as TOML, one table per section."""
+        return (
+            "\n\n".join(
+                f"[{section}]\n" + "\n".join(f"{key} = {_toml_value(value)}" for key, value in fields.items())
+                for section, fields in self.model_dump().items()
+            )
+            + "\n"
+        )
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def known_keys() -> list[str]:
+    """Every key of the config, as `section.field`."""
+    return [
+        f"{name}.{key}"
+        for name, section in Config.model_fields.items()
+        for key in section.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def presets() -> dict[str, Path]:
+    """The presets by name."""
+    folder = Path(str(resources.files("hardgnn"))) / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def resolve(
+    preset: str | None = None,
+    file: str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+) -> Config:
+    """The config after precedence: `settings` ("model.dim=64") over `file` over `preset` over defaults.
+
+    Raises:
+        HardGNNError: an unknown preset or key (names the nearest), or a value that does not fit.
+    """
+    document: dict[str, dict[str, Any]] = {}
+    if preset is not None:
+        known = presets()
+        if preset not in known:
+            raise HardGNNError(f"unknown preset '{preset}': {nearest(preset, known)}")
+        _merge(document, _read_toml(known[preset]), str(known[preset].name))
+    if file is not None:
+        _merge(document, _read_toml(Path(file)), str(file))
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or key.count(".") != 1:
+            raise HardGNNError(f"--set {setting}: expected section.field=value, as in model.dim=64")
+        section, field = key.split(".")
+        _merge(document, {section: {field: _parse(text)}}, f"--set {setting}")
+    if seed is not None:
+        document.setdefault("run", {})["seed"] = seed
+    return build(document, "config")
+
+
+def build(document: dict[str, Any], where: str) -> Config:
+    """The checked config from plain dictionaries.
+
+    Raises:
+        HardGNNError: names the key, what was expected and the value it got.
+    """
+    _merge({}, document, where)
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise HardGNNError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from None
+    if config.model.dim % config.model.heads:
+        raise HardGNNError(
+            f"{where}: model.dim must be a multiple of model.heads, got {config.model.dim} and {config.model.heads}"
+        )
+    return config
+
+
+def load(path: Path) -> Config:
+    """The config saved in a run folder."""
+    return build(_read_toml(path), str(path))
+
+
+def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str) -> None:
+    """Puts `source` over `target`, refusing keys that no config has."""
+    known = known_keys()
+    for section, fields in source.items():
+        if section not in Config.model_fields:
+            raise HardGNNError(f"{where}: unknown key '{section}': {nearest(section, Config.model_fields)}")
+        if not isinstance(fields, dict):
+            raise HardGNNError(f"{where}: '{section}' must be a table of settings, got {fields!r}")
+        for field in fields:
+            key = f"{section}.{field}"
+            if key not in known:
+                inside = [name for name in known if name.startswith(f"{section}.")]
+                raise HardGNNError(f"{where}: unknown key '{key}': {nearest(key, inside)}")
+        target.setdefault(section, {}).update(fields)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise HardGNNError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise HardGNNError(f"{path}: a folder, expected a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HardGNNError(f"{path}: not valid TOML ({error})") from None
+
+
+def _parse(text: str) -> Any:
+    """A value from the command line: TOML where it parses, a plain string otherwise."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,218 @@
+"""Ranks of the targets under a protocol, and the metrics with their intervals (SPEC section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hardgnn.data.dataset import PARTS, TRAIN, Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.metrics import per_user, summarise
+from hardgnn.stats import bootstrap_intervals
+
+FULL, SAMPLED = "full", "sampled-999"
+PROTOCOLS = (FULL, SAMPLED)
+BLOCK_BYTES = 64 * 2**20
+Progress = Callable[[int, int], None]  # users done, users in all
+
+
+class Ranker(Protocol):
+    """Scores all items for users given their histories; higher is better."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I) of all items for `users` (B,), whose `histories` are given in the same order."""
+
+
+def rank_targets(
+    ranker: Ranker,
+    dataset: Dataset,
+    part: str = "valid",
+    protocol: str = FULL,
+    *,
+    users: NDArray[np.integer] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """The rank of each user's target among the candidates of the protocol; ties count against the model.
+
+    `full` ranks all items but the user's history at that part; `sampled-999` the target and the stored candidates
+    of the users that have some. The target itself is always a candidate, also where a log with repeats has it in
+    the history.
+
+    Args:
+        ranker: scores all items for a block of users.
+        dataset: the prepared data set.
+        part: "valid" or "test".
+        protocol: "full" or "sampled-999".
+        users: judge only these of the part's users (any order); all by default.
+        block_bytes: the size of a block of float32 scores, which bounds the memory.
+        progress: called after each block with the users done and the users in all.
+
+    Returns:
+        Columns user, target, rank (0-based), candidates (items ranked, the target included), all Int32,
+        sorted by user.
+
+    Raises:
+        HardGNNError: an unknown part or protocol, nobody to judge, or NaN or misshapen scores.
+    """
+    part_index = checked_part(part)
+    checked_protocol(protocol)
+    judged, targets = dataset.targets(part_index)
+    if users is not None:
+        kept = np.isin(judged, users)
+        judged, targets = judged[kept], targets[kept]
+    sampled: NDArray[np.int32] | None = None
+    if protocol == SAMPLED:
+        _, rows, stored = np.intersect1d(judged, dataset.candidates.users, return_indices=True)
+        judged, targets, sampled = judged[rows], targets[rows], dataset.candidates.items[stored]
+    if len(judged) == 0:
+        raise HardGNNError(f"{dataset.name}: no user can be ranked in part {part} under protocol {protocol}")
+
+    known = dataset.before(part_index)
+    ranks = np.empty(len(judged), dtype=np.int32)
+    candidates = np.empty(len(judged), dtype=np.int32)
+    for block in blocks(len(judged), dataset.n_items, block_bytes):
+        histories = known.take(judged[block])
+        scores = checked_scores(ranker, judged[block], histories, dataset.n_items)
+        if sampled is None:
+            ranks[block], candidates[block] = _rank_among_unseen(scores, targets[block], histories)
+        else:
+            ranks[block], candidates[block] = _rank_among_sampled(scores, targets[block], sampled[block])
+        if progress is not None:
+            progress(block.stop, len(judged))
+    return pl.DataFrame({"user": judged.astype(np.int32), "target": targets, "rank": ranks, "candidates": candidates})
+
+
+def evaluate(
+    ranker: Ranker,
+    dataset: Dataset,
+    part: str = "valid",
+    protocol: str = FULL,
+    at: Sequence[int] = (10, 20),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Ranks the targets and sums them up.
+
+    Returns:
+        The result (dataset, model, part, protocol, users, candidates as smallest and largest number, metrics by
+        name, intervals: 95 % bootstrap bounds by name) and the frame of `rank_targets`.
+
+    Raises:
+        HardGNNError: as `rank_targets`, or a cut-off below 1.
+    """
+    # A wrong cut-off is told before the work, not after it.
+    per_user([0], at)
+    frame = rank_targets(ranker, dataset, part, protocol, block_bytes=block_bytes, progress=progress)
+    return summarise_frame(frame, dataset.name, ranker.name, part, protocol, at, resamples, seed), frame
+
+
+def summarise_frame(
+    frame: pl.DataFrame,
+    dataset: str,
+    model: str,
+    part: str,
+    protocol: str,
+    at: Sequence[int] = (10, 20),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The result of `evaluate` from stored ranks; `frame` is one of `rank_targets`."""
+    ranks = frame["rank"].to_numpy()
+    values = per_user(ranks, at)
+    bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
+    counts = frame["candidates"].to_numpy()
+    return {
+        "dataset": dataset,
+        "model": model,
+        "part": part,
+        "protocol": protocol,
+        "users": frame.height,
+        "candidates": [int(counts.min()), int(counts.max())],
+        "metrics": summarise(ranks, at),
+        "intervals": {name: [float(low), float(high)] for name, (low, high) in zip(values, bounds)},
+    }
+
+
+def blocks(n_users: int, n_items: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Slices over the users such that float32 scores of all items fit `block_bytes`; one user at least."""
+    step = max(1, block_bytes // (4 * max(1, n_items)))
+    yield from (slice(start, min(start + step, n_users)) for start in range(0, n_users, step))
+
+
+def checked_part(part: str) -> int:
+    """The index of the part "valid" or "test".
+
+    Raises:
+        HardGNNError: any other part.
+    """
+    judged = {name: index for name, index in PARTS.items() if index != TRAIN}
+    if part not in judged:
+        raise HardGNNError(f"unknown part '{part}'; {nearest(part, judged)}")
+    return judged[part]
+
+
+def checked_protocol(protocol: str) -> str:
+    """The protocol's name.
+
+    Raises:
+        HardGNNError: it is not one of `PROTOCOLS`.
+    """
+    if protocol not in PROTOCOLS:
+        raise HardGNNError(f"unknown protocol '{protocol}'; {nearest(protocol, PROTOCOLS)}")
+    return protocol
+
+
+def checked_scores(
+    ranker: Ranker, users: NDArray[np.integer], histories: Histories, n_items: int
+) -> NDArray[np.float32]:
+    """The ranker's scores (B, I).
+
+    Raises:
+        HardGNNError: their shape is another, or one is NaN.
+    """
+    scores = np.asarray(ranker.scores(users, histories))
+    if scores.shape != (len(users), n_items):
+        raise HardGNNError(f"{ranker.name}: scores have shape {scores.shape}, expected {(len(users), n_items)}")
+    # The minimum is NaN if any score is, at a quarter of the cost of asking each.
+    if np.isnan(scores.min(initial=np.inf)):
+        bad = int(np.isnan(scores).any(axis=1).sum())
+        raise HardGNNError(f"{ranker.name}: scores are NaN for {bad} of {len(users)} users")
+    return scores
+
+
+def _rank_among_unseen(
+    scores: NDArray[np.float32], targets: NDArray[np.int32], histories: Histories
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Rank and number of candidates (B,), the candidates being all items but the history's."""
+    n_users, n_items = scores.shape
+    rows, seen = np.divmod(histories.keys(n_items), n_items)  # each seen item once
+    others = seen != targets[rows]
+    rows, seen = rows[others], seen[others]
+    limits = scores[np.arange(n_users), targets]  # (B,)
+    above = np.count_nonzero(scores >= limits[:, None], axis=1) - 1  # the target itself is counted once
+    above_seen = np.bincount(rows[scores[rows, seen] >= limits[rows]], minlength=n_users)
+    return above - above_seen, n_items - np.bincount(rows, minlength=n_users)
+
+
+def _rank_among_sampled(
+    scores: NDArray[np.float32], targets: NDArray[np.int32], sampled: NDArray[np.int32]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Rank and number of candidates (B,), the candidates being the target and `sampled` (B, C), -1 being none."""
+    rows = np.arange(len(scores))
+    present = (sampled >= 0) & (sampled != targets[:, None])
+    drawn = scores[rows[:, None], np.where(present, sampled, 0)]  # (B, C)
+    above = (drawn >= scores[rows, targets][:, None]) & present
+    return np.count_nonzero(above, axis=1), np.count_nonzero(present, axis=1) + 1

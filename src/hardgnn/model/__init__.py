@@ -1,0 +1,1 @@
+"""The network: graphs per interval, recurrence and attention over intervals, attention over the window."""

@@ -1,0 +1,56 @@
+"""Multi-head self-attention, and dropout that takes its random generator as an argument."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention: softmax(q kᵀ / sqrt(d / H)) v, the heads side by side, then a projection.
+
+    Args:
+        dim: size d of a token.
+        heads: number of heads H, a divisor of d.
+        projection: whether an output projection follows.
+
+    Shapes: x (B, M, d), key_mask (B, M) bool, True where a key may be seen -> (B, M, d).
+    """
+
+    def __init__(self, dim: int, heads: int, projection: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim) if projection else nn.Identity()
+
+    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        batch, length, dim = x.shape
+        if length == 1:  # one key: the softmax is 1
+            value: Tensor = F.linear(x, self.qkv.weight[2 * dim :], self.qkv.bias[2 * dim :])
+            return self.output(value)
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, M, d / H)
+        mask = None if key_mask is None else key_mask[:, None, None, :]
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.output(seen.transpose(1, 2).reshape(batch, length, dim))
+
+
+def dropout(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """Inverted dropout of any shape; without a generator (evaluation) x itself."""
+    if share == 0 or generator is None:
+        return x
+    kept = torch.empty_like(x).bernoulli_(1 - share, generator=generator)
+    return x * kept.mul_(1 / (1 - share))
+
+
+def reset(module: nn.Module, generator: torch.Generator) -> None:
+    """Xavier weights and zero biases for every matrix and vector of `module`, LayerNorm left at one and zero."""
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            continue
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter, generator=generator)
+            elif "bias" in name:
+                nn.init.zeros_(parameter)

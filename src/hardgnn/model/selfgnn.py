@@ -1,0 +1,145 @@
+"""SelfGNN: the graphs, the interval level and the instance level put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hardgnn.config import ModelConfig, SelfAugmentedConfig
+from hardgnn.model.attention import reset
+from hardgnn.model.graph import InteractionGraph, propagate
+from hardgnn.model.sequence import SequenceEncoder
+from hardgnn.model.temporal import IntervalEncoder
+
+ENCODE_BLOCK = 16_384  # nodes whose interval states are held at once when all are encoded
+
+
+@dataclass
+class ShortTerm:
+    """Short-term vectors: users (T, U, d) and items (T, I, d)."""
+
+    users: Tensor
+    items: Tensor
+
+
+class SelfGNN(nn.Module):
+    """The network of SelfGNN (SIGIR 2024) and of HardGNN, which adds only a sampler and a loss.
+
+    The score of item v for user u is `(ē^(u) + σ(ẽ^(u))) · ē^(v)` (SPEC section 2). Random dropout happens only
+    where a generator is passed; without one every method is deterministic.
+
+    Args:
+        model: the network's settings.
+        ssl: the settings of the user weight w_{t,u}.
+        users, items: U and I.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        ssl: SelfAugmentedConfig,
+        users: int,
+        items: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.config, self.ssl = model, ssl
+        self.n_users, self.n_items = users, items
+        self.user_embedding = nn.Parameter(torch.empty(model.intervals, users, model.dim))
+        self.item_embedding = nn.Parameter(torch.empty(model.intervals, items, model.dim))
+        if model.layer_combination == "concat" and model.layers > 0:
+            self.combine_users = nn.Linear(model.layers * model.dim, model.dim, bias=False)
+            self.combine_items = nn.Linear(model.layers * model.dim, model.dim, bias=False)
+        self.user_encoder = IntervalEncoder(model)
+        shared = model.interval_sharing == "shared" and model.interval_encoder != "sum"
+        self.item_encoder = IntervalEncoder(model, self.user_encoder.recurrent if shared else None)
+        if model.sequence != "none":
+            self.sequence_encoder = SequenceEncoder(model)
+        if ssl.weight > 0:
+            inputs = model.dim * (3 if ssl.user_weight == "concat" else 1)
+            self.weight_hidden = nn.Linear(inputs, ssl.dim)
+            self.weight_out = nn.Linear(ssl.dim, 1)
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        for table in (*self.user_embedding.data, *self.item_embedding.data):
+            nn.init.xavier_uniform_(table, generator=generator)
+        for child in self.children():
+            reset(child, generator)
+
+    def decayed(self) -> list[nn.Parameter]:
+        """What the L2 term covers: embeddings, positions and the weights behind w_{t,u} (SPEC section 2)."""
+        found = [self.user_embedding, self.item_embedding]
+        if self.config.sequence != "none":
+            found.append(self.sequence_encoder.positions)
+        if self.ssl.weight > 0:
+            found += [self.weight_hidden.weight, self.weight_out.weight]
+        return found
+
+    def short_term(self, graph: InteractionGraph, generator: torch.Generator | None = None) -> ShortTerm:
+        """The short-term vectors of all nodes, from the interval graphs."""
+        intervals, users, items = graph.shape
+        user_layers, item_layers = propagate(
+            graph.matrices(self.config.edge_dropout, generator),
+            self.user_embedding.view(intervals * users, -1),
+            self.item_embedding.view(intervals * items, -1),
+            self.config.layers,
+            self.config.leaky_slope,
+        )
+        if self.config.layer_combination == "concat" and self.config.layers > 0:
+            user_sum = self.combine_users(torch.cat(user_layers[1:], -1))
+            item_sum = self.combine_items(torch.cat(item_layers[1:], -1))
+        else:
+            user_sum, item_sum = _total(user_layers), _total(item_layers)
+        return ShortTerm(user_sum.view(intervals, users, -1), item_sum.view(intervals, items, -1))
+
+    def users(self, short: ShortTerm, which: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Long-term vectors ē of the users `which` (n,), (n, d)."""
+        return self.user_encoder(short.users.index_select(1, which), generator)
+
+    def items(self, short: ShortTerm, which: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Long-term vectors ē of the items `which` (n,), (n, d)."""
+        return self.item_encoder(short.items.index_select(1, which), generator)
+
+    @torch.no_grad()
+    def all_items(self, short: ShortTerm) -> Tensor:
+        """Long-term vectors of all items, (I, d), without gradient or dropout, a block at a time."""
+        return torch.cat([self.item_encoder(block) for block in short.items.split(ENCODE_BLOCK, 1)])
+
+    @torch.no_grad()
+    def encode(self, graph: InteractionGraph) -> tuple[Tensor, Tensor]:
+        """Long-term vectors of all users (U, d) and all items (I, d), without gradient or dropout."""
+        short = self.short_term(graph)
+        users = torch.cat([self.user_encoder(block) for block in short.users.split(ENCODE_BLOCK, 1)])
+        return users, self.all_items(short)
+
+    def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`; zeros without a sequence encoder."""
+        if self.config.sequence == "none":
+            return item_vectors.new_zeros(len(window), item_vectors.shape[1])
+        return self.sequence_encoder(item_vectors, window)
+
+    @staticmethod
+    def query_vector(config: ModelConfig, user_vectors: Tensor, sequence_vectors: Tensor) -> Tensor:
+        """The vector whose product with ē^(v) is the score: ē^(u) + σ(ẽ^(u)), (B, d)."""
+        if config.sequence_activation == "leaky":
+            sequence_vectors = F.leaky_relu(sequence_vectors, config.leaky_slope)
+        return user_vectors + sequence_vectors
+
+    def user_weight(self, long: Tensor, short: Tensor) -> Tensor:
+        """w_{t,u} = sigmoid(FC(σ(FC([ē ⊙ e_t, ē, e_t])))), (n,) from ē (n, d) and e_t (n, d)."""
+        parts = [long * short, long, short]
+        joined = torch.cat(parts, -1) if self.ssl.user_weight == "concat" else _total(parts)
+        hidden = F.leaky_relu(self.weight_hidden(joined), self.config.leaky_slope)
+        return torch.sigmoid(self.weight_out(hidden)).squeeze(-1)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

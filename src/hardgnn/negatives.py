@@ -1,0 +1,71 @@
+"""Negative samplers: uniform, and the hardest by cosine similarity. They know training interactions only."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from hardgnn.data.histories import Histories
+
+ROUNDS = 64  # redraws before a user counts as one who has everything
+BLOCK = 4_000_000  # similarities held at once by the search for the hardest
+
+
+class UniformNegatives:
+    """Items drawn uniformly among those a user has no training interaction with.
+
+    Rejection against the sorted (user, item) keys of the training part: no loop over users.
+    """
+
+    def __init__(self, train: Histories, n_items: int) -> None:
+        self.n_items = n_items
+        self._keys = train.keys(n_items)
+
+    def sample(self, users: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
+        """One negative for each entry of `users` (P,) -> (P,).
+
+        A user with training interactions on all items but a few may, after many redraws, keep a seen one: such
+        users have hardly a negative to give.
+        """
+        owners = users.astype(np.int64)
+        drawn = rng.integers(0, self.n_items, len(owners))
+        open_ = np.flatnonzero(self._seen(owners, drawn))
+        for _ in range(ROUNDS):
+            if len(open_) == 0:
+                break
+            drawn[open_] = rng.integers(0, self.n_items, len(open_))
+            open_ = open_[self._seen(owners[open_], drawn[open_])]
+        return drawn
+
+    def _seen(self, owners: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        keys = owners * self.n_items + items
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return self._keys[places] == keys
+
+
+@torch.no_grad()
+def hardest(query: Tensor, items: Tensor, avoided: Histories, k: int) -> tuple[Tensor, Tensor]:
+    """The k items most similar (cosine) to each query among those not avoided.
+
+    One blocked matrix product and a top-k; no gradient flows through the choice (SPEC section 3).
+
+    Shapes: query (B, d), items (I, d), avoided: B histories -> items (B, k) int64 and whether each is a real one
+    (B, k) bool, False where fewer than k are left.
+    """
+    keys = F.normalize(items, dim=-1, eps=1e-6)
+    query = F.normalize(query, dim=-1, eps=1e-6)
+    k = min(k, len(items))
+    rows = max(1, BLOCK // max(1, len(items)))
+    found, valid = [], []
+    for start in range(0, len(query), rows):
+        similarity = query[start : start + rows] @ keys.T  # (b, I)
+        block = avoided.take(np.arange(start, start + len(similarity)))
+        owner = torch.from_numpy(np.repeat(np.arange(len(similarity)), block.lengths))
+        similarity[owner, torch.from_numpy(block.items.astype(np.int64))] = -torch.inf
+        values, indices = similarity.topk(k, dim=1)
+        found.append(indices)
+        valid.append(torch.isfinite(values))
+    return torch.cat(found), torch.cat(valid)

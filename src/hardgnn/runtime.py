@@ -1,0 +1,46 @@
+"""Seeds, threads and the record of what a run ran on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+PACKAGES = ("hardgnn", "torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
+
+
+def epoch_generators(seed: int, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
+    """The generators of one epoch, from the seed and the epoch alone, so that a resumed run draws the same numbers."""
+    sequence = np.random.SeedSequence([seed, epoch])
+    generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    return np.random.default_rng(sequence), generator
+
+
+def use_threads(threads: int) -> None:
+    """Sets torch's threads; 0 leaves what the machine gives."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def peak_memory_mb() -> float:
+    """The largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the run folder."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }

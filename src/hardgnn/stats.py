@@ -1,0 +1,219 @@
+"""Confidence intervals, paired tests and the correction for many comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats as scipy_stats
+
+from hardgnn.errors import HardGNNError
+from hardgnn.metrics import per_user
+
+CHUNK_CELLS = 4_000_000  # random numbers held at once
+P_VALUES = ("wilcoxon_p", "permutation_p")
+
+
+def bootstrap_intervals(
+    values: NDArray[np.float64], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:
+    """Percentile bootstrap intervals of the means over users.
+
+    Drawing V users with replacement is drawing how often each distinct row of `values` occurs, a multinomial;
+    ranks give few distinct rows, so this costs the same for any number of users and is not an approximation.
+    All columns share their resamples.
+
+    Args:
+        values: (V, m) one row per user, one column per metric.
+        confidence: coverage, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: of the resampling.
+
+    Returns:
+        (m, 2) lower and upper bounds.
+    """
+    rows, counts = np.unique(values, axis=0, return_counts=True)  # (K, m), (K,)
+    rng = np.random.default_rng(seed)
+    users = len(values)
+    means = [
+        rng.multinomial(users, counts / users, size=size) @ rows / users  # (size, m)
+        for size in _chunks(resamples, len(rows))
+    ]
+    tail = (1.0 - confidence) / 2
+    return np.quantile(np.concatenate(means), [tail, 1.0 - tail], axis=0).T
+
+
+def wilcoxon_p(differences: NDArray[np.float64]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test over users (V,), zeros left out; 1 when all are zero."""
+    moved = differences[differences != 0]
+    return float(scipy_stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
+
+
+def permutation_p(differences: NDArray[np.float64], resamples: int = 9999, seed: int = 0) -> float:
+    """Two-sided p of the paired permutation test: the sign of each user's difference is flipped at random.
+
+    Users whose differences have one size are flipped together as a binomial, so the cost does not grow with their
+    number. When there are at most `resamples` sign patterns all of them are counted and the p-value is exact;
+    otherwise it is `(1 + as extreme) / (1 + resamples)`, never 0.
+
+    Args:
+        differences: (V,) per user, a minus b.
+        resamples: number of random sign patterns.
+        seed: of the sign patterns.
+    """
+    moved = differences[differences != 0]
+    observed = abs(float(moved.sum())) * (1 - 1e-12)  # equal sums may differ in their last bits
+    if len(moved) < 63 and 2 ** len(moved) <= resamples:
+        patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1  # (2^V, V)
+        sums = (2 * patterns - 1) @ moved
+        return float((np.abs(sums) >= observed).mean())
+    sizes, counts = np.unique(np.abs(moved), return_counts=True)  # (K,)
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for size in _chunks(resamples, len(sizes)):
+        positive = rng.binomial(counts, 0.5, size=(size, len(sizes)))
+        extreme += int((np.abs((2 * positive - counts) @ sizes) >= observed).sum())
+    return (1 + extreme) / (1 + resamples)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's step-down correction, which keeps the family-wise error at the level asked for.
+
+    Args:
+        p_values: (n,) of all the comparisons made, also those that disappointed.
+
+    Returns:
+        (n,) corrected p-values, at most 1, in the same order.
+
+    Raises:
+        HardGNNError: a p-value is NaN or outside [0, 1].
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise HardGNNError("p-values must be a list of numbers between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return corrected
+
+
+def correct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of all comparisons made, with `comparisons`, their number, and `*_p_holm` set over all of them.
+
+    Call it again on the rows of several `compare_ranks` put together.
+    """
+    corrected = {name: holm([row[name] for row in rows]) for name in P_VALUES}
+    return [
+        {
+            **row,
+            "comparisons": len(rows),
+            **{f"{name}_holm": float(values[index]) for name, values in corrected.items()},
+        }
+        for index, row in enumerate(rows)
+    ]
+
+
+def compare_ranks(
+    a: pl.DataFrame | Sequence[pl.DataFrame],
+    b: pl.DataFrame | Sequence[pl.DataFrame],
+    at: Sequence[int] = (10, 20),
+    *,
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Compares two models on the same users and targets, paired over users.
+
+    Args:
+        a, b: frames of `hardgnn.evaluate.rank_targets`; or one per seed, whose metrics are averaged per user.
+        at: cut-offs.
+        confidence: of the bootstrap interval of the difference.
+        resamples: of the bootstrap and of the permutation test.
+        seed: of both.
+
+    Returns:
+        One row per metric: metric, users, mean_a, mean_b, difference (a minus b), low, high, wilcoxon_p,
+        permutation_p, effect_size (mean over standard deviation of the differences, Cohen's d_z; 0 when all are
+        zero), comparisons (the number of rows), wilcoxon_p_holm, permutation_p_holm.
+
+    Raises:
+        HardGNNError: the frames differ in users, targets or numbers of candidates, or a column is missing.
+    """
+    first, second = _frames(a), _frames(b)
+    reference = first[0]
+    for other in (*first[1:], *second):
+        _check_same_task(reference, other)
+    values_a, values_b = _mean_metrics(first, at), _mean_metrics(second, at)
+    differences = {name: values_a[name] - values_b[name] for name in values_a}
+    intervals = bootstrap_intervals(np.stack([*differences.values()], axis=1), confidence, resamples, seed)
+    return correct(
+        [
+            {
+                "metric": name,
+                "users": reference.height,
+                "mean_a": float(values_a[name].mean()),
+                "mean_b": float(values_b[name].mean()),
+                "difference": float(difference.mean()),
+                "low": float(low),
+                "high": float(high),
+                "wilcoxon_p": wilcoxon_p(difference),
+                "permutation_p": permutation_p(difference, resamples, seed),
+                "effect_size": _effect_size(difference),
+            }
+            for (name, difference), (low, high) in zip(differences.items(), intervals)
+        ]
+    )
+
+
+def _chunks(total: int, width: int) -> Iterator[int]:
+    """Sizes that sum to `total`, each with at most `CHUNK_CELLS` random numbers of `width` a piece."""
+    step = max(1, CHUNK_CELLS // max(1, width))
+    yield from (min(step, total - start) for start in range(0, total, step))
+
+
+def _effect_size(differences: NDArray[np.float64]) -> float:
+    """Cohen's d_z of paired differences; infinite when they are all the same and not zero."""
+    mean = float(differences.mean())
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    if spread == 0:
+        return 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
+    return mean / spread
+
+
+def _frames(frames: pl.DataFrame | Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+    """The frames as a list, each sorted by user and checked."""
+    listed = [frames] if isinstance(frames, pl.DataFrame) else list(frames)
+    if not listed:
+        raise HardGNNError("there are no ranks to compare")
+    for frame in listed:
+        missing = [name for name in ("user", "target", "rank", "candidates") if name not in frame.columns]
+        if missing:
+            raise HardGNNError(f"ranks lack the column {missing[0]}; found: {', '.join(frame.columns)}")
+        if frame["user"].is_duplicated().any():
+            raise HardGNNError("a user has more than one rank, so users cannot be paired")
+    return [frame.sort("user") for frame in listed]
+
+
+def _check_same_task(a: pl.DataFrame, b: pl.DataFrame) -> None:
+    """Refuses frames, sorted by user, that were not ranked on the same users, targets and candidates."""
+    users = a.height + b.height - 2 * a.join(b, on="user", how="semi").height
+    if users:
+        raise HardGNNError(f"the runs cannot be compared: {users} users are ranked in only one of them")
+    for column, what in (("target", "targets"), ("candidates", "numbers of candidates")):
+        differing = int((a[column].to_numpy() != b[column].to_numpy()).sum())
+        if differing:
+            raise HardGNNError(
+                f"the runs cannot be compared: their {what} differ for {differing} of {a.height} users, "
+                "so they were ranked on other data or under another protocol"
+            )
+
+
+def _mean_metrics(frames: list[pl.DataFrame], at: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Each metric per user, averaged over the frames, (V,) each."""
+    each = [per_user(frame["rank"].to_numpy(), at) for frame in frames]
+    return {name: np.mean([values[name] for values in each], axis=0) for name in each[0]}

@@ -1,0 +1,73 @@
+"""Small data sets and rankers made from arrays, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hardgnn.data.dataset import TEST, TRAIN, VALID, Candidates, Dataset
+from hardgnn.data.histories import Histories
+
+
+def tiny_dataset(
+    sequences: Sequence[Sequence[int]],
+    n_items: int | None = None,
+    candidates: dict[int, Sequence[int]] | None = None,
+    name: str = "tiny",
+) -> Dataset:
+    """A prepared data set from one item sequence per user, oldest first, split leave-one-out.
+
+    The last item of a sequence is the test part, the one before it the validation part. Event e of user u
+    happens at second 100 e + u. `candidates` gives some users sampled negatives, padded with -1.
+    """
+    lengths = np.array([len(sequence) for sequence in sequences])
+    user = np.repeat(np.arange(len(sequences)), lengths).astype(np.int32)
+    item = np.array([one for sequence in sequences for one in sequence], dtype=np.int32)
+    place = np.concatenate([np.arange(length) for length in lengths])
+    left = np.repeat(lengths, lengths) - 1 - place
+    part = np.select([left == 0, left == 1], [TEST, VALID], TRAIN).astype(np.uint8)
+    total = n_items if n_items is not None else int(item.max()) + 1
+    drawn = candidates or {}
+    width = max((len(row) for row in drawn.values()), default=0)
+    rows = [[*row, *[-1] * (width - len(row))] for row in drawn.values()]
+    return Dataset(
+        user=user,
+        item=item,
+        timestamp=(100.0 * place + user).astype(np.float64),
+        part=part,
+        user_ids=pl.Series([f"u{index}" for index in range(len(sequences))], dtype=pl.String),
+        item_ids=pl.Series([f"i{index}" for index in range(total)], dtype=pl.String),
+        item_titles=None,
+        candidates=Candidates(np.array([*drawn], np.int32), np.array(rows, np.int32).reshape(len(drawn), width)),
+        manifest={"name": name},
+    )
+
+
+def random_dataset(
+    n_users: int = 30, n_items: int = 40, seed: int = 0, repeats: bool = False, n_candidates: int = 9
+) -> Dataset:
+    """Random sequences of 3 to 12 items, with sampled negatives for most users."""
+    rng = np.random.default_rng(seed)
+    sequences = [rng.choice(n_items, size=rng.integers(3, 13), replace=repeats).tolist() for _ in range(n_users)]
+    candidates = {
+        user: rng.permutation(np.setdiff1d(np.arange(n_items), sequence))[: rng.integers(1, n_candidates + 1)].tolist()
+        for user, sequence in enumerate(sequences)
+        if user % 4 != 3
+    }
+    return tiny_dataset(sequences, n_items, candidates)
+
+
+class TableRanker:
+    """Answers the rows of a stored score table (U, I), whatever the histories."""
+
+    name = "table"
+
+    def __init__(self, table: NDArray[np.floating]) -> None:
+        self.table = np.asarray(table, dtype=np.float32)
+
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I)."""
+        return self.table[users]

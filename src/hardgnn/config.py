@@ -212,6 +212,17 @@ def resolve(
     return build(document, "config")
 
 
+def with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
+    """`config` with some settings replaced, by section.
+
+    Raises:
+        HardGNNError: as `build`.
+    """
+    document = config.model_dump()
+    _merge(document, options, "options")
+    return build(document, "options")
+
+
 def build(document: dict[str, Any], where: str) -> Config:
     """The checked config from plain dictionaries.
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-PACKAGES = ("hardgnn", "torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
+from hardgnn import __version__
+
+PACKAGES = ("torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
 
 
 def epoch_generators(seed: int, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
@@ -42,5 +44,5 @@ def environment() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {"hardgnn": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -1,0 +1,71 @@
+"""The resume state of a run: parameters, Adam's moments and the loop's few numbers, replaced as one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hardgnn.errors import HardGNNError
+from hardgnn.files import atomic_path
+
+FOLDER, STATE = "checkpoint", "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a run stands after an epoch."""
+
+    epoch: int = 0
+    """Epochs done."""
+    best_epoch: int = 0
+    """The epoch with the best validation; 0 before the first."""
+    best_metric: float = -1.0
+    """Its validation figure."""
+    waited: int = 0
+    """Validations since then."""
+    seconds: float = 0.0
+    """Training time so far, without validation."""
+
+
+def save(folder: Path, progress: Progress, model: torch.nn.Module, optimiser: torch.optim.Adam) -> None:
+    """Writes the state after an epoch in one file, so that a kill leaves the one before."""
+    tensors = {f"parameters/{name}": value.detach().clone() for name, value in model.named_parameters()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": value.clone() for name, value in moments.items()}
+    with atomic_path(folder / FOLDER / STATE) as temporary:
+        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
+
+
+def load(folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam) -> Progress | None:
+    """Puts the saved state into `model` and `optimiser`; None where there is none.
+
+    Raises:
+        HardGNNError: the file is damaged or of another model.
+    """
+    path = folder / FOLDER / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as stored:
+            progress = Progress(**json.loads(stored.metadata()["progress"]))
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                kind, key = name.split("/", 1)
+                if kind == "adam":
+                    index, moment = key.split("/")
+                    moments.setdefault(int(index), {})[moment] = stored.get_tensor(name)
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(stored.get_tensor(f"parameters/{name}"))
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise HardGNNError(f"{path}: damaged or of another model ({str(error).splitlines()[0]})") from None
+    document = optimiser.state_dict()
+    document["state"] = moments
+    optimiser.load_state_dict(document)
+    return progress

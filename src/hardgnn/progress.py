@@ -1,0 +1,99 @@
+"""What a user sees of long work: bars on standard error, quiet when it is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hardgnn.config import Config
+from hardgnn.errors import HardGNNError
+
+console = Console(stderr=True)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def users_bar(description: str) -> Iterator[Any]:
+    """A bar over users, as the function (done, total) that blocks of users report to."""
+    with _bar() as bar:
+        task = bar.add_task(description, total=None, note="users")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class TrainingBar:
+    """Shows training: a bar over all steps with loss, rate and time left, a line per validation.
+
+    Args:
+        name: what the run is called.
+        config: its settings.
+        logs: a folder for TensorBoard, or none.
+    """
+
+    def __init__(self, name: str, config: Config, logs: Path | None = None) -> None:
+        self.name, self.config = name, config
+        self._bar = _bar()
+        self._task: Any = None
+        self._writer = None if logs is None else _tensorboard(logs)
+        self._best = -1.0
+        self._valid = ""
+
+    def __enter__(self) -> TrainingBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After each step of training."""
+        if self._task is None:
+            self._task = self._bar.add_task(self.name, total=self.config.train.epochs * steps, note="")
+            self._started = (epoch - 1) * steps + step - 1
+        done = (epoch - 1) * steps + step
+        elapsed = self._bar.tasks[self._task].elapsed or 0.0
+        rate = (done - self._started) / elapsed if elapsed else 0.0
+        note = f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.4f}  {rate:.1f} steps/s{self._valid}"
+        self._bar.update(self._task, completed=done, note=note)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After each epoch."""
+        if self._writer is not None:
+            for key, value in line.items():
+                if isinstance(value, float):
+                    self._writer.add_scalar(f"train/{key}", value, line["epoch"])
+            for key, value in line.get("valid", {}).items():
+                self._writer.add_scalar(f"valid/{key}", value, line["epoch"])
+        if "valid" in line:
+            value = line["valid"][self.config.train.metric]
+            self._best = max(self._best, value)
+            self._valid = f"  {self.config.train.metric} {value:.4f}, best {self._best:.4f}"
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise HardGNNError("--tensorboard needs an extra: pip install 'hardgnn[tensorboard]'") from None
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]

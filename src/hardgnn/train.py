@@ -1,0 +1,324 @@
+"""Training: one loop that reads top to bottom."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardgnn import checkpoint, losses, run
+from hardgnn.checkpoint import Progress
+from hardgnn.config import Config
+from hardgnn.data.batches import Batch, Batches
+from hardgnn.data.dataset import TRAIN, Dataset
+from hardgnn.data.histories import PADDING
+from hardgnn.data.intervals import cut, stacked_graph
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import evaluate
+from hardgnn.files import atomic_path, write_json
+from hardgnn.model.graph import InteractionGraph
+from hardgnn.model.selfgnn import SelfGNN, ShortTerm
+from hardgnn.negatives import hardest
+from hardgnn.runtime import epoch_generators, peak_memory_mb, use_threads
+
+
+class Watcher(Protocol):
+    """Told how training goes: a progress bar, a log, TensorBoard."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After each step."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After each epoch, with its line of metrics.jsonl."""
+
+
+@dataclass
+class Step:
+    """What every step of a run shares: model, graph, training histories, settings."""
+
+    model: SelfGNN
+    graph: InteractionGraph
+    data: Dataset
+    config: Config
+
+    def __post_init__(self) -> None:
+        self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
+        self._age = 0
+
+    def new_epoch(self) -> None:
+        """Forgets what earlier epochs cached, so that a resumed run goes on as an unbroken one."""
+        self._mined = None
+
+    def losses(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The loss terms of one batch, without their coefficients; `generator` drives dropout.
+
+        Only the users and items that a term needs pass the interval level, which is exact.
+        """
+        model, config = self.model, self.config
+        short = model.short_term(self.graph, generator)
+        windows = torch.from_numpy(batch.windows)  # (B, m)
+        hard, valid = self._hard_negatives(short, batch, windows) if config.hard.active else (None, None)
+
+        edge_users = [users for users, _ in batch.edges]
+        edge_items = [items for _, items in batch.edges]
+        users, user_row = _index(model.n_users, batch.users, *edge_users)
+        item_groups = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *edge_items]
+        if hard is not None:
+            item_groups.append(hard.numpy().ravel())
+        items, item_row = _index(model.n_items, *item_groups)
+        user_vectors = model.users(short, users, generator)  # (n_u, d)
+        item_vectors = model.items(short, items, generator)  # (n_i, d)
+
+        local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
+        sequence = model.sequence(item_vectors, local)  # (B, d)
+        own = user_vectors.index_select(0, user_row[torch.from_numpy(batch.users)])
+        query = model.query_vector(config.model, own, sequence)
+        positives = item_vectors.index_select(0, item_row[torch.from_numpy(batch.positives)])  # (B, d)
+        rows = torch.from_numpy(batch.rows)  # (P,)
+        negatives = item_vectors.index_select(0, item_row[torch.from_numpy(batch.negatives)])  # (P, d)
+        negative_scores = (query.index_select(0, rows) * negatives).sum(-1)
+        positive_scores = (query * positives).sum(-1).index_select(0, rows)
+        terms = {"rec": losses.hinge(positive_scores, negative_scores, config.train.hinge)}
+
+        if batch.edges:
+            slope = config.model.leaky_slope
+            terms["ssl"] = torch.zeros(())
+            for interval, edges in enumerate(batch.edges):
+                u, v = (torch.from_numpy(side) for side in edges)
+                if len(u) == 0:
+                    continue
+                short_u = short.users[interval].index_select(0, u)
+                short_v = short.items[interval].index_select(0, v)
+                long_u = user_vectors.index_select(0, user_row[u])
+                with torch.no_grad():
+                    long_v = item_vectors.index_select(0, item_row[v])
+                    long_score = losses.edge_score(long_u, long_v, slope)
+                weight = model.user_weight(long_u, short_u)
+                short_score = losses.edge_score(short_u, short_v, slope)
+                terms["ssl"] = terms["ssl"] + losses.self_augmented(weight, long_score, short_score)
+
+        if hard is not None and valid is not None:
+            near = item_vectors.index_select(0, item_row[hard].flatten()).view(*hard.shape, -1)  # (B, K, d)
+            terms["infonce"] = losses.info_nce(sequence, positives, near, valid, config.hard.temperature)
+        return terms
+
+    @torch.no_grad()
+    def _hard_negatives(self, short: ShortTerm, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
+        if self._mined is None or self._age >= self.config.hard.refresh:
+            self._mined, self._age = self.model.all_items(short), 0
+        self._age += 1
+        if self.config.hard.rank_by == "user":
+            query = self.model.sequence(self._mined, windows)
+        else:
+            query = self._mined[torch.from_numpy(batch.positives)]
+        return hardest(query, self._mined, self.data.train.take(batch.users), self.config.hard.k)
+
+
+def train(
+    data: Dataset,
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    preset: str | None = None,
+    data_path: Path | None = None,
+    watcher: Watcher | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Trains one model and keeps its best epoch by validation in the run folder.
+
+    Args:
+        data: the prepared data set; its test part is never read.
+        config: every setting.
+        folder: the run folder, new, or with `resume` one that training stopped in.
+        stop: asked after each epoch; True ends training as an interrupt would, resumable.
+
+    Returns:
+        The result that `result.json` holds: best epoch, its validation metrics, seconds, peak memory.
+
+    Raises:
+        HardGNNError: the folder holds another run, or the loss is no longer a number.
+        KeyboardInterrupt: stopped; the state after the last epoch is on disk.
+    """
+    use_threads(config.run.threads)
+    _open_folder(folder, config, data, data_path, preset, resume)
+
+    rows = data.part == TRAIN
+    shape = (config.model.intervals, data.n_users, data.n_items)
+    interval = cut(data.timestamp[rows], config.model.intervals, config.model.interval_cut)
+    graph = InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
+    edges = (graph.rows[0].numpy(), graph.rows[1].numpy())
+    batches = Batches(data.train, edges, shape, config.model.window, config.train, config.ssl)
+    if len(batches) == 0:
+        raise HardGNNError(f"{data.name}: no user has two training interactions, so there is nothing to learn")
+
+    initial = torch.Generator().manual_seed(config.run.seed)
+    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial)
+    optimiser = _optimiser(model, config)
+    step = Step(model, graph, data, config)
+    progress = checkpoint.load(folder, model, optimiser) or Progress()
+    lines = _read_lines(folder, progress.epoch)
+
+    while progress.epoch < config.train.epochs and not _waited_enough(progress, config):
+        epoch = progress.epoch + 1
+        rng, generator = epoch_generators(config.run.seed, epoch)
+        for group in optimiser.param_groups:
+            group["lr"] = config.train.lr * config.train.lr_decay ** (epoch - 1)
+        sums: dict[str, float] = {}
+        began = time.perf_counter()
+        step.new_epoch()
+        for number, batch in enumerate(batches.epoch(rng), 1):
+            terms = step.losses(batch, generator)
+            loss = _total(terms, config)
+            value = loss.item()
+            if not np.isfinite(value):
+                raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.item()
+            if watcher is not None:
+                watcher.step(epoch, number, len(batches), value)
+        progress.epoch, progress.seconds = epoch, progress.seconds + time.perf_counter() - began
+
+        line: dict[str, Any] = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"]}
+        line |= {f"loss_{name}": value / len(batches) for name, value in sums.items()}
+        line["loss_l2"] = _l2(model, config)
+        line["seconds"] = round(time.perf_counter() - began, 4)
+        if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
+            line["valid"] = _validate(folder, progress, model, graph, data, config)
+        lines.append(line)
+        _write_lines(folder, lines)
+        checkpoint.save(folder, progress, model, optimiser)
+        if watcher is not None:
+            watcher.epoch(line)
+        if stop():
+            raise KeyboardInterrupt
+
+    best = next((line for line in lines if line["epoch"] == progress.best_epoch), {})
+    result = {
+        "dataset": data.name,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "chosen_by": f"{config.train.metric} on valid, {config.train.protocol}",
+        "valid": {config.train.protocol: best.get("valid", {})},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "training_seconds": round(progress.seconds, 2),
+        "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "seed": config.run.seed,
+        "finished": True,
+    }
+    write_json(folder / run.RESULT, result)
+    return result
+
+
+def _total(terms: dict[str, Tensor], config: Config) -> Tensor:
+    """L_rec + ssl.weight · L_sal + hard.weight · L_InfoNCE; the L2 term is Adam's weight decay, the same gradient."""
+    total = terms["rec"]
+    if "ssl" in terms:
+        total = total + config.ssl.weight * terms["ssl"]
+    if "infonce" in terms:
+        total = total + config.hard.weight * terms["infonce"]
+    return total
+
+
+def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
+    """Adam, with the gradient 2 · l2 · θ of the L2 term added where that term applies."""
+    decayed = model.decayed()
+    chosen = {id(parameter) for parameter in decayed}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    groups = [
+        {"params": decayed, "weight_decay": 2 * config.train.l2},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.Adam(groups, lr=config.train.lr, fused=True)
+
+
+@torch.no_grad()
+def _l2(model: SelfGNN, config: Config) -> float:
+    """`l2 · Σ‖θ‖²`, for the log."""
+    squares = sum(float(parameter.square().sum()) for parameter in model.decayed())
+    return config.train.l2 * squares
+
+
+def _validate(
+    folder: Path,
+    progress: Progress,
+    model: SelfGNN,
+    graph: InteractionGraph,
+    data: Dataset,
+    config: Config,
+) -> dict[str, float]:
+    """Validation metrics of this epoch; where it is the best so far, the model is kept."""
+    users, items = model.encode(graph)
+    # Users without training interactions have no vector of their own (SPEC section 2, Score).
+    users[torch.from_numpy(data.train.lengths == 0)] = 0
+    encoder = model.sequence_encoder if config.model.sequence != "none" else None
+    trained = run.TrainedModel(folder.name, config, users, items, encoder)
+    cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
+    result, _ = evaluate(trained, data, "valid", config.train.protocol, cutoffs, resamples=1)
+    metrics: dict[str, float] = result["metrics"]
+    if metrics[config.train.metric] > progress.best_metric:
+        progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0
+        run.save_model(folder, model, users, items, progress.epoch)
+    else:
+        progress.waited += 1
+    return metrics
+
+
+def _waited_enough(progress: Progress, config: Config) -> bool:
+    return 0 < config.train.patience <= progress.waited
+
+
+def _open_folder(
+    folder: Path, config: Config, data: Dataset, data_path: Path | None, preset: str | None, resume: bool
+) -> None:
+    """A new run folder, or with `resume` the one that is there, if config and data are the same."""
+    if not (folder / run.CONFIG).exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise HardGNNError(f"{folder}: neither an empty folder nor a run folder, so it is left alone")
+        run.start(folder, config, data, data_path, preset)
+        return
+    if not resume:
+        raise HardGNNError(f"{folder}: holds a run already; go on with --resume or choose another --out")
+    from hardgnn.config import load
+
+    record = run.check_version(folder)
+    if load(folder / run.CONFIG) != config:
+        raise HardGNNError(f"{folder}: was started with another config; resume it with the same settings")
+    if record["data"]["manifest"] != data.manifest:
+        raise HardGNNError(f"{folder}: was started on another data set")
+
+
+def _read_lines(folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl up to the checkpoint's epoch; a kill may have left one more."""
+    path = folder / run.METRICS
+    if not path.exists() or epochs == 0:
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()[:epochs]]
+
+
+def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
+    with atomic_path(folder / run.METRICS) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def _index(size: int, *groups: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The distinct ids of all groups, sorted (n,), and the row of each id among them (size,)."""
+    present = np.zeros(size, dtype=bool)
+    for group in groups:
+        present[group] = True
+    distinct = np.flatnonzero(present)
+    row = np.zeros(size, dtype=np.int64)
+    row[distinct] = np.arange(len(distinct))
+    return torch.from_numpy(distinct), torch.from_numpy(row)

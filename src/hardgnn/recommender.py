@@ -11,6 +11,7 @@ import polars as pl
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress
+from hardgnn.files import atomic_path
 from hardgnn.recommend import NO_ITEM, top_n
 from hardgnn.run import TrainedModel, load_ids, load_model
 
@@ -120,3 +121,35 @@ def _lookup(raw: Sequence[str], index: dict[str, int], kind: str) -> list[int]:
         hint = f": {hint}" if hint.startswith("did") else ""
         raise HardGNNError(f"unknown {kind} {listed}{rest}{hint}")
     return [index[one] for one in raw]
+
+
+def read_users(path: Path) -> list[str]:
+    """Raw user ids, one per line.
+
+    Raises:
+        HardGNNError: the file is missing, no text or empty.
+    """
+    try:
+        users = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise HardGNNError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise HardGNNError(f"{path}: not a text file of user ids") from None
+    if not users:
+        raise HardGNNError(f"{path}: no user ids in it")
+    return users
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Writes recommendations as .parquet or .csv, atomically.
+
+    Raises:
+        HardGNNError: another ending.
+    """
+    if path.suffix not in (".parquet", ".csv"):
+        raise HardGNNError(f"{path}: expected a name that ends in .parquet or .csv")
+    with atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            table.write_csv(temporary)
+        else:
+            table.write_parquet(temporary)

@@ -73,6 +73,8 @@ def save_model(folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch
     if model.config.interval_sharing == "shared":
         tensors = {name: value.clone() for name, value in tensors.items()}
     tensors |= {"vectors/users": users.contiguous(), "vectors/items": items.contiguous()}
+    for stale in folder.glob("ranks-*.parquet"):
+        stale.unlink()
     with atomic_path(folder / MODEL) as temporary:
         save_file(tensors, temporary, metadata={"format_version": str(FORMAT_VERSION), "epoch": str(epoch)})
 

@@ -37,7 +37,7 @@ def sparse_product(x: Tensor, matrix: Rows, transposed: Rows) -> Tensor:
 
     Shapes: A (n, m) as CSR with its transpose beside it, x (m, d) -> (n, d).
     """
-    result: Tensor = _SparseProduct.apply(x, matrix, transposed)  # type: ignore[no-untyped-call]
+    result: Tensor = _SparseProduct.apply(x, matrix, transposed)
     return result
 
 

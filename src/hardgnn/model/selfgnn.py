@@ -71,9 +71,9 @@ class SelfGNN(nn.Module):
         for child in self.children():
             reset(child, generator)
 
-    def decayed(self) -> list[nn.Parameter]:
+    def decayed(self) -> list[Tensor]:
         """What the L2 term covers: embeddings, positions and the weights behind w_{t,u} (SPEC section 2)."""
-        found = [self.user_embedding, self.item_embedding]
+        found: list[Tensor] = [self.user_embedding, self.item_embedding]
         if self.config.sequence != "none":
             found.append(self.sequence_encoder.positions)
         if self.ssl.weight > 0:

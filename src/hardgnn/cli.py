@@ -1,0 +1,358 @@
+"""The command line: it parses, calls and prints; no logic."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hardgnn.errors import HardGNNError
+from hardgnn.progress import TrainingBar, console, users_bar
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Sequential recommendation with SelfGNN and HardGNN, honestly measured.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
+
+
+def main() -> None:
+    """Runs the command line; bad input is one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except HardGNNError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; a training run goes on with --resume", 130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+        _fail(f"{where}{error.strerror or error}{full}", 2)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A public data set, such as ml-100k.")],
+    to: Annotated[Path | None, typer.Option(help="Folder for the files; data/NAME by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetches a public data set from its origin, resumable and checksummed.
+
+    Example: `hardgnn download ml-100k --to data/ml-100k`
+    """
+    from hardgnn.data.download import download as fetch
+
+    path = fetch(name, to or Path("data") / name, say=console.print)
+    _print_json({"path": str(path)}) if as_json else print(path)
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="The raw log.")],
+    out: Annotated[Path, typer.Option(help="The prepared folder to write.")],
+    format_: Annotated[str, typer.Option("--format", help="auto, inter, csv, parquet or movielens.")] = "auto",
+    user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
+    item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
+    time_col: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None,
+    items_file: Annotated[Path | None, typer.Option(help="A table of items with titles.")] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Keep ratings of at least this.")] = None,
+    repeats: Annotated[str, typer.Option(help="Repeated pairs: first, last or all.")] = "first",
+    k_core: Annotated[int, typer.Option(help="Fewest interactions per user and item, iterated.")] = 5,
+    thresholds: Annotated[str, typer.Option(help="k_core, or selfgnn: one pass of 20, 15 and 5.")] = "k_core",
+    split: Annotated[str, typer.Option(help="leave-one-out or global-time.")] = "leave-one-out",
+    candidate_users: Annotated[
+        int, typer.Option(min=0, help="Users at most with candidates of sampled-999; 0 is all.")
+    ] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Reads a raw log, filters and splits it, and writes the prepared folder.
+
+    Example: `hardgnn prepare events.csv --out data/events --k-core 5`
+    """
+    from hardgnn.data.prepare import PrepareConfig
+    from hardgnn.data.prepare import prepare as run
+    from hardgnn.data.readers import read_log
+
+    config = PrepareConfig.checked(
+        min_rating=min_rating,
+        repeats=repeats,
+        k_core=k_core,
+        thresholds=thresholds,
+        split=split,
+        candidate_users=candidate_users or None,
+    )
+    log = read_log(
+        source,
+        format=format_,
+        user_col=user_col,
+        item_col=item_col,
+        time_col=time_col,
+        rating_col=rating_col,
+        items_file=items_file,
+    )
+    data = run(log, config)
+    data.save(out)
+    for warning in data.manifest["warnings"]:
+        console.print(f"[yellow]warning:[/] {warning}")
+    if as_json:
+        _print_json({"out": str(out), **data.manifest})
+        return
+    rows = [
+        [step["step"], *(f"{step[key]:,}" for key in ("interactions", "users", "items"))]
+        for step in data.manifest["steps"]
+    ]
+    _print_table(f"{data.name} → {out}", ["step", "interactions", "users", "items"], rows)
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Argument(help="A prepared folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to write.")] = None,
+    preset: Annotated[str, typer.Option(help="Named settings; see --list-presets.")] = "hardgnn",
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, as in model.dim=64.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's logs.")] = None,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Trains one model, validates as it goes and keeps the best epoch.
+
+    Example: `hardgnn train data/ml-100k --out runs/hardgnn --preset hardgnn --set train.epochs=60`
+    """
+    from hardgnn import config as settings
+
+    if list_presets:
+        names = list(settings.presets())
+        _print_json(names) if as_json else print("\n".join(names))
+        return
+    if data is None or out is None:
+        raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
+    from hardgnn.data.dataset import Dataset
+    from hardgnn.train import train as run
+
+    resolved = settings.resolve(preset, config, set_ or [], seed)
+    console.print(resolved.to_toml(), highlight=False, markup=False)
+    prepared = Dataset.load(data)
+    with TrainingBar(out.name, resolved, tensorboard) as bar:
+        result = run(prepared, resolved, out, resume=resume, preset=preset, data_path=data, watcher=bar)
+    if as_json:
+        _print_json({"run": str(out), **result})
+        return
+    valid = result["valid"][resolved.train.protocol]
+    _print_table(
+        f"{out}: best of {result['epochs']} epochs is {result['best_epoch']}, {result['chosen_by']}",
+        [f"valid, {resolved.train.protocol}", *valid],
+        [[out.name, *(f"{value:.4f}" for value in valid.values())]],
+    )
+    print(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    part: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
+    at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    data: Annotated[Path | None, typer.Option(help="The prepared folder, if it was moved.")] = None,
+    as_json: Json = False,
+) -> None:
+    """HR and NDCG with 95 % intervals; per-user ranks go to the run folder.
+
+    Example: `hardgnn evaluate runs/hardgnn --part test --protocol full --at 10,20`
+    """
+    from hardgnn.judge import evaluate_run
+
+    with users_bar(f"{part}, {protocol}") as bar:
+        result = evaluate_run(run, part, protocol, _cutoffs(at), data, bar)
+    if as_json:
+        _print_json(result)
+        return
+    rows = [
+        [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*result["intervals"][name])]
+        for name, value in result["metrics"].items()
+    ]
+    title = f"{result['model']} on {result['dataset']}: {part}, {protocol}, {result['users']:,} users"
+    _print_table(title, ["metric", "value", "95 % interval"], rows)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is compared with each other one.")],
+    part: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
+    at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    baseline: Annotated[str | None, typer.Option(help="The run to compare the others with, by name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Metrics side by side, with paired tests over users.
+
+    Example: `hardgnn compare runs/hardgnn runs/selfgnn`
+    """
+    from hardgnn.judge import compare_runs
+
+    document = compare_runs(runs, part, protocol, _cutoffs(at), baseline)
+    if as_json:
+        _print_json(document)
+        return
+    metrics = list(document["runs"][0]["metrics"])
+    where = f"{document['dataset']}: {part}, {protocol}, {document['runs'][0]['users']:,} users"
+    rows = [[one["model"], *(f"{one['metrics'][name]:.4f}" for name in metrics)] for one in document["runs"]]
+    _print_table(where, ["model", *metrics], rows)
+    rows = [
+        [
+            f"{row['a']} − {row['b']}",
+            row["metric"],
+            f"{row['difference']:+.4f}",
+            f"{row['low']:+.4f} – {row['high']:+.4f}",
+            f"{row['wilcoxon_p']:.2g} ({row['wilcoxon_p_holm']:.2g})",
+            f"{row['permutation_p']:.2g} ({row['permutation_p_holm']:.2g})",
+        ]
+        for row in document["comparisons"]
+    ]
+    header = ["difference", "metric", "mean", "95 % interval", "Wilcoxon p (Holm)", "permutation p (Holm)"]
+    _print_table(f"paired over users, {len(rows)} comparisons", header, rows)
+
+
+@app.command()
+def recommend(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Items per user.")] = 10,
+    user: Annotated[list[str] | None, typer.Option(help="A raw user id; may be repeated.")] = None,
+    users_file: Annotated[Path | None, typer.Option(help="A file with a raw user id per line.")] = None,
+    items: Annotated[str | None, typer.Option(help="Recent raw item ids, oldest first: ID,ID,…")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write .parquet or .csv instead of printing.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Top-n in raw ids, for known users or after a bare list of recent items; seen items are left out.
+
+    Example: `hardgnn recommend runs/hardgnn --user 42 --n 10`
+    """
+    from hardgnn.recommender import Recommender, read_users, write_table
+
+    chosen = (user or []) + (read_users(users_file) if users_file else [])
+    if items is None and not chosen:
+        raise HardGNNError("recommend needs --user, --users-file or --items")
+    if items is not None and chosen:
+        raise HardGNNError("recommend takes users or --items, not both")
+    recommender = Recommender(run)
+    with users_bar("recommend") as bar:
+        if items is not None:
+            table = recommender.for_items([one.strip() for one in items.split(",") if one.strip()], n)
+        else:
+            table = recommender.for_users(chosen, n, progress=bar)
+    if out is not None:
+        write_table(table, out)
+        print(out)
+    elif as_json:
+        _print_json(table.to_dicts())
+    else:
+        rows = [
+            [f"{value:.4f}" if isinstance(value, float) else str("" if value is None else value) for value in row]
+            for row in table.iter_rows()
+        ]
+        _print_table(str(run), table.columns, rows)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that were evaluated.")],
+    out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
+    as_json: Json = False,
+) -> None:
+    """One self-contained page: metrics, curves and settings of the runs.
+
+    Example: `hardgnn report runs/selfgnn runs/hardgnn --out report.html`
+    """
+    from hardgnn.report import write_report
+
+    write_report(runs, out)
+    _print_json({"out": str(out)}) if as_json else print(out)
+
+
+@app.command()
+def simulate(
+    users: Annotated[int, typer.Option(min=1, help="Users.")],
+    items: Annotated[int, typer.Option(min=2, help="Items.")],
+    events: Annotated[int, typer.Option(min=1, help="Interactions.")],
+    out: Annotated[Path, typer.Option(help="The log to write: .inter, .csv or .parquet.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """A synthetic log with a known answer: each item has a planted successor.
+
+    Example: `hardgnn simulate --users 1000 --items 500 --events 30000 --out market.inter`
+    """
+    from hardgnn.data.simulate import write_simulated
+
+    write_simulated(out, users, items, events, seed)
+    _print_json({"out": str(out)}) if as_json else print(out)
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder for data, runs and the report.")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most for each model.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """The whole job on MovieLens-100K: download, prepare, train both models, evaluate, compare, report.
+
+    Example: `hardgnn demo`
+    """
+    from hardgnn.demo import demo as run
+
+    document = run(to, epochs, say=console.print)
+    if as_json:
+        _print_json(document)
+        return
+    for protocol in document["protocols"]:
+        metrics = list(protocol["rows"][0]["metrics"])
+        rows = [[row["model"], *(f"{row['metrics'][name]:.4f}" for name in metrics)] for row in protocol["rows"]]
+        title = f"{document['dataset']}, test, {protocol['protocol']}, seed 0, {protocol['rows'][0]['users']:,} users"
+        _print_table(title, ["model", *metrics], rows)
+    for line in document["verdict"]:
+        print(line)
+    for name, path in document["paths"].items():
+        print(f"{name}: {path}")
+
+
+def _cutoffs(text: str) -> list[int]:
+    try:
+        cutoffs = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise HardGNNError(f"--at {text}: expected whole numbers such as 10,20") from None
+    if min(cutoffs) < 1:
+        raise HardGNNError(f"--at {text}: a cut-off is at least 1")
+    return cutoffs

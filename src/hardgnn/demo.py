@@ -1,0 +1,84 @@
+"""The whole job on MovieLens-100K, as `make demo` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hardgnn import config as settings
+from hardgnn.baselines import baseline
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.download import download
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import PROTOCOLS, evaluate
+from hardgnn.judge import compare_runs, evaluate_run
+from hardgnn.progress import TrainingBar
+from hardgnn.report import write_report
+from hardgnn.run import CONFIG
+from hardgnn.train import train
+
+MODELS = ("selfgnn", "hardgnn")
+FLOORS = ("popularity", "itemknn", "recencyknn")
+
+
+def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Downloads and prepares the data, trains both models, evaluates them beside the floors and writes a report.
+
+    A run that was stopped goes on; one that is finished is not trained again.
+
+    Args:
+        to: folder for data, runs and report.
+        epochs: at most, for each model.
+        say: told what happens.
+
+    Returns:
+        dataset, protocols (rows of model and metrics for each), verdict (sentences), paths.
+    """
+    raw = download("ml-100k", to / "raw", say=say)
+    data = Dataset.read(raw).prepare()
+    data.save(to / "data")
+    say(f"prepared: {data.n_users:,} users, {data.n_items:,} items, {len(data.user):,} interactions")
+    floors: dict[str, dict[str, dict[str, float]]] = {}
+    for name in FLOORS:
+        ranker = baseline(name, data)
+        floors[name] = {protocol: evaluate(ranker, data, "test", protocol)[0]["metrics"] for protocol in PROTOCOLS}
+    runs = [to / "runs" / name for name in MODELS]
+    for name, folder in zip(MODELS, runs):
+        config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
+        if (folder / CONFIG).exists() and settings.load(folder / CONFIG) != config:
+            raise HardGNNError(f"{folder}: holds a run with other settings; remove it or choose another --to")
+        with TrainingBar(name, config) as bar:
+            train(data, config, folder, resume=True, preset=name, data_path=to / "data", watcher=bar)
+        for protocol in PROTOCOLS:
+            evaluate_run(folder, "test", protocol)
+        say(f"trained {name}")
+    report = to / "report.html"
+    write_report(runs, report, floors)
+    compared = {protocol: compare_runs(runs[::-1], "test", protocol) for protocol in PROTOCOLS}
+    protocols = [
+        {
+            "protocol": protocol,
+            "rows": [
+                {"model": name, "metrics": by[protocol], "users": document["runs"][0]["users"]}
+                for name, by in floors.items()
+            ]
+            + document["runs"][::-1],
+        }
+        for protocol, document in compared.items()
+    ]
+    verdict = [
+        f"{protocol}: {row['a']} − {row['b']} in {row['metric']} is {row['difference']:+.4f} "
+        f"({row['low']:+.4f} to {row['high']:+.4f}), permutation p {row['permutation_p_holm']:.2g} "
+        f"after Holm over {row['comparisons']} comparisons"
+        for protocol, document in compared.items()
+        for row in document["comparisons"]
+        if row["metric"] == "ndcg@10"
+    ]
+    paths = {"data": str(to / "data"), **{name: str(folder) for name, folder in zip(MODELS, runs)}}
+    return {
+        "dataset": data.name,
+        "protocols": protocols,
+        "verdict": verdict,
+        "paths": paths | {"report": str(report)},
+    }

@@ -1,0 +1,95 @@
+"""Evaluates and compares run folders; ranks are kept there, so that nothing is ranked twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.evaluate import Progress, checked_part, checked_protocol, evaluate, summarise_frame
+from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.run import RESULT, check_version, load_data, load_model, run_name
+from hardgnn.stats import compare_ranks, correct
+
+
+def evaluate_run(
+    folder: Path,
+    part: str = "test",
+    protocol: str = "full",
+    at: Sequence[int] = (10, 20),
+    data: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ranks the targets of a part, writes `ranks-PART-PROTOCOL.parquet` and adds the metrics to `result.json`.
+
+    Args:
+        folder: the run folder.
+        data: the prepared folder, if it is not where the run was trained.
+
+    Raises:
+        HardGNNError: an unknown part or protocol, or a run or data set that is missing or does not fit.
+    """
+    checked_part(part)
+    checked_protocol(protocol)
+    model = load_model(folder)
+    result, frame = evaluate(model, load_data(folder, data), part, protocol, at, progress=progress)
+    with atomic_path(ranks_path(folder, part, protocol)) as temporary:
+        frame.write_parquet(temporary)
+    record = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+    record.setdefault(part, {})[protocol] = result["metrics"]
+    write_json(folder / RESULT, record)
+    return result
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    part: str = "test",
+    protocol: str = "full",
+    at: Sequence[int] = (10, 20),
+    baseline: str | None = None,
+) -> dict[str, Any]:
+    """Each run's metrics, and the paired differences of the first run (or the baseline) from every other one.
+
+    Returns:
+        dataset, runs (results as `evaluate` gives them) and comparisons (rows of `hardgnn.stats.compare_ranks`, with
+        the names a and b; p-values Holm-corrected over all rows).
+
+    Raises:
+        HardGNNError: fewer than two runs, an unknown baseline, or runs on different data sets.
+    """
+    if len(folders) < 2:
+        raise HardGNNError("compare needs at least two runs")
+    names = [run_name(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    if baseline is not None and baseline not in names:
+        raise HardGNNError(f"--baseline {baseline}: no such run, {nearest(baseline, names)}")
+    results = [_stored(folder, name, part, protocol, at) for folder, name in zip(folders, names)]
+    if len({result["dataset"] for result in results}) > 1:
+        raise HardGNNError("the runs were trained on different data sets: " + ", ".join(r["dataset"] for r in results))
+    frames = {
+        name: pl.read_parquet(ranks_path(folder, part, protocol)) for folder, name in zip(folders, names, strict=True)
+    }
+    if baseline is not None:
+        pairs = [(name, baseline) for name in names if name != baseline]
+    else:
+        pairs = [(names[0], name) for name in names[1:]]
+    rows = [{"a": a, "b": b, **row} for a, b in pairs for row in compare_ranks(frames[a], frames[b], at)]
+    return {"dataset": results[0]["dataset"], "runs": results, "comparisons": correct(rows)}
+
+
+def _stored(folder: Path, name: str, part: str, protocol: str, at: Sequence[int]) -> dict[str, Any]:
+    """The result from the ranks that the run folder keeps, ranked now where it keeps none."""
+    path = ranks_path(folder, part, protocol)
+    if not path.exists():
+        return evaluate_run(folder, part, protocol, at) | {"model": name}
+    dataset = str(check_version(folder)["data"]["manifest"].get("name"))
+    return summarise_frame(pl.read_parquet(path), dataset, name, part, protocol, at)
+
+
+def ranks_path(folder: Path, part: str, protocol: str) -> Path:
+    """Where a run keeps its ranks."""
+    return folder / f"ranks-{part}-{protocol}.parquet"

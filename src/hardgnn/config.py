@@ -58,7 +58,7 @@ class ModelConfig(Section):
     """Attention over M positions; over their sum as one token (the released code); or no sequence encoder."""
     sequence_layers: int = Field(2, ge=0, le=8)
     """Attention layers over the window."""
-    sequence_pooling: Literal["sum", "mean", "last"] = "mean"
+    sequence_pooling: Literal["sum", "mean", "last"] = "last"
     """How the window's positions become one vector (`full` only)."""
     sequence_activation: Literal["leaky", "none"] = "leaky"
     """Whether the sequence vector passes the LeakyReLU before the score (the paper: not)."""

@@ -61,7 +61,9 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _table(protocol: str, runs: list[dict[str, Any]], floors: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
-    rows = [{"model": name, "metrics": by[protocol]} for name, by in floors.items() if protocol in by]
+    rows: list[dict[str, Any]] = [
+        {"model": name, "metrics": by[protocol]} for name, by in floors.items() if protocol in by
+    ]
     rows += [
         {"model": run["name"], "metrics": run["result"]["test"][protocol]}
         for run in runs

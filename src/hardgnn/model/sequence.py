@@ -10,6 +10,8 @@ from hardgnn.config import ModelConfig
 from hardgnn.data.histories import PADDING
 from hardgnn.model.attention import SelfAttention
 
+ROWS_TOGETHER = 64  # windows of like length that are encoded at once
+
 
 class SequenceEncoder(nn.Module):
     """One vector per window: `S_0 = LN(ē_v) + LN(p)`, `S_l = σ(SelfAtt(LN(S_{l-1}))) + S_{l-1}`, then pooling.
@@ -36,22 +38,38 @@ class SequenceEncoder(nn.Module):
         )
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        width = window.shape[1]
-        real = window != PADDING  # (B, m)
-        flat = window.clamp_min(0).flatten()
-        items = item_vectors.index_select(0, flat).view(*window.shape, -1)  # (B, m, d)
-        positions = self.positions[self.config.window - width :]  # (m, d)
-        seen = real.unsqueeze(-1).to(items.dtype)
         if self.config.sequence == "pooled":
-            state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)
-            return self._attend(state.unsqueeze(1), None).squeeze(1)
+            return self._pooled(item_vectors, window)
+        # Windows of like length go together, so that short ones are not padded to the longest; it is exact.
+        lengths = (window != PADDING).sum(1)
+        order = lengths.argsort(stable=True)
+        parts = [
+            self._full(item_vectors, window[rows, -max(1, int(lengths[rows[-1]])) :])
+            for rows in order.split(ROWS_TOGETHER)
+        ]
+        return torch.cat(parts).index_select(0, order.argsort())
+
+    def _pooled(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        items, positions, seen = self._look_up(item_vectors, window)
+        state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)
+        return self._attend(state.unsqueeze(1), None).squeeze(1)
+
+    def _full(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        items, positions, seen = self._look_up(item_vectors, window)
         state = self.item_norm(items) + self.position_norm(positions)
+        real = window != PADDING
         # A row without items may look anywhere, since an all-masked softmax is no number; its sum stays 0.
         state = self._attend(state, real | ~real.any(1, keepdim=True)) * seen
         if self.config.sequence_pooling == "last":
             return state[:, -1]
         summed = state.sum(1)
         return summed if self.config.sequence_pooling == "sum" else summed / seen.sum(1).clamp_min(1)
+
+    def _look_up(self, item_vectors: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The window's item vectors (B, m, d), its positions (m, d), and 1 for items and 0 for padding (B, m, 1)."""
+        items = item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)
+        positions = self.positions[self.config.window - window.shape[1] :]
+        return items, positions, (window != PADDING).unsqueeze(-1).to(items.dtype)
 
     def _attend(self, state: Tensor, mask: Tensor | None) -> Tensor:
         for norm, layer in zip(self.norms, self.layers, strict=True):

@@ -1,0 +1,264 @@
+"""Public data sets from their origin: resumed, checksummed, unpacked in one step; or how to get them by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.files import atomic_path, read_json, sha256, write_json
+
+TIMEOUT_S = 5.0
+TRIES = 3
+CHUNK_BYTES = 1 << 18
+RECORD = "download.json"
+
+Progress = Callable[[int, int | None], None]
+"""Is told the bytes so far, and the bytes in all where they are known."""
+Say = Callable[[str], None]
+"""Is told in a sentence what happens."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A second home of a data set: files inside a Python package, by the path there, with name and SHA-256."""
+
+    requirement: str
+    files: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive at its origin: its checksum, which members are unpacked under which name, and which is the log."""
+
+    base: str
+    archive: str
+    md5: str
+    members: dict[str, str]
+    log: str
+    wheel: Wheel | None = None
+
+
+MOVIELENS = "https://files.grouplens.org/datasets/movielens"
+# the MD5 sums are those that GroupLens publishes beside the archives
+SOURCES: dict[str, Source] = {
+    "ml-100k": Source(
+        base=MOVIELENS,
+        archive="ml-100k.zip",
+        md5="0e33842e24a9c977be4e0107933c0723",
+        members={"ml-100k/u.data": "u.data", "ml-100k/u.item": "u.item"},
+        log="u.data",
+        wheel=Wheel(
+            requirement="recbole==1.2.1",
+            files={
+                "recbole/dataset_example/ml-100k/ml-100k.inter": (
+                    "ml-100k.inter",
+                    "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+                ),
+                "recbole/dataset_example/ml-100k/ml-100k.item": (
+                    "ml-100k.item",
+                    "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+                ),
+            },
+        ),
+    ),
+    "ml-1m": Source(
+        base=MOVIELENS,
+        archive="ml-1m.zip",
+        md5="c4d9eecfca2ab87c1945afe126590906",
+        members={"ml-1m/ratings.dat": "ratings.dat", "ml-1m/movies.dat": "movies.dat"},
+        log="ratings.dat",
+    ),
+}
+BY_HAND = {
+    "yelp": "the Yelp data set may be had only after accepting its licence: get it at https://www.yelp.com/dataset, "
+    "unpack it, and give yelp_academic_dataset_review.json to `hardgnn prepare`",
+}
+
+
+class Unreachable(Exception):
+    """The origin does not answer, or not with the file."""
+
+
+def download(
+    name: str,
+    to: str | Path,
+    *,
+    progress: Progress | None = None,
+    say: Say | None = None,
+    base_url: str | None = None,
+) -> Path:
+    """Fetches a data set into the folder `to` and answers the path of its log there.
+
+    Nothing is fetched when the folder holds the verified files already. A broken transfer is resumed, here or at
+    the next call. Where the origin cannot be reached and a Python package carries the data too, it is taken there.
+
+    Args:
+        progress: is called with the bytes so far and in all.
+        say: is called with a sentence about what happens.
+        base_url: another address of the folder that holds the archive.
+
+    Raises:
+        HardGNNError: an unknown name, a data set to be got by hand, no way to reach it, or a wrong checksum.
+    """
+    if name in BY_HAND:
+        raise HardGNNError(f"{name} cannot be downloaded for you: {BY_HAND[name]}")
+    if name not in SOURCES:
+        raise HardGNNError(f"unknown data set '{name}': {nearest(name, [*SOURCES, *BY_HAND])}")
+    source, to, tell = SOURCES[name], Path(to), say or (lambda _: None)
+    if to.exists() and not to.is_dir():
+        raise HardGNNError(f"{to}: a file is in the way of the folder to be written")
+    present = verified(name, to)
+    if present is not None:
+        tell(f"{present}: already there and verified")
+        return present
+    made = not to.exists()
+    to.mkdir(parents=True, exist_ok=True)
+    url = f"{(base_url or source.base).rstrip('/')}/{source.archive}"
+    part = to / f".{source.archive}.part"
+    try:
+        tell(f"fetching {url}")
+        fetch(url, part, source.md5, progress)
+        log = unpack(name, part, to)
+        part.unlink()
+    except Unreachable as reason:
+        if source.wheel is None:
+            raise HardGNNError(f"{name} could not be fetched: {reason}") from None
+        tell(f"{reason}; taking {name} out of the Python package {source.wheel.requirement}")
+        log = unpack_wheel(name, source.wheel, to, str(reason))
+    finally:
+        if made and not any(to.iterdir()):
+            to.rmdir()
+    tell(f"{log}: verified")
+    return log
+
+
+def verified(name: str, folder: Path) -> Path | None:
+    """The log in `folder` if an earlier download recorded it and every file still has its checksum."""
+    if not (folder / RECORD).is_file():
+        return None
+    try:
+        record = read_json(folder / RECORD)
+        whole = record["name"] == name and all(
+            (folder / file).is_file() and sha256(folder / file) == digest for file, digest in record["files"].items()
+        )
+        return folder / record["log"] if whole else None
+    except (HardGNNError, KeyError, TypeError, AttributeError):
+        return None  # a record of another kind counts as none
+
+
+def fetch(url: str, part: Path, md5: str, progress: Progress | None) -> None:
+    """Brings the file at `url` to `part`, going on where an earlier transfer stopped.
+
+    Raises:
+        Unreachable: no answer, an error status, or a transfer that breaks again and again.
+        HardGNNError: the file is whole but not the one that was published.
+    """
+    for _ in range(TRIES):
+        resumed = part.exists() and part.stat().st_size > 0
+        if not transfer(url, part, progress):
+            continue
+        with part.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "md5").hexdigest()
+        if digest == md5:
+            return
+        part.unlink()
+        if not resumed:  # what was kept from an earlier transfer may be to blame: then try from the start
+            raise HardGNNError(f"{url}: wrong checksum (MD5 {digest}, published {md5}), so the file was thrown away")
+    raise Unreachable(f"{url}: the transfer broke {TRIES} times; call again to go on where it stopped")
+
+
+def transfer(url: str, part: Path, progress: Progress | None) -> bool:
+    """One request, appended to `part`; whether the file is whole afterwards.
+
+    Raises:
+        Unreachable: no answer, or an error status.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing lies beyond what is there: whole, or of another file
+            return True
+        raise Unreachable(f"{url}: answered {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"{url}: cannot be reached ({getattr(error, 'reason', error)})") from None
+    with response:
+        if response.status != 206:  # the server sends the whole file
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length is not None else None
+        with part.open("ab" if have else "wb") as out:
+            try:
+                while chunk := response.read(CHUNK_BYTES):
+                    out.write(chunk)
+                    have += len(chunk)
+                    if progress is not None:
+                        progress(have, total)
+            except (TimeoutError, ConnectionError, http.client.HTTPException):
+                return False
+    return total is None or have == total
+
+
+def unpack(name: str, archive: Path, to: Path) -> Path:
+    """Takes the wanted members out of a verified archive."""
+    source = SOURCES[name]
+    with zipfile.ZipFile(archive) as packed:
+        return install(name, packed, {member: (file, None) for member, file in source.members.items()}, to, source.log)
+
+
+def unpack_wheel(name: str, wheel: Wheel, to: Path, reason: str) -> Path:
+    """Takes the data set out of a Python package that pip fetches.
+
+    Raises:
+        HardGNNError: pip cannot fetch the package, or its files are not the expected ones.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, wheel.requirement]
+        done = subprocess.run(command, capture_output=True, text=True)
+        wheels = sorted(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            told = next((line for line in done.stderr.splitlines()[::-1] if line.strip()), "no wheel came")
+            raise HardGNNError(f"{name} could not be fetched: {reason}; nor could {wheel.requirement} with pip ({told})")
+        with zipfile.ZipFile(wheels[0]) as packed:
+            log = next(iter(wheel.files.values()))[0]
+            return install(name, packed, dict(wheel.files), to, log)
+
+
+def install(
+    name: str, packed: zipfile.ZipFile, members: dict[str, tuple[str, str]] | dict[str, tuple[str, None]], to: Path, log: str
+) -> Path:
+    """Unpacks `members` (path there: name here, SHA-256 if it is known) into `to`, and records what lies there.
+
+    Raises:
+        HardGNNError: a member is missing or not the expected one; nothing is left behind.
+    """
+    written: dict[str, str] = {}
+    try:
+        for member, (file, expected) in members.items():
+            with atomic_path(to / file) as temporary:
+                with packed.open(member) as inside, temporary.open("wb") as out:
+                    shutil.copyfileobj(inside, out)
+                digest = sha256(temporary)
+                if expected not in (None, digest):
+                    raise HardGNNError(f"{member}: wrong checksum (SHA-256 {digest}, expected {expected})")
+            written[file] = digest
+    except (HardGNNError, KeyError, zipfile.BadZipFile) as error:
+        for file in written:
+            (to / file).unlink()
+        if isinstance(error, HardGNNError):
+            raise
+        raise HardGNNError(f"{packed.filename}: not the expected archive ({error})") from None
+    write_json(to / RECORD, {"name": name, "files": written, "log": log})
+    return to / log

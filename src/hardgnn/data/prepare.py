@@ -110,7 +110,7 @@ class Kept:
         self.steps.append({"step": step, **counts})
         if not len(self.rows):
             told = "; ".join(
-                f"{one['step']} left {one['interactions']} interactions of {one['users']} users and {one['items']} items"
+                "{step} left {interactions} interactions of {users} users and {items} items".format(**one)
                 for one in self.steps
             )
             raise HardGNNError(f"the log is empty after {step}: {told}")

@@ -366,7 +366,7 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
     with path.open("rb") as handle:
         zipped = handle.read(2) == GZIP_MAGIC
     with gzip.open(path) if zipped else path.open("rb") as binary:
-        yield io.TextIOWrapper(binary, "utf-8-sig", errors="replace", newline="")  # type: ignore[arg-type]
+        yield io.TextIOWrapper(binary, "utf-8-sig", errors="replace", newline="")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import polars as pl
@@ -101,7 +102,7 @@ def write_simulated(out: str | Path, users: int, items: int, events: int, seed: 
             return out
         # no name and no clock in the gzip header: the same market gives the same bytes
         with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-            table.write_csv(packed, separator=separator)
+            table.write_csv(cast(IO[bytes], packed), separator=separator)
     return out
 
 

@@ -1,0 +1,195 @@
+"""The commands end to end, as a user types them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+SMALL = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
+
+
+def hardgnn(*words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from hardgnn.cli import main; main()", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def refused(*words: str | Path) -> str:
+    """The one sentence that bad input gets."""
+    error = hardgnn(*words, status=2).stderr
+    assert "Traceback" not in error
+    assert "error" in error.lower()
+    return error
+
+
+def settings(*more: str) -> list[str]:
+    return [word for setting in (*SMALL, *more) for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def runs(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for preset in ("selfgnn", "hardgnn"):
+        hardgnn("train", market, "--out", folder / preset, "--preset", preset, *settings())
+    return folder
+
+
+def test_prepare_prints_each_step_and_writes_the_folder(market_log: Path, tmp_path: Path) -> None:
+    document = json.loads(hardgnn("prepare", market_log, "--out", tmp_path / "d", "--k-core", "3", "--json").stdout)
+    assert [step["step"] for step in document["steps"]] == ["read", "repeats", "k_core"]
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {
+        "interactions.parquet",
+        "users.parquet",
+        "items.parquet",
+        "candidates.npz",
+        "manifest.json",
+    }
+
+
+def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path) -> None:
+    for protocol in ("full", "sampled-999"):
+        result = json.loads(hardgnn("evaluate", runs / "hardgnn", "--protocol", protocol, "--json").stdout)
+        ranks = pl.read_parquet(runs / "hardgnn" / f"ranks-test-{protocol}.parquet")
+        assert result["users"] == ranks.height
+        assert result["metrics"]["hr@10"] == pytest.approx((ranks["rank"] < 10).mean())
+        low, high = result["intervals"]["hr@10"]
+        assert low <= result["metrics"]["hr@10"] <= high
+    document = json.loads(hardgnn("compare", runs / "hardgnn", runs / "selfgnn", "--json").stdout)
+    assert [run["model"] for run in document["runs"]] == ["hardgnn", "selfgnn"]
+    assert all(row["comparisons"] == 4 for row in document["comparisons"])
+    hardgnn("report", runs / "hardgnn", runs / "selfgnn", "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert f"{document['runs'][0]['metrics']['ndcg@10']:.4f}" in page
+    for asked in ('src="http', 'href="http', "@import", "<script"):
+        assert asked not in page.replace("http://www.w3.org", "")
+
+
+def test_recommendations_leave_seen_items_out(runs: Path, market: Path, tmp_path: Path) -> None:
+    out = tmp_path / "recs.parquet"
+    users = pl.read_parquet(runs / "hardgnn" / "users.parquet")
+    (tmp_path / "users.txt").write_text("\n".join(users["raw_id"]))
+    hardgnn("recommend", runs / "hardgnn", "--users-file", tmp_path / "users.txt", "--n", "5", "--out", out)
+    table = pl.read_parquet(out)
+    items = pl.read_parquet(runs / "hardgnn" / "items.parquet")["raw_id"]
+    history = {row["raw_id"]: {items[i] for i in row["history"]} for row in users.to_dicts()}
+    assert table["user"].n_unique() == len(history)
+    assert not any(row["item"] in history[row["user"]] for row in table.to_dicts())
+    assert table.filter(pl.col("user") == users["raw_id"][0])["rank"].to_list() == [1, 2, 3, 4, 5]
+
+
+def test_recommendations_for_a_bare_list_of_items(runs: Path) -> None:
+    items = pl.read_parquet(runs / "selfgnn" / "items.parquet")["raw_id"].to_list()
+    rows = json.loads(hardgnn("recommend", runs / "selfgnn", "--items", f"{items[0]},{items[1]}", "--json").stdout)
+    assert len(rows) == 10
+    assert not {row["item"] for row in rows} & set(items[:2])
+
+
+def test_a_moved_run_recommends_without_its_data(runs: Path, tmp_path: Path) -> None:
+    (runs / "selfgnn").rename(tmp_path / "moved")
+    try:
+        user = pl.read_parquet(tmp_path / "moved" / "users.parquet")["raw_id"][0]
+        assert len(json.loads(hardgnn("recommend", tmp_path / "moved", "--user", user, "--json").stdout)) == 10
+    finally:
+        (tmp_path / "moved").rename(runs / "selfgnn")
+
+
+def test_a_killed_run_resumes_to_the_same_weights(market: Path, tmp_path: Path) -> None:
+    more = settings("train.epochs=12", "train.patience=0")
+    hardgnn("train", market, "--out", tmp_path / "whole", *more)
+    command = [sys.executable, "-c", "from hardgnn.cli import main; main()", "train", market]
+    command += ["--out", tmp_path / "cut", *more]
+    for kill in (signal.SIGKILL, signal.SIGINT):
+        seen = _epochs(tmp_path / "cut")
+        process = subprocess.Popen([*command, "--resume"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and _epochs(tmp_path / "cut") < seen + 2:
+            time.sleep(0.005)
+        os.kill(process.pid, kill)
+        process.wait(60)
+    assert _epochs(tmp_path / "cut") < 12
+    hardgnn(*command[3:], "--resume")
+    whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def _epochs(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    listed = hardgnn("--help").stdout
+    for command in ("download", "prepare", "train", "evaluate", "compare", "report", "recommend", "simulate", "demo"):
+        assert command in listed
+        assert f"hardgnn {command}" in hardgnn(command, "--help").stdout
+
+
+def test_presets_are_listed() -> None:
+    assert {"selfgnn", "hardgnn"} <= set(hardgnn("train", "--list-presets").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("columns.csv", b"who,what,when\na,b,1\n", "who"),
+        ("time.csv", b"user,item,timestamp\na,b,1\na,c,soon\n", "3"),
+        ("negative.csv", b"user,item,timestamp\na,b,1\na,c,-5\n", "3"),
+        ("nan.csv", b"user,item,timestamp\na,b,NaN\n", "2"),
+        ("rubbish.csv", bytes(range(256)) * 50, "rubbish.csv"),
+        (
+            "short.inter.gz",
+            gzip.compress(b"user_id:token\titem_id:token\ttimestamp:float\n" + b"a\tb\t1\n" * 9999)[:60],
+            "gz",
+        ),
+        ("sparse.csv", b"user,item,timestamp\na,b,1\na,c,2\n", "k_core"),
+        ("log.parquet", b"not parquet", "parquet"),
+    ],
+)
+def test_a_bad_log_gets_one_sentence_and_leaves_nothing(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert told in refused("prepare", tmp_path / name, "--out", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_other_bad_input_gets_one_sentence(market: Path, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "no such file" in refused("prepare", tmp_path / "nothing.csv", "--out", out)
+    assert "did you mean 'model.dim'" in refused("train", market, "--out", out, "--set", "model.dims=8")
+    assert "did you mean 'hardgnn'" in refused("train", market, "--out", out, "--preset", "hardgn")
+    assert "model.heads" in refused("train", market, "--out", out, "--set", "model.dim=10")
+    assert "no such folder" in refused("train", tmp_path / "nothing", "--out", out)
+    assert "no such run folder" in refused("evaluate", out)
+    assert "did you mean 'sampled-999'" in refused("evaluate", runs / "hardgnn", "--protocol", "sampled-99")
+    assert "unknown user 'nobody'" in refused("recommend", runs / "hardgnn", "--user", "nobody")
+    assert "at least two" in refused("compare", runs / "hardgnn")
+    assert "ml-100k" in refused("download", "ml-100")
+    assert not out.exists()
+
+
+def test_a_run_of_another_version_is_refused(runs: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(runs / "hardgnn", tmp_path / "old")
+    record = json.loads((tmp_path / "old" / "environment.json").read_text())
+    (tmp_path / "old" / "environment.json").write_text(json.dumps(record | {"format_version": 0}))
+    assert "another version" in refused("evaluate", tmp_path / "old")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which only Linux has")
+def test_a_full_disk_is_told() -> None:
+    command = [sys.executable, "-c", "from hardgnn.cli import main; main()", "train", "--list-presets"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr

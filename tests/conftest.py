@@ -1,0 +1,26 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.simulate import write_simulated
+
+
+@pytest.fixture(scope="session")
+def market_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log with a planted successor for each item."""
+    path = tmp_path_factory.mktemp("market") / "market.inter"
+    write_simulated(path, users=200, items=60, events=4000, seed=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def market(market_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The simulated log, prepared."""
+    folder = tmp_path_factory.mktemp("prepared") / "market"
+    Dataset.read(market_log).prepare(k_core=3, candidates=30).save(folder)
+    return folder

@@ -1,0 +1,193 @@
+"""Training: determinism, resuming, no leaks, HardGNN without its parts is SelfGNN, and it learns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hardgnn.baselines import baseline
+from hardgnn.config import Config, resolve
+from hardgnn.data.dataset import TEST, TRAIN, Dataset
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import evaluate
+from hardgnn.run import load_model
+from hardgnn.train import train
+
+SMALL = [
+    "model.dim=16",
+    "model.heads=2",
+    "model.intervals=3",
+    "model.layers=1",
+    "model.window=20",
+    "model.sequence_layers=1",
+    "ssl.pairs=4",
+    "train.batch_users=64",
+    "train.pairs_per_user=8",
+    "train.eval_every=1",
+    "train.epochs=3",
+    "train.lr=0.005",
+]
+
+
+def small(preset: str = "selfgnn", *settings: str) -> Config:
+    return resolve(preset, settings=[*SMALL, *settings])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def data(market: Path) -> Dataset:
+    return Dataset.load(market)
+
+
+@pytest.mark.parametrize("preset", ["selfgnn", "hardgnn"])
+def test_same_seed_same_weights_and_other_seed_others(preset: str, data: Dataset, tmp_path: Path) -> None:
+    config = small(preset, "model.edge_dropout=0.2")
+    for name in ("one", "two"):
+        train(data, config, tmp_path / name)
+    train(data, small(preset, "model.edge_dropout=0.2", "run.seed=1"), tmp_path / "three")
+    assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    assert not same(weights(tmp_path / "one"), weights(tmp_path / "three"))
+
+
+@pytest.mark.parametrize("off", ["hard.k=0", "hard.weight=0"])
+def test_hardgnn_without_its_parts_is_selfgnn_bit_for_bit(off: str, data: Dataset, tmp_path: Path) -> None:
+    train(data, small("selfgnn"), tmp_path / "selfgnn")
+    train(data, small("hardgnn", off), tmp_path / "off")
+    train(data, small("hardgnn"), tmp_path / "on")
+    assert same(weights(tmp_path / "selfgnn"), weights(tmp_path / "off"))
+    assert not same(weights(tmp_path / "selfgnn"), weights(tmp_path / "on"))
+
+
+def test_a_resumed_run_ends_in_the_same_weights(data: Dataset, tmp_path: Path) -> None:
+    config = small("hardgnn", "hard.refresh=2")
+    train(data, config, tmp_path / "whole")
+    asked = iter([False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(data, config, tmp_path / "cut", stop=lambda: next(asked))
+    assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 2
+    train(data, config, tmp_path / "cut", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    lines = [
+        [json.loads(line) | {"seconds": 0} for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    ]
+    assert lines[0] == lines[1]
+
+
+def test_an_epoch_lost_after_its_model_was_written_is_done_again(data: Dataset, tmp_path: Path) -> None:
+    """A kill between the best model and the checkpoint leaves the newer model beside the older checkpoint."""
+    config = small()
+    train(data, config, tmp_path / "whole")
+    asked = iter([True])
+    with pytest.raises(KeyboardInterrupt):
+        train(data, config, tmp_path / "cut", stop=lambda: next(asked))
+    (tmp_path / "cut" / "metrics.jsonl").open("a").write('{"epoch": 2, "half')
+    train(data, config, tmp_path / "cut", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_no_test_item_reaches_training(data: Dataset, tmp_path: Path) -> None:
+    """Every user's test item replaced by another: the weights stay the same, bit for bit."""
+    rng = np.random.default_rng(0)
+    item = data.item.copy()
+    item[data.part == TEST] = rng.integers(0, data.n_items, int((data.part == TEST).sum()))
+    changed = replace(data, item=item)
+    for name, one in (("as it is", data), ("changed", changed)):
+        train(one, small("hardgnn"), tmp_path / name)
+    assert same(weights(tmp_path / "as it is"), weights(tmp_path / "changed"))
+
+
+def test_a_validation_item_only_chooses_the_epoch(data: Dataset, tmp_path: Path) -> None:
+    item = data.item.copy()
+    item[data.part != TRAIN] = (item[data.part != TRAIN] + 1) % data.n_items
+    changed = replace(data, item=item)
+    losses = []
+    for name, one in (("as it is", data), ("changed", changed)):
+        train(one, small("hardgnn"), tmp_path / name)
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        losses.append([(line["loss_rec"], line["loss_ssl"], line["loss_infonce"]) for line in lines])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("preset", ["selfgnn", "hardgnn"])
+def test_the_planted_successor_is_found_well_above_popularity(preset: str, data: Dataset, tmp_path: Path) -> None:
+    config = small(preset, "train.epochs=40", "train.eval_every=4", "train.pred_num=20", "train.l2=0.0001")
+    train(data, config, tmp_path / "run")
+    learned = evaluate(load_model(tmp_path / "run"), data, "test")[0]["metrics"]["hr@10"]
+    floor = evaluate(baseline("popularity", data), data, "test")[0]["metrics"]["hr@10"]
+    assert learned > 1.5 * floor
+
+
+def test_early_stopping_keeps_the_best_epoch(data: Dataset, tmp_path: Path) -> None:
+    config = small("selfgnn", "train.epochs=40", "train.patience=2", "train.lr=0.05")
+    result = train(data, config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["valid"]["ndcg@10"])
+    assert result["best_epoch"] == best["epoch"]
+    assert result["epochs"] < 40
+    again = evaluate(load_model(tmp_path / "run"), data, "valid")[0]["metrics"]["ndcg@10"]
+    assert again == pytest.approx(best["valid"]["ndcg@10"])
+
+
+def test_a_run_folder_is_not_mixed_up(data: Dataset, tmp_path: Path) -> None:
+    train(data, small(), tmp_path / "run")
+    with pytest.raises(HardGNNError, match="--resume"):
+        train(data, small(), tmp_path / "run")
+    with pytest.raises(HardGNNError, match="another config"):
+        train(data, small("selfgnn", "model.dim=8"), tmp_path / "run", resume=True)
+    other = replace(data, manifest=data.manifest | {"name": "other"})
+    with pytest.raises(HardGNNError, match="another data set"):
+        train(other, small(), tmp_path / "run", resume=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("keep me")
+    with pytest.raises(HardGNNError, match="left alone"):
+        train(data, small(), tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "model.interval_encoder=lstm",
+        "model.interval_encoder=sum",
+        "model.interval_sharing=shared",
+        "model.layer_combination=concat",
+        "model.norm=sym",
+        "model.sequence=pooled",
+        "model.sequence=none",
+        "model.sequence_pooling=sum",
+        "model.layers=0",
+        "model.interval_cut=count",
+        "model.attention_projection=false",
+        "model.layer_norm=false",
+        "model.sequence_activation=none",
+        "ssl.weight=0",
+        "ssl.user_weight=sum",
+        "ssl.pairing=interleaved",
+        "hard.rank_by=positive",
+        "train.hinge=sum",
+    ],
+)
+def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_path: Path) -> None:
+    config = small("hardgnn", "ssl.weight=0.0001", option, "train.epochs=1")
+    reference = small("hardgnn", "ssl.weight=0.0001", "train.epochs=1")
+    losses = []
+    for name, one in (("option", config), ("reference", reference)):
+        train(data, one, tmp_path / name)
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses.append({k: v for k, v in json.loads(lines[0]).items() if k != "seconds"})
+    assert losses[0] != losses[1]
+    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0]["metrics"]
+    assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])

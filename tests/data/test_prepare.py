@@ -76,8 +76,8 @@ def test_global_time_never_trains_on_the_future(times: list[int], valid: float, 
     timestamp = np.array(times, dtype=np.float64)
     try:
         part, (t_valid, t_test) = global_time(timestamp, valid, test)
-    except HardGNNError as error:
-        assert "empty" in str(error)
+    except HardGNNError:  # too few different times for three parts
+        assert len(set(times)) < 3 or len(times) < 60
         return
     assert timestamp[part == TRAIN].max() < t_valid == timestamp[part == VALID].min()
     assert timestamp[part == VALID].max() < t_test == timestamp[part == TEST].min()

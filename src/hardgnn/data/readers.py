@@ -327,7 +327,7 @@ def time_expression(table: pl.LazyFrame, dtype: pl.DataType) -> pl.Expr:
     first = table.select(text).filter(time.is_not_null()).head(1).collect()
     if first.is_empty() or first.select(numbers.is_not_null()).item():
         return numbers
-    spaced = text.str.replace("T", " ", literal=True).str.replace(r"\s*(Z|UTC)$", "+00:00")
+    spaced = text.str.replace(r"^(\S{10})T", "${1} ").str.replace(r"\s*(Z|UTC)$", "+00:00")
     moments = [
         spaced.str.to_datetime(
             form, time_unit="us", time_zone="UTC" if "z" in form else None, strict=False

@@ -101,6 +101,32 @@ class RecencyKNN(ItemToItem):
         self.settings = {"last": last, "decay": decay, "forward": forward, "neighbours": neighbours}
 
 
+def fit_item_knn(
+    dataset: Dataset,
+    *,
+    lasts: Sequence[int | None] = (1, 2, 3, 5, 10, 20, 50, None),
+    neighbours: Sequence[int | None] = (20, 100, 500, RECENCY_NEIGHBOURS),
+    sample: int = 2000,
+    seed: int = 0,
+) -> ItemKNN:
+    """`ItemKNN` with the settings that have the best NDCG@10 (full) on validation; the test part is not read.
+
+    Args:
+        dataset: the prepared data set.
+        lasts, neighbours: the grid of the settings; the first of equals is taken.
+        sample, seed: as in `fit_recency_knn`.
+
+    Raises:
+        HardGNNError: nobody can be ranked on validation.
+    """
+    judge = _Judge(dataset, sample, seed)
+    for cut in neighbours:
+        similarity = cosine_similarity(dataset, cut)
+        for last in lasts:
+            judge.ask((last, cut), ItemToItem(similarity, last, 1.0))
+    return ItemKNN(dataset, *judge.best)
+
+
 def fit_recency_knn(
     dataset: Dataset,
     *,
@@ -123,19 +149,33 @@ def fit_recency_knn(
     Raises:
         HardGNNError: nobody can be ranked on validation.
     """
-    users, _ = dataset.targets(VALID)
-    asked = np.random.default_rng(seed).permutation(users)[:sample]
+    judge = _Judge(dataset, sample, seed)
     cosine, ahead = cosine_similarity(dataset, neighbours), forward_similarity(dataset)
-    quality: dict[tuple[int | None, float, float], float] = {}
     for forward in forwards:
         similarity = (cosine + forward * ahead).tocsr()
         for last, decay in itertools.product(lasts, decays):
             if last == 1 and decay != decays[0]:
                 continue  # one item's weight is a common factor
-            frame = rank_targets(ItemToItem(similarity, last, decay), dataset, "valid", users=asked)
-            quality[last, decay, forward] = summarise(frame["rank"].to_numpy(), (10,))["ndcg@10"]
-    last, decay, forward = max(quality, key=lambda settings: quality[settings])
+            judge.ask((last, decay, forward), ItemToItem(similarity, last, decay))
+    last, decay, forward = judge.best
     return RecencyKNN(dataset, last, decay, forward, neighbours)
+
+
+class _Judge:
+    """Compares settings by NDCG@10 (full) on at most `sample` validation users."""
+
+    def __init__(self, dataset: Dataset, sample: int, seed: int) -> None:
+        users, _ = dataset.targets(VALID)
+        self.dataset, self.users = dataset, np.random.default_rng(seed).permutation(users)[:sample]
+        self.quality: dict[tuple[Any, ...], float] = {}
+
+    def ask(self, settings: tuple[Any, ...], ranker: Ranker) -> None:
+        frame = rank_targets(ranker, self.dataset, "valid", users=self.users)
+        self.quality[settings] = summarise(frame["rank"].to_numpy(), (10,))["ndcg@10"]
+
+    @property
+    def best(self) -> tuple[Any, ...]:
+        return max(self.quality, key=lambda settings: self.quality[settings])
 
 
 def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_array:
@@ -185,7 +225,7 @@ def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS) -> sparse.c
 
 BASELINES: dict[str, Callable[..., Ranker]] = {
     "popularity": Popularity,
-    "itemknn": ItemKNN,
+    "itemknn": fit_item_knn,
     "recencyknn": fit_recency_knn,
 }
 

@@ -19,7 +19,7 @@ from hardgnn.config import Config
 from hardgnn.data.batches import Batch, Batches
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import PADDING
-from hardgnn.data.intervals import cut, stacked_graph
+from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, write_json
@@ -153,7 +153,8 @@ def train(
 
     rows = data.part == TRAIN
     shape = (config.model.intervals, data.n_users, data.n_items)
-    interval = cut(data.timestamp[rows], config.model.intervals, config.model.interval_cut)
+    times, are_positions = times_or_positions(data.timestamp[rows], data.user[rows])
+    interval = cut(times, config.model.intervals, "count" if are_positions else config.model.interval_cut)
     graph = InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
     edges = (graph.rows[0].numpy(), graph.rows[1].numpy())
     batches = Batches(data.train, edges, shape, config.model.window, config.train, config.ssl)

@@ -13,7 +13,8 @@ def cut(timestamps: NDArray[np.float64], count: int, how: Literal["width", "coun
     """The interval, 0 to count - 1, of each training timestamp (N,).
 
     `width` cuts [min, max] into equal widths; `count` gives every interval equally many interactions, ties in
-    time going by row. All times equal means `count`, since no width can tell them apart. Source: SPEC section 1.
+    time going by row. Where all times are equal, no width can tell them apart and the caller passes positions
+    instead (`times_or_positions`). Source: SPEC section 1.
     """
     if len(timestamps) == 0:
         return np.empty(0, dtype=np.int32)
@@ -24,6 +25,19 @@ def cut(timestamps: NDArray[np.float64], count: int, how: Literal["width", "coun
         return (place * count // len(timestamps)).astype(np.int32)
     share = (timestamps - first) / (last - first)
     return np.minimum((share * count).astype(np.int32), count - 1)
+
+
+def times_or_positions(timestamps: NDArray[np.float64], user: NDArray[np.int32]) -> tuple[NDArray[np.float64], bool]:
+    """The timestamps (N,), or, where all are equal, each interaction's position in its user's sequence.
+
+    Rows are sorted by user and, within one, by time. Positions are shares of the user's length and want a cut by
+    equal counts; the second value says that they were taken. Source: SPEC section 1, logs without real times.
+    """
+    if len(timestamps) == 0 or timestamps.min() < timestamps.max():
+        return timestamps, False
+    counts = np.bincount(user)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    return (np.arange(len(user)) - starts) / counts[user], True
 
 
 def stacked_graph(

@@ -376,14 +376,12 @@ def explained(path: Path, kind: str, head: bytes) -> Iterator[None]:
         yield
     except pl.exceptions.NoDataError:
         raise HardGNNError(f"{path}: the file is empty") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         with path.open("rb") as handle:
             zipped = handle.read(2) == GZIP_MAGIC
-        reason = str(error).splitlines()[0]
-        told = "the gzip file is truncated or damaged" if zipped else "cannot be read"
-        raise HardGNNError(f"{path}: {told} ({reason})") from None
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
+        if zipped and (not isinstance(error, pl.exceptions.PolarsError) or re.search("end of file|deflate", reason)):
+            raise HardGNNError(f"{path}: the gzip file is truncated or damaged ({reason})") from None
         if "utf-8" in reason.lower() or "utf8" in reason.lower():
             raise HardGNNError(f"{path}: binary data or another encoding, expected a table in UTF-8 text") from None
         if "more fields" in reason:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hardgnn.data.histories import Histories
 
-ROUNDS = 64  # redraws before a user counts as one who has everything
+ROUNDS = 16  # redraws before the rest is drawn from lists of what is left
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
 
 
@@ -25,19 +25,20 @@ class UniformNegatives:
         self._keys = train.keys(n_items)
 
     def sample(self, users: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
-        """One negative for each entry of `users` (P,) -> (P,).
-
-        A user with training interactions on all items but a few may, after many redraws, keep a seen one: such
-        users have hardly a negative to give.
-        """
+        """One negative for each entry of `users` (P,), none of whom has interacted with every item -> (P,)."""
         owners = users.astype(np.int64)
         drawn = rng.integers(0, self.n_items, len(owners))
         open_ = np.flatnonzero(self._seen(owners, drawn))
         for _ in range(ROUNDS):
             if len(open_) == 0:
-                break
+                return drawn
             drawn[open_] = rng.integers(0, self.n_items, len(open_))
             open_ = open_[self._seen(owners[open_], drawn[open_])]
+        for user in np.unique(owners[open_]):  # the few who have nearly everything: draw from what is left
+            mine = open_[owners[open_] == user]
+            first, last = np.searchsorted(self._keys, [user * self.n_items, (user + 1) * self.n_items])
+            left = np.setdiff1d(np.arange(self.n_items), self._keys[first:last] - user * self.n_items)
+            drawn[mine] = rng.choice(left, len(mine))
         return drawn
 
     def _seen(self, owners: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:

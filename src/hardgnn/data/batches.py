@@ -53,7 +53,9 @@ class Batches:
         self.config, self.ssl = config, ssl
         self._offsets, self._columns = edges
         self._negatives = UniformNegatives(train, shape[2])
-        self._eligible = np.flatnonzero(train.lengths >= 2)  # a positive and at least one item before it
+        # A user needs a positive with at least one item before it, and an item left to be a negative.
+        distinct = np.bincount(train.keys(shape[2]) // shape[2], minlength=len(train.lengths))
+        self._eligible = np.flatnonzero((train.lengths >= 2) & (distinct < shape[2]))
 
     def __len__(self) -> int:
         users = min(len(self._eligible), self.config.users_per_epoch)

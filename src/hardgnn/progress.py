@@ -70,11 +70,11 @@ class TrainingBar:
         """After each step of training."""
         if self._task is None:
             self._task = self._bar.add_task(self.name, total=self.config.train.epochs * steps, note="")
-            self._started = (epoch - 1) * steps + step - 1
+            self._started = (epoch - 1) * steps + step  # the clock starts after the first step
         done = (epoch - 1) * steps + step
         elapsed = self._bar.tasks[self._task].elapsed or 0.0
-        rate = (done - self._started) / elapsed if elapsed else 0.0
-        note = f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.4f}  {rate:.1f} steps/s{self._valid}"
+        rate = f"  {(done - self._started) / elapsed:.1f} steps/s" if done > self._started else ""
+        note = f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.4f}{rate}{self._valid}"
         self._bar.update(self._task, completed=done, note=note)
 
     def epoch(self, line: dict[str, Any]) -> None:

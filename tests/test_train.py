@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
+from hardgnn.files import atomic_path
 from hardgnn.run import load_model
 from hardgnn.train import train
 
@@ -191,3 +193,18 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
     assert losses[0] != losses[1]
     metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0]["metrics"]
     assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])
+
+
+def test_resuming_a_finished_run_changes_nothing(data: Dataset, tmp_path: Path) -> None:
+    first = train(data, small(), tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    assert train(data, small(), tmp_path / "run", resume=True) == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("IoError(Os { code: 28, ... })")):
+        with pytest.raises(HardGNNError, match="no space left"), atomic_path(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            raise error
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,12 +18,19 @@ from hardgnn.errors import HardGNNError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside `path`; on success it takes `path`'s place, on failure it is removed."""
+    """Yields a temporary name beside `path`; on success it takes `path`'s place, on failure it is removed.
+
+    Raises:
+        HardGNNError: the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
+    except Exception as error:
+        _tell_full_disk(path, error)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -37,7 +45,7 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
     An older folder of the same kind is replaced: one that is empty or holds the file `marker`.
 
     Raises:
-        HardGNNError: `path` holds something else, which is left alone.
+        HardGNNError: `path` holds something else, which is left alone; or the disk is full.
     """
     if path.exists() and not path.is_dir():
         raise HardGNNError(f"{path}: a file is in the way of the folder to be written")
@@ -53,9 +61,19 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         temporary.rename(path)
+    except Exception as error:
+        _tell_full_disk(path, error)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _tell_full_disk(path: Path, error: Exception) -> None:
+    """Raises one sentence if a full disk is behind `error`, which each library reports in its own words."""
+    words = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in words or "code: 28" in words:
+        raise HardGNNError(f"{path}: no space left on the disk; nothing was written") from None
 
 
 def write_json(path: Path, document: Any) -> None:

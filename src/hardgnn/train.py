@@ -22,7 +22,7 @@ from hardgnn.data.histories import PADDING
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
-from hardgnn.files import atomic_path, write_json
+from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
@@ -167,6 +167,9 @@ def train(
     step = Step(model, graph, data, config)
     progress = checkpoint.load(folder, model, optimiser) or Progress()
     lines = _read_lines(folder, progress.epoch)
+    earlier: dict[str, Any] = read_json(folder / run.RESULT) if (folder / run.RESULT).exists() else {}
+    if earlier.get("finished"):  # what was evaluated since stays in it
+        return earlier
 
     while progress.epoch < config.train.epochs and not _waited_enough(progress, config):
         epoch = progress.epoch + 1

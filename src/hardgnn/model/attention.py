@@ -15,7 +15,8 @@ class SelfAttention(nn.Module):
         heads: number of heads H, a divisor of d.
         projection: whether an output projection follows.
 
-    Shapes: x (B, M, d), key_mask (B, M) bool, True where a key may be seen -> (B, M, d).
+    Shapes: x (B, M, d), key_mask (B, M) bool, True where a key may be seen -> (B, M, d); with `last_only` the result
+    of the last position alone, (B, 1, d), at the cost of one query.
     """
 
     def __init__(self, dim: int, heads: int, projection: bool = True) -> None:
@@ -24,16 +25,20 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.output = nn.Linear(dim, dim) if projection else nn.Identity()
 
-    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, key_mask: Tensor | None = None, last_only: bool = False) -> Tensor:
         batch, length, dim = x.shape
+        weights, biases = self.qkv.weight.split(dim), self.qkv.bias.split(dim)
         if length == 1:  # one key: the softmax is 1
-            value: Tensor = F.linear(x, self.qkv.weight[2 * dim :], self.qkv.bias[2 * dim :])
-            return self.output(value)
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, M, d / H)
+            return self.output(F.linear(x, weights[2], biases[2]))
+
+        def split(value: Tensor) -> Tensor:
+            return value.view(batch, -1, self.heads, dim // self.heads).transpose(1, 2)  # (B, H, M, d / H)
+
+        query = split(F.linear(x[:, -1:] if last_only else x, weights[0], biases[0]))
+        key, value = split(F.linear(x, weights[1], biases[1])), split(F.linear(x, weights[2], biases[2]))
         mask = None if key_mask is None else key_mask[:, None, None, :]
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.output(seen.transpose(1, 2).reshape(batch, length, dim))
+        return self.output(seen.transpose(1, 2).reshape(batch, -1, dim))
 
 
 def dropout(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:

@@ -59,8 +59,11 @@ class SequenceEncoder(nn.Module):
         state = self.item_norm(items) + self.position_norm(positions)
         real = window != PADDING
         # A row without items may look anywhere, since an all-masked softmax is no number; its sum stays 0.
-        state = self._attend(state, real | ~real.any(1, keepdim=True)) * seen
-        if self.config.sequence_pooling == "last":
+        last_only = self.config.sequence_pooling == "last"
+        state = self._attend(state, real | ~real.any(1, keepdim=True), last_only) * (
+            seen[:, -1:] if last_only else seen
+        )
+        if last_only:
             return state[:, -1]
         summed = state.sum(1)
         return summed if self.config.sequence_pooling == "sum" else summed / seen.sum(1).clamp_min(1)
@@ -71,7 +74,10 @@ class SequenceEncoder(nn.Module):
         positions = self.positions[self.config.window - window.shape[1] :]
         return items, positions, (window != PADDING).unsqueeze(-1).to(items.dtype)
 
-    def _attend(self, state: Tensor, mask: Tensor | None) -> Tensor:
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            state = F.leaky_relu(layer(norm(state), mask), self.config.leaky_slope) + state
+    def _attend(self, state: Tensor, mask: Tensor | None, last_only: bool = False) -> Tensor:
+        """The attention layers; with `last_only` the top one asks for the last position alone, (B, 1, d)."""
+        for number, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True), 1):
+            top = last_only and number == len(self.layers)
+            attended = F.leaky_relu(layer(norm(state), mask, top), self.config.leaky_slope)
+            state = attended + (state[:, -1:] if top else state)
         return state

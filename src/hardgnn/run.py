@@ -76,7 +76,8 @@ def save_model(folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch
     for stale in folder.glob("ranks-*.parquet"):
         stale.unlink()
     with atomic_path(folder / MODEL) as temporary:
-        save_file(tensors, temporary, metadata={"format_version": str(FORMAT_VERSION), "epoch": str(epoch)})
+        # One key: safetensors writes several in random order, and the same run must give the same bytes.
+        save_file(tensors, temporary, metadata={"epoch": str(epoch)})
 
 
 def load_model(folder: str | Path) -> TrainedModel:

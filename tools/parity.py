@@ -2,9 +2,9 @@
 
     python tools/parity.py FIXTURE.npz [--double]
 
-The fixture's weights are loaded into the classes that training uses. One line per quantity gives the largest absolute
-difference, the largest difference relative to the quantity's largest value, and the tolerance. Exit status 1 when a
-tolerance is exceeded, 2 when the file is no fixture.
+The fixture's weights are loaded into the classes that training uses, under the preset `released`. One line per
+quantity gives the largest absolute difference, the largest difference relative to the quantity's largest value, and
+the tolerance. Exit status 1 when a tolerance is exceeded, 2 when the file is no fixture.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from hardgnn import losses, metrics
-from hardgnn.config import ModelConfig, SelfAugmentedConfig
+from hardgnn.config import resolve, with_options
 from hardgnn.data.histories import PADDING, Histories
+from hardgnn.errors import HardGNNError
 from hardgnn.model.attention import SelfAttention
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
@@ -46,21 +47,19 @@ class Parity:
         self.lines: list[tuple[str, float, float, float, bool]] = []
         meta = self.meta
         self.shape = (meta["intervals"], meta["users"], meta["items"])
-        config = ModelConfig(
-            dim=meta["latdim"],
-            intervals=meta["intervals"],
-            layers=meta["gnn_layers"],
-            interval_encoder="lstm",
-            heads=meta["heads"],
-            dropout=0.0,
-            window=meta["pos_length"],
-            sequence="pooled",
-            sequence_layers=meta["att_layers"],
-            norm_epsilon=meta["layer_norm_eps"],
-            leaky_slope=meta["leaky"],
-        )
-        ssl = SelfAugmentedConfig(weight=meta["ssl_reg"], dim=meta["ssldim"], pairing="interleaved")
-        self.model = SelfGNN(config, ssl, meta["users"], meta["items"], torch.Generator()).to(self.dtype)
+        sizes = {
+            "dim": meta["latdim"],
+            "intervals": meta["intervals"],
+            "layers": meta["gnn_layers"],
+            "heads": meta["heads"],
+            "window": meta["pos_length"],
+            "sequence_layers": meta["att_layers"],
+            "norm_epsilon": meta["layer_norm_eps"],
+            "leaky_slope": meta["leaky"],
+        }
+        ssl = {"weight": meta["ssl_reg"], "dim": meta["ssldim"]}
+        config = with_options(resolve("released"), {"model": sizes, "ssl": ssl})
+        self.model = SelfGNN(config.model, config.ssl, meta["users"], meta["items"], torch.Generator()).to(self.dtype)
         self.parameters = self._pair_parameters()
         with torch.no_grad():
             for name, (parameter, rows, transposed) in self.parameters.items():
@@ -221,9 +220,7 @@ class Parity:
         """Every anchor shares all sampled negatives."""
         drawn = self.integers("in/iids")
         anchors = sequence[self.integers("in/uLocs_seq")[:half]]
-        negatives = items[drawn[half:]].expand(half, -1, -1)
-        real = torch.ones(negatives.shape[:2], dtype=torch.bool)
-        return losses.info_nce(anchors, items[drawn[:half]], negatives, real, self.meta["temp"])
+        return losses.info_nce(anchors, items[drawn[:half]], items[drawn[half:]].unsqueeze(0), self.meta["temp"])
 
     def _check_gradients(self, loss: str, term: Tensor) -> None:
         self.model.zero_grad()
@@ -295,7 +292,7 @@ def main() -> int:
             arrays = {name: stored[name] for name in stored.files}
         parity = Parity(arrays, options.double)
         good = parity.run()
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, HardGNNError) as error:
         print(f"error: {options.fixture}: not a parity fixture ({str(error).splitlines()[0]})", file=sys.stderr)
         return 2
     width = max(len(name) for name, *_ in parity.lines)

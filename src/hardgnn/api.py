@@ -43,20 +43,31 @@ class HardGNN:
         self.result: dict[str, Any] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
-    def fit(self, data: Dataset, out: str | Path | None = None, resume: bool = False) -> HardGNN:
+    def fit(
+        self, data: Dataset, out: str | Path | None = None, resume: bool = False, allow_leaks: bool = False
+    ) -> HardGNN:
         """Trains on the training part of `data`, choosing the epoch on its validation part.
 
         Args:
             data: a prepared data set.
             out: the run folder; a temporary one, gone with this object, by default.
             resume: go on with a run that was stopped in `out`.
+            allow_leaks: accept settings that let the test part steer training, as those of the preset `released` do.
         """
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
             out = self._temporary.name
         self.folder = Path(out)
         with TrainingBar(self.preset, self.config) as bar:
-            self.result = train(data, self.config, self.folder, resume=resume, preset=self.preset, watcher=bar)
+            self.result = train(
+                data,
+                self.config,
+                self.folder,
+                resume=resume,
+                allow_leaks=allow_leaks,
+                preset=self.preset,
+                watcher=bar,
+            )
         return self
 
     @classmethod

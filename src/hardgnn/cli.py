@@ -139,11 +139,16 @@ def prepare(
 def train(
     data: Annotated[Path | None, typer.Argument(help="A prepared folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to write.")] = None,
-    preset: Annotated[str, typer.Option(help="Named settings; see --list-presets.")] = "hardgnn",
+    preset: Annotated[
+        str, typer.Option(help="Named settings (see --list-presets); A+B puts those of B over those of A.")
+    ] = "hardgnn",
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, as in model.dim=64.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Accept settings that let the test part steer training.")
+    ] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's logs.")] = None,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
     as_json: Json = False,
@@ -167,16 +172,27 @@ def train(
     console.print(resolved.to_toml(), highlight=False, markup=False)
     prepared = Dataset.load(data)
     with TrainingBar(out.name, resolved, tensorboard) as bar:
-        result = run(prepared, resolved, out, resume=resume, preset=preset, data_path=data, watcher=bar)
+        result = run(
+            prepared,
+            resolved,
+            out,
+            resume=resume,
+            allow_leaks=allow_leaks,
+            preset=preset,
+            data_path=data,
+            watcher=bar,
+        )
     if as_json:
         _print_json({"run": str(out), **result})
         return
-    valid = result["valid"][resolved.train.protocol]
+    part = resolved.train.choose_on
+    chosen = result[part][resolved.train.protocol]
     _print_table(
         f"{out}: best of {result['epochs']} epochs is {result['best_epoch']}, {result['chosen_by']}",
-        [f"valid, {resolved.train.protocol}", *valid],
-        [[out.name, *(f"{value:.4f}" for value in valid.values())]],
+        [f"{part}, {resolved.train.protocol}", *chosen],
+        [[_marked(out.name, result), *(f"{value:.4f}" for value in chosen.values())]],
     )
+    _tell_leaks([(out.name, result)])
     print(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
 
 
@@ -204,33 +220,54 @@ def evaluate(
         [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*result["intervals"][name])]
         for name, value in result["metrics"].items()
     ]
-    title = f"{result['model']} on {result['dataset']}: {part}, {protocol}, {result['users']:,} users"
+    name = _marked(result["model"], result)
+    title = f"{name} on {result['dataset']}: {part}, {protocol}, {result['users']:,} users"
     _print_table(title, ["metric", "value", "95 % interval"], rows)
+    _tell_leaks([(result["model"], result)])
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is compared with each other one.")],
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
-    protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
+    protocol: Annotated[
+        str | None, typer.Option(help="full (the default) or sampled-999 (the default with --published).")
+    ] = None,
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
     baseline: Annotated[str | None, typer.Option(help="The run to compare the others with, by name.")] = None,
+    published: Annotated[
+        str | None, typer.Option(help="Put the published figures beside: amazon, gowalla, movielens or yelp.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Metrics side by side, with paired tests over users.
 
-    Example: `hardgnn compare runs/hardgnn runs/selfgnn`
+    Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`
     """
+    from hardgnn import published as papers
     from hardgnn.judge import compare_runs
 
+    figures = papers.figures(published) if published else []
+    protocol = protocol or (papers.PROTOCOL if published else "full")
     document = compare_runs(runs, part, protocol, _cutoffs(at), baseline)
     if as_json:
-        _print_json(document)
+        _print_json(document | ({"published": figures} if published else {}))
         return
     metrics = list(document["runs"][0]["metrics"])
     where = f"{document['dataset']}: {part}, {protocol}, {document['runs'][0]['users']:,} users"
-    rows = [[one["model"], *(f"{one['metrics'][name]:.4f}" for name in metrics)] for one in document["runs"]]
+    rows = [
+        [_marked(one["model"], one), *(f"{one['metrics'][name]:.4f}" for name in metrics)] for one in document["runs"]
+    ]
     _print_table(where, ["model", *metrics], rows)
+    _tell_leaks([(one["model"], one) for one in document["runs"]])
+    if published:
+        rows = [
+            [one["model"], one["source"], *(f"{one['metrics'].get(name, float('nan')):.3f}" for name in metrics)]
+            for one in figures
+        ]
+        _print_table(f"published for {published}: {papers.HOW}", ["model", "source", *metrics], rows)
+        if protocol != papers.PROTOCOL:
+            print(f"the runs' protocol is {protocol}: their figures cannot be compared with the published ones")
     rows = [
         [
             f"{row['a']} − {row['b']}",
@@ -346,6 +383,16 @@ def demo(
         print(line)
     for name, path in document["paths"].items():
         print(f"{name}: {path}")
+
+
+def _marked(name: str, result: dict[str, Any]) -> str:
+    return f"{name} †" if result.get("leaks") else name
+
+
+def _tell_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
+    for name, result in results:
+        if result.get("leaks"):
+            print(f"† {name} LEAKS: {'; '.join(result['leaks'])}")
 
 
 def _cutoffs(text: str) -> list[int]:

@@ -31,37 +31,46 @@ class ModelConfig(Section):
     layers: int = Field(2, ge=0, le=8)
     """Graph layers L; 0 is the ablation without graphs."""
     layer_combination: Literal["sum", "concat"] = "sum"
-    """Sum of layers 0..L, or (the paper) layers 1..L side by side and projected back to d."""
+    """Sum of layers 0..L, or (the paper) layers 1..L side by side and projected back to d, which costs two matrices
+    and loses the embedding itself."""
     norm: Literal["none", "sym"] = "none"
-    """Plain sum over neighbours, or symmetric normalisation by degrees as in LightGCN."""
+    """Plain sum over neighbours, or symmetric normalisation by degrees as in LightGCN, which the paper names; the
+    released code computes it and never reads it."""
     edge_dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of edges dropped per training step."""
+    """Share of edges dropped per training step; the released code drops edges from values that it never reads."""
     interval_encoder: Literal["gru", "lstm", "sum"] = "gru"
-    """Recurrent network over intervals, followed by attention; `sum` is the ablation without both."""
+    """Recurrent network over intervals, followed by attention: the paper's GRU or the released code's LSTM, which
+    costs a third more; `sum` is the ablation without both."""
+    forget_bias: float = 0.0
+    """First value of the forget gate's bias (`lstm` only): 1 in the released code; a GRU has no such gate."""
     interval_sharing: Literal["own", "shared"] = "own"
     """A recurrent network for users and one for items, or one for both (the SelfGNN code)."""
+    interval_norm: Literal["vector", "states"] = "vector"
+    """LayerNorm in front of the attention over intervals: over each state's d numbers, or over the T states of a node
+    together (the SelfGNN code), which ties a node's scale in one interval to all others."""
     interval_pooling: Literal["mean", "sum"] = "mean"
-    """How the T states become one vector."""
+    """How the T states become one vector: the mean, or (the paper) the sum, T times as large."""
     heads: int = Field(4, ge=1)
     """Attention heads, over intervals and over the window."""
     attention_projection: bool = True
     """Whether attention ends with an output projection (the SelfGNN code has none)."""
     layer_norm: bool = True
-    """LayerNorm in front of each attention (the paper writes none)."""
+    """LayerNorm in front of each attention; the paper writes none, and without it scores grow without bound."""
     norm_epsilon: float = Field(1e-3, gt=0)
-    """The epsilon inside LayerNorm; 1e-3 is the released HardGNN's."""
+    """The epsilon inside LayerNorm; 1e-3 is the released HardGNN's, 1e-12 the SelfGNN code's."""
     dropout: float = Field(0.5, ge=0, lt=1)
-    """Dropout on the recurrent outputs."""
+    """Dropout on the recurrent outputs; the paper writes none."""
     window: int = Field(200, ge=1)
     """The most recent M items that the sequence encoder sees."""
     sequence: Literal["full", "pooled", "none"] = "full"
-    """Attention over M positions; over their sum as one token (the released code); or no sequence encoder."""
+    """Attention over M positions; over their sum as one token, so that it sees no order (the released code); or no
+    sequence encoder."""
     sequence_layers: int = Field(2, ge=0, le=8)
     """Attention layers over the window."""
     sequence_pooling: Literal["sum", "mean", "last"] = "last"
-    """How the window's positions become one vector (`full` only)."""
+    """How the window's positions become one vector (`full` only); the paper's sum over 200 of them hardly learns."""
     sequence_activation: Literal["leaky", "none"] = "leaky"
-    """Whether the sequence vector passes the LeakyReLU before the score (the paper: not)."""
+    """Whether the sequence vector passes the LeakyReLU before the score, as in the released code (the paper: not)."""
     leaky_slope: float = Field(0.5, ge=0, le=1)
     """Slope of every LeakyReLU below zero."""
 
@@ -74,11 +83,12 @@ class SelfAugmentedConfig(Section):
     pairs: int = Field(40, ge=1)
     """Edge pairs per user and interval at most; half the user's edges there if that is fewer."""
     pairing: Literal["random", "interleaved"] = "random"
-    """Two random observed edges, or the released code's slices of an interleaved list."""
+    """Two random observed edges, or the released code's slices of a list in user order, which pairs the same users
+    again and again."""
     dim: int = Field(32, ge=1)
     """Hidden size of the network behind the user weight w."""
     user_weight: Literal["concat", "sum"] = "concat"
-    """Input of that network: the three vectors side by side, or added up (the paper)."""
+    """Input of that network: the three vectors side by side, or (the paper) added up, which cannot tell them apart."""
 
 
 class HardConfig(Section):
@@ -92,8 +102,17 @@ class HardConfig(Section):
     """τ of InfoNCE."""
     rank_by: Literal["user", "positive"] = "user"
     """Hardest by cosine to the user's sequence vector, or to the positive item."""
+    query: Literal["window", "recent"] = "window"
+    """The user's vector of `rank_by` = user: of this step's window, or the released code's: of the last M training
+    items (the positive among them) in the steps that `refresh`, the mean of the last five items' vectors in others."""
     refresh: int = Field(1, ge=1)
-    """Steps between two computations of the item vectors that the negatives are searched in."""
+    """Steps between two computations of the item vectors that the negatives are searched in; each epoch starts with
+    one. The released code's 50 is more than its epochs have steps, so that it searches in stale vectors."""
+    used_in: Literal["infonce", "hinge"] = "infonce"
+    """The loss that the hardest negatives enter: InfoNCE, or (the released code) the hinge, in the place of K of each
+    user's pairs, while InfoNCE has `shared_negatives`: then the contrast never sees a hard negative."""
+    shared_negatives: int = Field(50, ge=1)
+    """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge)."""
 
     @property
     def active(self) -> bool:
@@ -123,13 +142,22 @@ class TrainConfig(Section):
     pred_num: int = Field(5, ge=0)
     """The positive is one of the last pred_num + 1 training items, never one of the first three."""
     hinge: Literal["mean", "sum"] = "mean"
-    """The recommendation loss is the mean over pairs, or (the paper) their sum."""
+    """The recommendation loss is the mean over pairs, or (the paper) their sum, beside which other terms vanish."""
+    negatives_avoid: Literal["train", "all"] = "train"
+    """Items that are never a user's negative: those of the training part, or of all parts. The latter LEAKS: what is
+    never pushed down is the target. It is the released code's, and needs --allow-leaks."""
+    choose_on: Literal["valid", "test"] = "valid"
+    """The part whose `metric` picks the epoch. `test` LEAKS: it reports the best of many looks at the test part. It is
+    the released code's, and needs --allow-leaks."""
     lr: float = Field(1e-3, gt=0)
     """Adam's learning rate in the first epoch."""
     lr_decay: float = Field(0.96, gt=0, le=1)
     """Factor on the learning rate per epoch."""
     l2: float = Field(1e-2, ge=0)
-    """Coefficient of the squared norm of embeddings, positions and the user weight's network."""
+    """Coefficient of the squared norm of the parameters in `l2_over`."""
+    l2_over: Literal["embeddings", "all"] = "embeddings"
+    """Embeddings, positions and the weights behind the user weight, or (the paper) all parameters. The released code
+    adds 25 weights that feed nothing, which changes no other parameter."""
 
 
 class RunConfig(Section):
@@ -167,6 +195,16 @@ def _toml_value(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+def leaks(config: Config) -> list[str]:
+    """What in `config` lets the test part steer training or the choice of the epoch, in words; empty if nothing."""
+    found = []
+    if config.train.negatives_avoid == "all":
+        found.append("negatives avoid the validation and test items (train.negatives_avoid=all)")
+    if config.train.choose_on == "test":
+        found.append("the epoch is chosen on the test part (train.choose_on=test)")
+    return found
+
+
 def known_keys() -> list[str]:
     """Every key of the config, as `section.field`."""
     return [
@@ -190,15 +228,18 @@ def resolve(
 ) -> Config:
     """The config after precedence: `settings` ("model.dim=64") over `file` over `preset` over defaults.
 
+    Presets may be stacked, the later over the earlier: "released+gowalla".
+
     Raises:
         HardGNNError: an unknown preset or key (names the nearest), or a value that does not fit.
     """
     document: dict[str, dict[str, Any]] = {}
     if preset is not None:
         known = presets()
-        if preset not in known:
-            raise HardGNNError(f"unknown preset '{preset}': {nearest(preset, known)}")
-        _merge(document, _read_toml(known[preset]), str(known[preset].name))
+        for name in preset.split("+"):
+            if name not in known:
+                raise HardGNNError(f"unknown preset '{name}': {nearest(name, known)}")
+            _merge(document, _read_toml(known[name]), str(known[name].name))
     if file is not None:
         _merge(document, _read_toml(Path(file)), str(file))
     for setting in settings:

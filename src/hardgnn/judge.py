@@ -8,10 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from hardgnn.config import leaks, load
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress, checked_part, checked_protocol, evaluate, summarise_frame
 from hardgnn.files import atomic_path, read_json, write_json
-from hardgnn.run import RESULT, check_version, load_data, load_model, run_name
+from hardgnn.run import CONFIG, RESULT, check_version, load_data, load_model, run_name
 from hardgnn.stats import compare_ranks, correct
 
 
@@ -36,6 +37,7 @@ def evaluate_run(
     checked_protocol(protocol)
     model = load_model(folder)
     result, frame = evaluate(model, load_data(folder, data), part, protocol, at, progress=progress)
+    result["leaks"] = leaks(model.config)
     with atomic_path(ranks_path(folder, part, protocol)) as temporary:
         frame.write_parquet(temporary)
     record = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
@@ -87,7 +89,8 @@ def _stored(folder: Path, name: str, part: str, protocol: str, at: Sequence[int]
     if not path.exists():
         return evaluate_run(folder, part, protocol, at) | {"model": name}
     dataset = str(check_version(folder)["data"]["manifest"].get("name"))
-    return summarise_frame(pl.read_parquet(path), dataset, name, part, protocol, at)
+    result = summarise_frame(pl.read_parquet(path), dataset, name, part, protocol, at)
+    return result | {"leaks": leaks(load(folder / CONFIG))}
 
 
 def ranks_path(folder: Path, part: str, protocol: str) -> Path:

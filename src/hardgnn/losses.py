@@ -32,14 +32,25 @@ def self_augmented(weight: Tensor, long_score: Tensor, short_score: Tensor) -> T
     return F.relu(1 - (target[:half] - target[half:]) * (short_score[:half] - short_score[half:])).sum()
 
 
-def info_nce(anchor: Tensor, positive: Tensor, negatives: Tensor, valid: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    anchor: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    temperature: float,
+    valid: Tensor | None = None,
+    counts: Tensor | None = None,
+) -> Tensor:
     """`-log(e^{sim(q,k⁺)/τ} / (e^{sim(q,k⁺)/τ} + Σ_K e^{sim(q,k⁻)/τ}))` with cosine similarity, mean over the batch.
 
-    Shapes: anchor, positive (B, d), negatives (B, K, d), valid (B, K) bool, False where a user has fewer than K
-    negatives -> scalar. Source: SPEC section 3.
+    Shapes: anchor, positive (B, d), negatives (B, K, d), or (1, K, d) shared by all; valid (B, K) bool, False where a
+    user has fewer than K negatives; counts (B,), how often each anchor counts in the mean (once by default) ->
+    scalar. Source: SPEC section 3.
     """
     anchor, positive, negatives = (F.normalize(x, dim=-1, eps=1e-6) for x in (anchor, positive, negatives))
     near = (anchor * positive).sum(-1, keepdim=True)  # (B, 1)
-    far = torch.einsum("bd,bkd->bk", anchor, negatives).masked_fill(~valid, -torch.inf)
+    far = torch.einsum("bd,bkd->bk", anchor, negatives)
+    if valid is not None:
+        far = far.masked_fill(~valid, -torch.inf)
     logits = torch.cat([near, far], 1) / temperature
-    return (torch.logsumexp(logits, 1) - logits[:, 0]).mean()
+    lost = torch.logsumexp(logits, 1) - logits[:, 0]
+    return lost.mean() if counts is None else (lost * counts).sum() / counts.sum()

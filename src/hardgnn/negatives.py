@@ -1,4 +1,4 @@
-"""Negative samplers: uniform, and the hardest by cosine similarity. They know training interactions only."""
+"""Negative samplers: uniform, and the hardest by cosine similarity. They know only the histories they are given."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BLOCK = 4_000_000  # similarities held at once by the search for the hardest
 
 
 class UniformNegatives:
-    """Items drawn uniformly among those a user has no training interaction with.
+    """Items drawn uniformly among those outside a user's history.
 
-    Rejection against the sorted (user, item) keys of the training part: no loop over users.
+    Rejection against the sorted (user, item) keys of the histories: no loop over users.
     """
 
-    def __init__(self, train: Histories, n_items: int) -> None:
+    def __init__(self, avoided: Histories, n_items: int) -> None:
         self.n_items = n_items
-        self._keys = train.keys(n_items)
+        self._keys = avoided.keys(n_items)
 
     def sample(self, users: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
         """One negative for each entry of `users` (P,), none of whom has interacted with every item -> (P,)."""

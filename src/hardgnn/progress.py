@@ -79,14 +79,15 @@ class TrainingBar:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """After each epoch."""
+        part = self.config.train.choose_on
         if self._writer is not None:
             for key, value in line.items():
                 if isinstance(value, float):
                     self._writer.add_scalar(f"train/{key}", value, line["epoch"])
-            for key, value in line.get("valid", {}).items():
-                self._writer.add_scalar(f"valid/{key}", value, line["epoch"])
-        if "valid" in line:
-            value = line["valid"][self.config.train.metric]
+            for key, value in line.get(part, {}).items():
+                self._writer.add_scalar(f"{part}/{key}", value, line["epoch"])
+        if part in line:
+            value = line[part][self.config.train.metric]
             self._best = max(self._best, value)
             self._valid = f"  {self.config.train.metric} {value:.4f}, best {self._best:.4f}"
 

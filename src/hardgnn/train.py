@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hardgnn import checkpoint, losses, run
 from hardgnn.checkpoint import Progress
-from hardgnn.config import Config
+from hardgnn.config import Config, leaks
 from hardgnn.data.batches import Batch, Batches
 from hardgnn.data.dataset import TRAIN, Dataset
-from hardgnn.data.histories import PADDING
+from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
@@ -27,6 +28,8 @@ from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
 from hardgnn.runtime import epoch_generators, peak_memory_mb, use_threads
+
+LAST_ITEMS = 5  # that make the released code's query for hard negatives (SPEC section 4)
 
 
 class Watcher(Protocol):
@@ -48,6 +51,11 @@ class Step:
     data: Dataset
     config: Config
 
+    @property
+    def avoided(self) -> Histories:
+        """What is never a user's negative."""
+        return self.data.train if self.config.train.negatives_avoid == "train" else self.data.everything
+
     def __post_init__(self) -> None:
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0
@@ -65,6 +73,9 @@ class Step:
         short = model.short_term(self.graph, generator)
         windows = torch.from_numpy(batch.windows)  # (B, m)
         hard, valid = self._hard_negatives(short, batch, windows) if config.hard.active else (None, None)
+        if hard is not None and valid is not None and config.hard.used_in == "hinge":
+            batch = replace(batch, negatives=in_place_of_first(batch, hard.numpy(), valid.numpy()))
+            hard = None
 
         edge_users = [users for users, _ in batch.edges]
         edge_items = [items for _, items in batch.edges]
@@ -106,20 +117,51 @@ class Step:
 
         if hard is not None and valid is not None:
             near = item_vectors.index_select(0, item_row[hard].flatten()).view(*hard.shape, -1)  # (B, K, d)
-            terms["infonce"] = losses.info_nce(sequence, positives, near, valid, config.hard.temperature)
+            terms["infonce"] = losses.info_nce(sequence, positives, near, config.hard.temperature, valid)
+        elif config.hard.active:
+            drawn = torch.randperm(len(negatives), generator=generator)[: config.hard.shared_negatives]
+            shared, pairs = negatives[drawn].unsqueeze(0), torch.bincount(rows, minlength=len(query))
+            terms["infonce"] = losses.info_nce(sequence, positives, shared, config.hard.temperature, counts=pairs)
         return terms
 
     @torch.no_grad()
     def _hard_negatives(self, short: ShortTerm, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
-        if self._mined is None or self._age >= self.config.hard.refresh:
+        config = self.config.hard
+        if self._mined is None or self._age >= config.refresh:
             self._mined, self._age = self.model.all_items(short), 0
         self._age += 1
-        if self.config.hard.rank_by == "user":
-            query = self.model.sequence(self._mined, windows)
-        else:
+        if config.rank_by == "positive":
             query = self._mined[torch.from_numpy(batch.positives)]
-        return hardest(query, self._mined, self.data.train.take(batch.users), self.config.hard.k)
+        elif config.query == "window":
+            query = self.model.sequence(self._mined, windows)
+        elif self._age == 1:
+            recent = self.data.train.windows(batch.users, self.config.model.window)
+            query = self.model.sequence(self._mined, torch.from_numpy(recent))
+        else:
+            query = mean_of_last(self._mined, self.data.train.windows(batch.users, LAST_ITEMS))
+        return hardest(query, self._mined, self.avoided.take(batch.users), config.k)
+
+
+def in_place_of_first(batch: Batch, hard: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The negatives (P,) of a batch with each user's first K replaced by the hardest ones (B, K), where valid (B, K).
+
+    Source: the released code, SPEC section 4, "K of its 40 pairs".
+    """
+    starts = np.searchsorted(batch.rows, np.arange(len(batch.users)))
+    place = np.arange(len(batch.rows)) - starts[batch.rows]
+    first = np.flatnonzero(place < hard.shape[1])
+    first = first[valid[batch.rows[first], place[first]]]
+    negatives = batch.negatives.copy()
+    negatives[first] = hard[batch.rows[first], place[first]]
+    return negatives
+
+
+def mean_of_last(items: Tensor, windows: NDArray[np.int64]) -> Tensor:
+    """The mean vector (B, d) of the item vectors (I, d) in windows (B, m) padded on the left."""
+    window = torch.from_numpy(windows)
+    real = (window != PADDING).unsqueeze(-1).to(items.dtype)
+    return (items[window.clamp_min(0)] * real).sum(1) / real.sum(1).clamp_min(1)
 
 
 def train(
@@ -128,6 +170,7 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    allow_leaks: bool = False,
     preset: str | None = None,
     data_path: Path | None = None,
     watcher: Watcher | None = None,
@@ -136,18 +179,26 @@ def train(
     """Trains one model and keeps its best epoch by validation in the run folder.
 
     Args:
-        data: the prepared data set; its test part is never read.
+        data: the prepared data set; its test part is never read, but by a config that `leaks`.
         config: every setting.
         folder: the run folder, new, or with `resume` one that training stopped in.
+        allow_leaks: accept a config that lets the test part steer training (`hardgnn.config.leaks`); the result says
+            so.
         stop: asked after each epoch; True ends training as an interrupt would, resumable.
 
     Returns:
         The result that `result.json` holds: best epoch, its validation metrics, seconds, peak memory.
 
     Raises:
-        HardGNNError: the folder holds another run, or the loss is no longer a number.
+        HardGNNError: the folder holds another run, the config leaks, or the loss is no longer a number.
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
+    leaking = leaks(config)
+    if leaking and not allow_leaks:
+        raise HardGNNError(
+            f"{' and '.join(leaking)}: such figures are not honest; ask for them with --allow-leaks, or set "
+            "train.negatives_avoid=train and train.choose_on=valid"
+        )
     use_threads(config.run.threads)
     _open_folder(folder, config, data, data_path, preset, resume)
 
@@ -156,15 +207,15 @@ def train(
     times, are_positions = times_or_positions(data.timestamp[rows], data.user[rows])
     interval = cut(times, config.model.intervals, "count" if are_positions else config.model.interval_cut)
     graph = InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
+    initial = torch.Generator().manual_seed(config.run.seed)
+    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial)
+    step = Step(model, graph, data, config)
     edges = (graph.rows[0].numpy(), graph.rows[1].numpy())
-    batches = Batches(data.train, edges, shape, config.model.window, config.train, config.ssl)
+    batches = Batches(data.train, edges, shape, config.model.window, config.train, config.ssl, step.avoided)
     if len(batches) == 0:
         raise HardGNNError(f"{data.name}: no user has two training interactions, so there is nothing to learn")
 
-    initial = torch.Generator().manual_seed(config.run.seed)
-    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial)
     optimiser = _optimiser(model, config)
-    step = Step(model, graph, data, config)
     progress = checkpoint.load(folder, model, optimiser) or Progress()
     lines = _read_lines(folder, progress.epoch)
     earlier: dict[str, Any] = read_json(folder / run.RESULT) if (folder / run.RESULT).exists() else {}
@@ -199,7 +250,7 @@ def train(
         line["loss_l2"] = _l2(model, config)
         line["seconds"] = round(time.perf_counter() - began, 4)
         if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
-            line["valid"] = _validate(folder, progress, model, graph, data, config)
+            line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config)
         lines.append(line)
         _write_lines(folder, lines)
         checkpoint.save(folder, progress, model, optimiser)
@@ -213,8 +264,9 @@ def train(
         "dataset": data.name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        "chosen_by": f"{config.train.metric} on valid, {config.train.protocol}",
-        "valid": {config.train.protocol: best.get("valid", {})},
+        "chosen_by": f"{config.train.metric} on {config.train.choose_on}, {config.train.protocol}",
+        config.train.choose_on: {config.train.protocol: best.get(config.train.choose_on, {})},
+        "leaks": leaking,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": round(progress.seconds, 2),
         "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),
@@ -238,7 +290,7 @@ def _total(terms: dict[str, Tensor], config: Config) -> Tensor:
 
 def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
     """Adam, with the gradient 2 · l2 · θ of the L2 term added where that term applies."""
-    decayed = model.decayed()
+    decayed = model.decayed(config.train.l2_over)
     chosen = {id(parameter) for parameter in decayed}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     groups = [
@@ -251,7 +303,7 @@ def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
 @torch.no_grad()
 def _l2(model: SelfGNN, config: Config) -> float:
     """`l2 · Σ‖θ‖²`, for the log."""
-    squares = sum(float(parameter.square().sum()) for parameter in model.decayed())
+    squares = sum(float(parameter.square().sum()) for parameter in model.decayed(config.train.l2_over))
     return config.train.l2 * squares
 
 
@@ -263,14 +315,14 @@ def _validate(
     data: Dataset,
     config: Config,
 ) -> dict[str, float]:
-    """Validation metrics of this epoch; where it is the best so far, the model is kept."""
+    """Metrics of this epoch on the part that chooses; where it is the best so far, the model is kept."""
     users, items = model.encode(graph)
     # Users without training interactions have no vector of their own (SPEC section 2, Score).
     users[torch.from_numpy(data.train.lengths == 0)] = 0
     encoder = model.sequence_encoder if config.model.sequence != "none" else None
     trained = run.TrainedModel(folder.name, config, users, items, encoder)
     cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
-    result, _ = evaluate(trained, data, "valid", config.train.protocol, cutoffs, resamples=1)
+    result, _ = evaluate(trained, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
     metrics: dict[str, float] = result["metrics"]
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0

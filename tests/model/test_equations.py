@@ -223,7 +223,7 @@ def test_info_nce_by_hand() -> None:
     for a, p, ns, real in zip(anchor, positive, negatives, valid, strict=True):
         sims = [v @ a / np.linalg.norm(v) / np.linalg.norm(a) / 0.1 for v in (p, *ns[real])]
         expected.append(-np.log(np.exp(sims[0]) / np.exp(sims).sum()))
-    found = losses.info_nce(*(torch.tensor(x) for x in (anchor, positive, negatives, valid)), temperature=0.1)
+    found = losses.info_nce(*(torch.tensor(x) for x in (anchor, positive, negatives)), 0.1, torch.tensor(valid))
     assert found.item() == pytest.approx(np.mean(expected))
 
 

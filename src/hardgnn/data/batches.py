@@ -38,6 +38,7 @@ class Batches:
         edges: row offsets (T * U + 1,) and columns (E,) of the stacked interval graph.
         shape: (T, U, I).
         window: longest window M.
+        avoided: what is never a user's negative.
     """
 
     def __init__(
@@ -48,13 +49,14 @@ class Batches:
         window: int,
         config: TrainConfig,
         ssl: SelfAugmentedConfig,
+        avoided: Histories,
     ) -> None:
         self.train, self.shape, self.window = train, shape, window
         self.config, self.ssl = config, ssl
         self._offsets, self._columns = edges
-        self._negatives = UniformNegatives(train, shape[2])
+        self._negatives = UniformNegatives(avoided, shape[2])
         # A user needs a positive with at least one item before it, and an item left to be a negative.
-        distinct = np.bincount(train.keys(shape[2]) // shape[2], minlength=len(train.lengths))
+        distinct = np.bincount(avoided.keys(shape[2]) // shape[2], minlength=len(train.lengths))
         self._eligible = np.flatnonzero((train.lengths >= 2) & (distinct < shape[2]))
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +71,16 @@ class SelfGNN(nn.Module):
             nn.init.xavier_uniform_(table, generator=generator)
         for child in self.children():
             reset(child, generator)
+        if self.config.interval_encoder == "lstm":
+            for encoder in (self.user_encoder, self.item_encoder):
+                # gates i, f, g, o; torch adds this bias to a second one, which stays zero
+                bias = encoder.recurrent.get_parameter("bias_ih_l0").data
+                bias[self.config.dim : 2 * self.config.dim] = self.config.forget_bias
 
-    def decayed(self) -> list[Tensor]:
-        """What the L2 term covers: embeddings, positions and the weights behind w_{t,u} (SPEC section 2)."""
+    def decayed(self, over: Literal["embeddings", "all"] = "embeddings") -> list[Tensor]:
+        """What the L2 term covers: embeddings, positions and the weights behind w_{t,u} (SPEC section 2), or all."""
+        if over == "all":
+            return list(self.parameters())
         found: list[Tensor] = [self.user_embedding, self.item_embedding]
         if self.config.sequence != "none":
             found.append(self.sequence_encoder.positions)

@@ -34,5 +34,13 @@ class IntervalEncoder(nn.Module):
             return pooled(states, 0)
         hidden, _ = self.recurrent(states)  # (T, N, d)
         hidden = dropout(hidden, self.config.dropout, generator)
-        attended = self.attention(self.norm(hidden).transpose(0, 1))  # (N, T, d)
+        attended = self.attention(self._normalised(hidden).transpose(0, 1))  # (N, T, d)
         return pooled(attended, 1)
+
+    def _normalised(self, hidden: Tensor) -> Tensor:
+        """LayerNorm of (T, N, d) over d, or over the T states of a node, with gain and offset per number of d."""
+        if self.config.interval_norm == "vector" or not self.config.layer_norm:
+            return self.norm(hidden)
+        variance, mean = torch.var_mean(hidden, (0, 2), correction=0, keepdim=True)
+        normal = (hidden - mean) * torch.rsqrt(variance + self.config.norm_epsilon)
+        return normal * self.norm.get_parameter("weight") + self.norm.get_parameter("bias")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small for threads; read when torch loads
 
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.simulate import write_simulated

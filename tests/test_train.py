@@ -112,6 +112,26 @@ def test_no_test_item_reaches_training(data: Dataset, tmp_path: Path) -> None:
     assert same(weights(tmp_path / "as it is"), weights(tmp_path / "changed"))
 
 
+def test_leaks_are_refused_unless_allowed_and_then_told(data: Dataset, tmp_path: Path) -> None:
+    """With avoided targets the test items do reach the weights, which is why the option is refused."""
+    with pytest.raises(HardGNNError, match=r"avoid.*test part.*--allow-leaks"):
+        train(data, small("released"), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    item = data.item.copy()
+    item[data.part == TEST] = (item[data.part == TEST] + 1) % data.n_items
+    changed = replace(data, item=item)
+    for name, one in (("as it is", data), ("changed", changed)):
+        result = train(one, small("released", "train.choose_on=valid"), tmp_path / name, allow_leaks=True)
+        assert len(result["leaks"]) == 1
+        assert "validation and test items" in result["leaks"][0]
+    assert not same(weights(tmp_path / "as it is"), weights(tmp_path / "changed"))
+    result = train(data, small("selfgnn", "train.choose_on=test"), tmp_path / "chosen", allow_leaks=True)
+    assert result["chosen_by"].startswith("ndcg@10 on test")
+    lines = [json.loads(line) for line in (tmp_path / "chosen" / "metrics.jsonl").read_text().splitlines()]
+    assert result["best_epoch"] == max(lines, key=lambda line: line["test"]["ndcg@10"])["epoch"]
+    assert result["leaks"] == ["the epoch is chosen on the test part (train.choose_on=test)"]
+
+
 def test_a_validation_item_only_chooses_the_epoch(data: Dataset, tmp_path: Path) -> None:
     item = data.item.copy()
     item[data.part != TRAIN] = (item[data.part != TRAIN] + 1) % data.n_items
@@ -178,13 +198,20 @@ def test_a_run_folder_is_not_mixed_up(data: Dataset, tmp_path: Path) -> None:
         "ssl.weight=0",
         "ssl.user_weight=sum",
         "ssl.pairing=interleaved",
+        "model.interval_norm=states",
+        "model.interval_encoder=lstm model.forget_bias=1.0",
         "hard.rank_by=positive",
+        "hard.query=recent",
+        "hard.used_in=hinge",
+        "hard.used_in=hinge hard.shared_negatives=3",
         "train.hinge=sum",
+        "train.l2_over=all",
     ],
 )
 def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_path: Path) -> None:
-    config = small("hardgnn", "ssl.weight=0.0001", option, "train.epochs=1")
-    reference = small("hardgnn", "ssl.weight=0.0001", "train.epochs=1")
+    *shared, _ = options = option.split()
+    config = small("hardgnn", "ssl.weight=0.0001", *options, "train.epochs=1")
+    reference = small("hardgnn", "ssl.weight=0.0001", *shared, "train.epochs=1")
     losses = []
     for name, one in (("option", config), ("reference", reference)):
         train(data, one, tmp_path / name)

@@ -262,7 +262,11 @@ def compare(
     _tell_leaks([(one["model"], one) for one in document["runs"]])
     if published:
         rows = [
-            [one["model"], one["source"], *(f"{one['metrics'].get(name, float('nan')):.3f}" for name in metrics)]
+            [
+                one["model"],
+                one["source"],
+                *(f"{one['metrics'][name]:.3f}" if name in one["metrics"] else "–" for name in metrics),
+            ]
             for one in figures
         ]
         _print_table(f"published for {published}: {papers.HOW}", ["model", "source", *metrics], rows)

@@ -75,6 +75,28 @@ def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path)
         assert asked not in page.replace("http://www.w3.org", "")
 
 
+def test_leaks_are_refused_and_marked_in_the_tables(runs: Path, market: Path, tmp_path: Path) -> None:
+    leaky = ["--preset", "released", *settings()]
+    assert "--allow-leaks" in refused("train", market, "--out", tmp_path / "leaky", *leaky)
+    told = hardgnn("train", market, "--out", tmp_path / "leaky", *leaky, "--allow-leaks").stdout
+    assert "leaky †" in told
+    assert "LEAKS: negatives avoid" in told
+    assert json.loads((tmp_path / "leaky" / "result.json").read_text())["leaks"]
+    for command in (["evaluate", tmp_path / "leaky"], ["compare", tmp_path / "leaky", runs / "selfgnn"]):
+        assert "† leaky LEAKS" in hardgnn(*command).stdout
+        assert "chosen on the test part" in hardgnn(*command, "--json").stdout
+
+
+def test_published_figures_stand_beside_ours_with_their_protocol(runs: Path) -> None:
+    both = ["compare", runs / "hardgnn", runs / "selfgnn", "--published", "gowalla"]
+    told = " ".join(hardgnn(*both).stdout.split())
+    assert "test, sampled-999" in told
+    assert "999 sampled negatives" in told
+    assert "0.637" in told  # SelfGNN's HR@10 in its paper
+    assert "cannot be compared" in hardgnn(*both, "--protocol", "full").stdout
+    assert "amazon" in refused(*both[:-1], "books")
+
+
 def test_recommendations_leave_seen_items_out(runs: Path, market: Path, tmp_path: Path) -> None:
     out = tmp_path / "recs.parquet"
     users = pl.read_parquet(runs / "hardgnn" / "users.parquet")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from hardgnn import cli_study
 from hardgnn.errors import HardGNNError
 from hardgnn.progress import TrainingBar, console, users_bar
+from hardgnn.terminal import print_json as _print_json
+from hardgnn.terminal import print_table as _print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +34,7 @@ def main() -> None:
     except HardGNNError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("interrupted; a training run goes on with --resume", 130)
+        _fail("interrupted; a training run goes on with --resume, a study or sweep with the same command", 130)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
@@ -43,21 +44,6 @@ def main() -> None:
 def _fail(message: str, status: int) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1, ensure_ascii=False))
-
-
-def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-
-    table = Table(title=title, title_justify="left")
-    for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 @app.command()
@@ -341,6 +327,9 @@ def report(
 
     write_report(runs, out)
     _print_json({"out": str(out)}) if as_json else print(out)
+
+
+app.command()(cli_study.study)
 
 
 @app.command()

@@ -108,11 +108,12 @@ class HardConfig(Section):
     refresh: int = Field(1, ge=1)
     """Steps between two computations of the item vectors that the negatives are searched in; each epoch starts with
     one. The released code's 50 is more than its epochs have steps, so that it searches in stale vectors."""
-    used_in: Literal["infonce", "hinge"] = "infonce"
+    used_in: Literal["infonce", "hinge", "none"] = "infonce"
     """The loss that the hardest negatives enter: InfoNCE, or (the released code) the hinge, in the place of K of each
-    user's pairs, while InfoNCE has `shared_negatives`: then the contrast never sees a hard negative."""
+    user's pairs, while InfoNCE has `shared_negatives`: then the contrast never sees a hard negative. With `none`
+    InfoNCE has those and nothing is hard: the ablation without hard negatives."""
     shared_negatives: int = Field(50, ge=1)
-    """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge)."""
+    """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge or none)."""
 
     @property
     def active(self) -> bool:

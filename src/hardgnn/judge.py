@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 
 from hardgnn.config import leaks, load
+from hardgnn.data.dataset import PARTS
+from hardgnn.data.noise import NOISE, SeesNoise, with_noise
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.evaluate import Progress, checked_part, checked_protocol, evaluate, summarise_frame
+from hardgnn.evaluate import Progress, Ranker, checked_part, checked_protocol, evaluate, summarise_frame
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.run import CONFIG, RESULT, check_version, load_data, load_model, run_name
 from hardgnn.stats import compare_ranks, correct
@@ -36,7 +38,12 @@ def evaluate_run(
     checked_part(part)
     checked_protocol(protocol)
     model = load_model(folder)
-    result, frame = evaluate(model, load_data(folder, data), part, protocol, at, progress=progress)
+    ranker: Ranker = model
+    clean = load_data(folder, data)
+    noise = check_version(folder)["data"]["manifest"].get(NOISE)
+    if noise is not None:
+        ranker = SeesNoise(model, with_noise(clean, **noise), PARTS[part])
+    result, frame = evaluate(ranker, clean, part, protocol, at, progress=progress)
     result["leaks"] = leaks(model.config)
     with atomic_path(ranks_path(folder, part, protocol)) as temporary:
         frame.write_parquet(temporary)

@@ -98,3 +98,27 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         raise HardGNNError("--tensorboard needs an extra: pip install 'hardgnn[tensorboard]'") from None
     return SummaryWriter(str(folder))
+
+
+class RunsBar:
+    """A bar over the runs of a study, with those at work and the number that failed."""
+
+    def __init__(self, description: str) -> None:
+        self._bar = _bar()
+        self._task = self._bar.add_task(description, total=None, note="runs")
+
+    def __enter__(self) -> RunsBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def counted(self, total: int) -> None:
+        """How many runs there are."""
+        self._bar.update(self._task, total=total)
+
+    def told(self, done: float, failed: int, names: str) -> None:
+        """How many are done, with fractions of those at work."""
+        note = f"runs  {names}" + (f"  {failed} failed" if failed else "")
+        self._bar.update(self._task, completed=round(done, 2), note=note)

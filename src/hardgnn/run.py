@@ -18,6 +18,7 @@ from hardgnn import config as settings
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset, read_ids
 from hardgnn.data.histories import Histories
+from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.selfgnn import SelfGNN
@@ -135,7 +136,12 @@ def start(folder: Path, config: Config, data: Dataset, data_path: Path | None, p
     write_json(folder / ENVIRONMENT, environment() | described)
     everything = data.everything
     history = pl.Series(np.split(everything.items, everything.offsets[1:-1]), dtype=pl.List(pl.Int32))
-    columns = {"raw_id": data.user_ids, "index": np.arange(data.n_users, dtype=np.int32), "history": history}
+    columns = {
+        "raw_id": data.user_ids,
+        "index": np.arange(data.n_users, dtype=np.int32),
+        "train_interactions": data.train.lengths.astype(np.int32),
+        "history": history,
+    }
     with atomic_path(folder / "users.parquet") as temporary:
         pl.DataFrame(columns).write_parquet(temporary)
     titles = {} if data.item_titles is None else {"title": data.item_titles}
@@ -180,7 +186,7 @@ def load_ids(folder: Path) -> tuple[pl.Series, Histories, pl.Series, pl.Series |
 
 
 def load_data(folder: Path, override: Path | None = None) -> Dataset:
-    """The data set a run was trained on, from where it lay or from `override`.
+    """The data set a run was trained on, from where it lay or from `override`; clean, where noise was added to it.
 
     Raises:
         HardGNNError: it is not there, or it is not the data of this run.
@@ -192,6 +198,7 @@ def load_data(folder: Path, override: Path | None = None) -> Dataset:
     if not Path(path).is_dir():
         raise HardGNNError(f"{folder}: its data set {path} is not there; name the prepared folder with --data")
     data = Dataset.load(path)
-    if data.manifest != record["data"]["manifest"]:
+    recorded = {key: value for key, value in record["data"]["manifest"].items() if key != NOISE}
+    if data.manifest != recorded:
         raise HardGNNError(f"{path}: not the data set that {folder} was trained on, its manifest differs")
     return data

@@ -14,7 +14,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.metrics import per_user
 
 CHUNK_CELLS = 4_000_000  # random numbers held at once
-P_VALUES = ("wilcoxon_p", "permutation_p")
+P_VALUES = ("wilcoxon_p", "permutation_p", "seed_p")
 
 
 def bootstrap_intervals(
@@ -105,17 +105,55 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def correct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of all comparisons made, with `comparisons`, their number, and `*_p_holm` set over all of them.
 
-    Call it again on the rows of several `compare_ranks` put together.
+    Call it again on the rows of several `compare_ranks` put together. A test that was not made (None) gets no
+    corrected p-value, and counts all the same.
     """
-    corrected = {name: holm([row[name] for row in rows]) for name in P_VALUES}
-    return [
-        {
-            **row,
-            "comparisons": len(rows),
-            **{f"{name}_holm": float(values[index]) for name, values in corrected.items()},
-        }
-        for index, row in enumerate(rows)
-    ]
+    corrected: list[dict[str, Any]] = [{} for _ in rows]
+    for name in P_VALUES:
+        if not any(name in row for row in rows):
+            continue
+        values = holm([1.0 if row.get(name) is None else row[name] for row in rows])
+        for row, result, value in zip(rows, corrected, values):
+            result[f"{name}_holm"] = None if row.get(name) is None else float(value)
+    return [{**row, "comparisons": len(rows), **result} for row, result in zip(rows, corrected)]
+
+
+def over_seeds(values: ArrayLike, confidence: float = 0.95) -> dict[str, float | int | None]:
+    """Mean, standard deviation and Student's t interval of the mean over seeds.
+
+    Args:
+        values: (S,) one figure per seed.
+        confidence: coverage of the interval.
+
+    Returns:
+        mean, sd, low, high, n; sd, low and high are None for a single seed.
+    """
+    figures = np.asarray(values, dtype=np.float64)
+    mean, n = float(figures.mean()), len(figures)
+    if n < 2:
+        return {"mean": mean, "sd": None, "low": None, "high": None, "n": n}
+    sd = float(figures.std(ddof=1))
+    half = float(scipy_stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
+    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "n": n}
+
+
+def paired_over_seeds(a: ArrayLike, b: ArrayLike) -> dict[str, float | None]:
+    """Two models whose runs are paired by seed: the paired t-test and the effect size d_z.
+
+    Args:
+        a, b: (S,) one figure per seed, in the same order.
+
+    Returns:
+        seed_p (two-sided; 1 when no pair differs) and seed_effect_size; both None for a single seed.
+    """
+    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if len(differences) < 2:
+        return {"seed_p": None, "seed_effect_size": None}
+    effect = _effect_size(differences)
+    if not np.isfinite(effect) or effect == 0:
+        return {"seed_p": 1.0 if effect == 0 else 0.0, "seed_effect_size": effect}
+    p = 2 * float(scipy_stats.t.sf(abs(effect) * np.sqrt(len(differences)), len(differences) - 1))
+    return {"seed_p": p, "seed_effect_size": effect}
 
 
 def compare_ranks(

@@ -72,7 +72,8 @@ class Step:
         model, config = self.model, self.config
         short = model.short_term(self.graph, generator)
         windows = torch.from_numpy(batch.windows)  # (B, m)
-        hard, valid = self._hard_negatives(short, batch, windows) if config.hard.active else (None, None)
+        mined = config.hard.active and config.hard.used_in != "none"
+        hard, valid = self._hard_negatives(short, batch, windows) if mined else (None, None)
         if hard is not None and valid is not None and config.hard.used_in == "hinge":
             batch = replace(batch, negatives=in_place_of_first(batch, hard.numpy(), valid.numpy()))
             hard = None

@@ -1,0 +1,162 @@
+"""The commands that train many models: study, sweep; it parses, calls and prints."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hardgnn.errors import HardGNNError
+from hardgnn.progress import RunsBar
+from hardgnn.terminal import p_value, print_json, print_table, spread
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting of every run, as in model.dim=64.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes at a time; they share the cores.")]
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="components, noise, sparsity, history or variants.")],
+    data: Annotated[list[Path], typer.Argument(help="Prepared folders.")],
+    out: Out,
+    preset: Annotated[str, typer.Option(help="The model that is studied.")] = "hardgnn",
+    baseline: Annotated[
+        str | None, typer.Option(help="A second preset that noise, sparsity and history are asked of too.")
+    ] = None,
+    set_: Settings = None,
+    seeds: Seeds = "0,1,2",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most of every run.")] = None,
+    variants: Annotated[Path | None, typer.Option(help="A TOML file of variants, for `study variants`.")] = None,
+    groups: Annotated[int, typer.Option(min=2, help="Groups of users, for `study sparsity`.")] = 4,
+    at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Accept variants that let the test part steer training.")
+    ] = False,
+    workers: Workers = 1,
+    as_json: Json = False,
+) -> None:
+    """Asks one of the papers' questions of some data sets; stop it at any point and run it again to go on.
+
+    **components** leaves out one part of the model at a time; **noise** replaces 5 to 25 % of the training
+    interactions at random; **sparsity** tells the figures by the users' activity; **history** compares windows of 50
+    and 200 items; **variants** compares what a TOML file names: `[variants.NAME]` with `preset = "hardgnn"`,
+    `set = ["model.dim=32"]` and `noise = 0.1`, and above them `reference = "NAME"`.
+
+    Every run keeps its best epoch by validation; its test part is ranked once, at its end.
+
+    Example: `hardgnn study components data/ml-100k --out studies/first --seeds 0,1,2 --workers 2`
+    """
+    from hardgnn.results import summary as summarise
+    from hardgnn.study import run_study
+
+    cutoffs = whole_numbers(at, "--at", 1)
+    with RunsBar(f"study {name}") as bar:
+        done = run_study(
+            name,
+            data,
+            out,
+            preset=preset,
+            settings=with_epochs(set_, epochs),
+            seeds=whole_numbers(seeds, "--seeds", 0),
+            baseline=baseline,
+            file=variants,
+            allow_leaks=allow_leaks,
+            workers=workers,
+            command=command_line(),
+            told=bar.told,
+            counted=bar.counted,
+        )
+    document = summarise(done, name, cutoffs, groups)
+    if as_json:
+        print_json(document)
+        return
+    print_summary(document)
+
+
+def print_summary(document: dict[str, Any], protocol: str | None = None) -> None:
+    """The tables of a summary, one data set and protocol after the other, then every comparison made."""
+    for table in document["tables"] + document.get("groups", []):
+        if protocol not in (None, table["protocol"]):
+            continue
+        metrics = list(table["rows"][0]["metrics"])
+        grouped = "group" in table["rows"][0]
+        rows = [
+            [
+                row["variant"] + (" †" if row["leaks"] else ""),
+                *([row["group"], f"{row['users']:,}"] if grouped else [str(len(row["seeds"]))]),
+                *(spread(row["metrics"][metric]) for metric in metrics),
+            ]
+            for row in table["rows"]
+        ]
+        header = ["variant", *(["training items", "users"] if grouped else ["seeds"]), *metrics]
+        users = "" if grouped else f", {table['rows'][0]['users']:,} users"
+        print_table(f"{table['data']}: test, {table['protocol']}{users}, mean ± sd over seeds", header, rows)
+    for table in document.get("relative", []):
+        if protocol not in (None, table["protocol"]):
+            continue
+        rows = [
+            [row["model"], f"{100 * row['noise']:.0f} %", *(spread(figure) for figure in row["metrics"].values())]
+            for row in table["rows"]
+        ]
+        header = ["model", "noise", *table["rows"][0]["metrics"]]
+        print_table(f"{table['data']}: test, {table['protocol']}, relative to no noise", header, rows)
+    for row in document["tables"][0]["rows"]:
+        if row["leaks"]:
+            print(f"† {row['variant']} LEAKS: {'; '.join(row['leaks'])}")
+    print_comparisons(document["comparisons"], protocol)
+
+
+def print_comparisons(comparisons: list[dict[str, Any]], protocol: str | None = None) -> None:
+    """What was compared with what, a table for each data set and protocol, each with the number of all comparisons."""
+    count = len(comparisons)
+    places = dict.fromkeys((row["data"], row["protocol"]) for row in comparisons)
+    for data, judged in places:
+        if protocol not in (None, judged):
+            continue
+        rows = [
+            [
+                f"{row['a']} − {row['b']}",
+                row["metric"],
+                f"{row['difference']:+.4f} ({row['low']:+.4f} – {row['high']:+.4f})",
+                f"{row['effect_size']:+.2f}",
+                f"{p_value(row['wilcoxon_p_holm'])}, {p_value(row['permutation_p_holm'])}",
+                str(row["seeds"]),
+                "–" if row["seed_effect_size"] is None else f"{row['seed_effect_size']:+.2f}",
+                p_value(row["seed_p_holm"]),
+            ]
+            for row in comparisons
+            if (row["data"], row["protocol"]) == (data, judged)
+        ]
+        title = f"{data}: test, {judged}; p-values are Holm-corrected over all {count} comparisons made"
+        header = ["compared", "metric", "difference (95 % over users)", "d_z", "p: Wilcoxon, permutation"]
+        print_table(title, [*header, "seeds", "d_z over seeds", "p: t over seeds"], rows)
+
+
+def whole_numbers(text: str, option: str, least: int) -> list[int]:
+    """Different whole numbers from "10,20".
+
+    Raises:
+        HardGNNError: something else, named with its option.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise HardGNNError(f"{option} {text}: expected whole numbers such as {least},{least + 1}") from None
+    if min(numbers) < least or len(set(numbers)) < len(numbers):
+        raise HardGNNError(f"{option} {text}: expected different numbers of at least {least}")
+    return numbers
+
+
+def with_epochs(settings: list[str] | None, epochs: int | None) -> list[str]:
+    """The settings of every run, the epochs among them."""
+    return [*(settings or []), *([f"train.epochs={epochs}"] if epochs is not None else [])]
+
+
+def command_line() -> str:
+    """What the user typed, to be kept with what came of it."""
+    return shlex.join(["hardgnn", *sys.argv[1:]])

@@ -1,0 +1,263 @@
+"""Many runs as one study: a plan of data sets × variants × seeds, carried out over processes, resumable.
+
+A study folder holds `study.json`, its named plans, and ordinary run folders `runs/DATA/VARIANT-SEED`. Plans share
+runs: the model that one plan has trained is not trained again for another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hardgnn import config as settings
+from hardgnn.config import Config
+from hardgnn.data.dataset import MANIFEST, Dataset
+from hardgnn.data.noise import NOISE, with_noise
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import PROTOCOLS
+from hardgnn.files import read_json, write_json
+from hardgnn.judge import evaluate_run, ranks_path
+from hardgnn.run import CONFIG, ENVIRONMENT, RESULT
+from hardgnn.train import train
+from hardgnn.workers import Report, Task, carry_out, locked
+
+FORMAT_VERSION = 1
+STUDY, RUNS, LOCK = "study.json", "runs", ".lock"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named difference of config, compared with the variant `reference` where it has one."""
+
+    name: str
+    preset: str
+    settings: tuple[str, ...] = ()
+    noise: float = 0.0
+    reference: str = ""
+
+    def config(self, seed: int) -> Config:
+        """The config of its run with this seed.
+
+        Raises:
+            HardGNNError: an unknown preset or setting.
+        """
+        return settings.resolve(self.preset, settings=self.settings, seed=seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one command asks for: every variant on every data set with every seed.
+
+    `kind` says which question it answers. `test` is False where the runs only serve a choice: their test part is
+    never read. `more` holds what belongs to the kind, such as a sweep's grid.
+    """
+
+    kind: str
+    data: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    test: bool = True
+    allow_leaks: bool = False
+    command: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As study.json keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Plan:
+        """Back from study.json."""
+        variants = tuple(Variant(**one | {"settings": tuple(one["settings"])}) for one in document["variants"])
+        lists = {name: tuple(document[name]) for name in ("data", "seeds")}
+        return cls(**document | lists | {"variants": variants})
+
+    def runs(self) -> list[Run]:
+        """All runs, seed by seed, so that a study stopped early has something of everything."""
+        return [Run(data, variant, seed) for seed in self.seeds for data in self.data for variant in self.variants]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model of a plan."""
+
+    data: str
+    variant: Variant
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Data set, variant and seed; also its place in the study's folder of runs."""
+        return f"{self.data}/{self.variant.name}-{self.seed}"
+
+
+class Study:
+    """A study folder.
+
+    Args:
+        folder: a new or empty folder, or one that a study has been in before.
+
+    Raises:
+        HardGNNError: the folder holds something else, or a study of another version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if (folder / STUDY).exists():
+            document = read_json(folder / STUDY)
+            if document.get("format_version") != FORMAT_VERSION:
+                raise HardGNNError(f"{folder}: a study of another version (format {document.get('format_version')})")
+            self.paths = {name: Path(path) for name, path in document["data"].items()}
+            self.plans = {name: Plan.from_dict(one) for name, one in document["plans"].items()}
+            return
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise HardGNNError(f"{folder}: neither an empty folder nor a study, so it is left alone")
+        self.paths, self.plans = {}, {}
+
+    @staticmethod
+    def is_one(folder: Path) -> bool:
+        """Whether the folder holds a study."""
+        return (folder / STUDY).exists()
+
+    def add_data(self, data: Sequence[Path]) -> tuple[str, ...]:
+        """Names the prepared folders, by their own names.
+
+        Raises:
+            HardGNNError: a folder that holds no prepared data, or two of one name.
+        """
+        names = []
+        for path in data:
+            name = path.resolve().name
+            if not (path / MANIFEST).exists():
+                Dataset.load(path)  # tells what is wrong with it
+            if name in names:
+                raise HardGNNError(f"{path}: a study needs data sets of different names, two are called '{name}'")
+            self.paths[name] = path.resolve()
+            names.append(name)
+        return tuple(names)
+
+    def save(self, name: str, plan: Plan) -> None:
+        """Puts a plan into study.json, in place of an earlier one of this name."""
+        self.plans[name] = plan
+        write_json(
+            self.folder / STUDY,
+            {
+                "format_version": FORMAT_VERSION,
+                "data": {key: str(path) for key, path in self.paths.items()},
+                "plans": {key: one.to_dict() for key, one in self.plans.items()},
+            },
+        )
+
+    def path(self, run: Run) -> Path:
+        """The run's folder."""
+        return self.folder / RUNS / run.name
+
+    def check(self, plan: Plan) -> None:
+        """Refuses a plan, before any work, that does not fit itself or the runs that are there already.
+
+        Raises:
+            HardGNNError: an unknown setting; or a run folder of this name with other settings or other data.
+        """
+        for variant in plan.variants:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", variant.name):
+                raise HardGNNError(f"variant '{variant.name}': a name has letters, digits and . _ + = , - only")
+            leaking = settings.leaks(variant.config(0))
+            if leaking and not plan.allow_leaks:
+                raise HardGNNError(f"variant '{variant.name}': {' and '.join(leaking)}; ask for it with --allow-leaks")
+        manifests = {name: read_json(self.paths[name] / MANIFEST) for name in plan.data}
+        for run in plan.runs():
+            folder = self.path(run)
+            if not (folder / ENVIRONMENT).exists():
+                continue
+            if settings.load(folder / CONFIG) != run.variant.config(run.seed):
+                raise HardGNNError(
+                    f"{folder}: trained with other settings before; choose another --out or remove that folder"
+                )
+            recorded = dict(read_json(folder / ENVIRONMENT)["data"]["manifest"])
+            recorded.pop(NOISE, None)
+            if recorded != manifests[run.data]:
+                raise HardGNNError(f"{folder}: trained on another data set before; choose another --out")
+
+    def done(self, run: Run, test: bool) -> bool:
+        """Whether a run is trained and, if asked for, its test part ranked."""
+        folder = self.path(run)
+        if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
+            return False
+        return not test or all(ranks_path(folder, "test", protocol).exists() for protocol in PROTOCOLS)
+
+    def carry_out(self, plan: Plan, workers: int, told: Callable[[float, int, str], None]) -> None:
+        """Trains what is not trained yet and ranks the test part of each finished run once.
+
+        Args:
+            workers: processes at a time; 0 works in this process.
+            told: see `hardgnn.workers.carry_out`; it counts the runs of the plan.
+
+        Raises:
+            HardGNNError: runs that failed, by name, after all others are done.
+        """
+        self.check(plan)
+        open_ = [run for run in plan.runs() if not self.done(run, plan.test)]
+        before = len(plan.runs()) - len(open_)
+        told(before, 0, "")
+        tasks = [
+            Task(run.name, carry_out_run, (self.path(run), self.paths[run.data], run, plan.test, plan.allow_leaks))
+            for run in open_
+        ]
+        errors = carry_out(tasks, workers, lambda done, failed, names: told(before + done, failed, names))
+        if errors:
+            first, sentence = next(iter(errors.items()))
+            count = f"{len(errors)} of {len(plan.runs())} runs failed, the others are done; the first, " * (
+                len(errors) > 1
+            )
+            raise HardGNNError(f"{count}{first}: {sentence}")
+
+
+class ReportingWatcher:
+    """Tells how far a run's training is."""
+
+    def __init__(self, epochs: int, report: Report) -> None:
+        self.epochs, self.report = epochs, report
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After each step."""
+        self.report((epoch - 1 + step / steps) / self.epochs)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After each epoch."""
+
+
+def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_leaks: bool, report: Report) -> None:
+    """Trains one run, or goes on with it, and ranks its test part if it is asked for and not ranked yet.
+
+    Raises:
+        HardGNNError: as `train`, or another process is at work in the folder.
+    """
+    with locked(folder.with_name(f".{folder.name}{LOCK}")):
+        data = Dataset.load(data_path)
+        if run.variant.noise:
+            data = with_noise(data, run.variant.noise, run.seed)
+        config = run.variant.config(run.seed)
+        train(
+            data,
+            config,
+            folder,
+            resume=True,
+            allow_leaks=allow_leaks,
+            preset=run.variant.preset,
+            data_path=data_path,
+            watcher=ReportingWatcher(config.train.epochs, partial(_trained_share, report)),
+        )
+        if not test:
+            return
+        for protocol in PROTOCOLS:
+            if not ranks_path(folder, "test", protocol).exists():
+                evaluate_run(folder, "test", protocol, progress=lambda done, total: report(0.99))
+
+
+def _trained_share(report: Report, share: float) -> None:
+    """Training is nearly all of a run; ranking the rest."""
+    report(0.99 * share)

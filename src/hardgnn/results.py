@@ -1,0 +1,214 @@
+"""What a study found: metrics with their spread over seeds, all comparisons with their number, activity groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import PROTOCOLS
+from hardgnn.experiment import Plan, Study, Variant
+from hardgnn.files import read_json
+from hardgnn.judge import ranks_path
+from hardgnn.metrics import per_user, summarise
+from hardgnn.run import RESULT
+from hardgnn.stats import compare_ranks, correct, over_seeds, paired_over_seeds
+
+GROUPS = 4
+
+
+@dataclass
+class Finished:
+    """The finished runs of one variant on one data set, by seed."""
+
+    data: str
+    variant: Variant
+    seeds: list[int]
+    folders: list[Path]
+
+    @cached_property
+    def results(self) -> list[dict[str, Any]]:
+        """What each run's result.json holds."""
+        return [read_json(folder / RESULT) for folder in self.folders]
+
+    def ranks(self, protocol: str) -> list[pl.DataFrame]:
+        """The test ranks of each run."""
+        return [pl.read_parquet(ranks_path(folder, "test", protocol)) for folder in self.folders]
+
+
+def finished(study: Study, plan: Plan, test: bool = True) -> list[Finished]:
+    """The variants of a plan that have finished runs, data set by data set; with `test`, runs whose test is ranked."""
+    found = []
+    runs = plan.runs()
+    for data in plan.data:
+        for variant in plan.variants:
+            mine = [run for run in runs if run.data == data and run.variant == variant and study.done(run, test)]
+            if mine:
+                found.append(Finished(data, variant, [run.seed for run in mine], [study.path(run) for run in mine]))
+    return found
+
+
+def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int = GROUPS) -> dict[str, Any]:
+    """The test figures of one plan, and every variant compared with its reference.
+
+    Returns:
+        study (the plan's name), kind, tables: one per data set and protocol, with rows of variant, seeds, leaks, users
+        and metrics (mean, sd, low, high over seeds; values by seed); comparisons: rows as `hardgnn.stats.compare_ranks`
+        gives them, with data, protocol, a, b, seeds, seed_p and seed_effect_size, p-values Holm-corrected over all
+        of them; for noise `relative` (`relative_to_clean`), for sparsity `groups` (`activity_groups`).
+
+    Raises:
+        HardGNNError: nothing is finished yet.
+    """
+    cells = finished(study, study.plans[name])
+    if not cells:
+        raise HardGNNError(f"{study.folder}: no run of '{name}' is finished yet; run its command again to go on")
+    kind = study.plans[name].kind
+    tables: list[dict[str, Any]] = []
+    comparisons: list[dict[str, Any]] = []
+    for protocol in PROTOCOLS:
+        frames = {(cell.data, cell.variant.name): cell.ranks(protocol) for cell in cells}
+        for data in dict.fromkeys(cell.data for cell in cells):
+            mine = {cell.variant.name: cell for cell in cells if cell.data == data}
+            rows = []
+            for cell in mine.values():
+                each = [summarise(frame["rank"].to_numpy(), at) for frame in frames[data, cell.variant.name]]
+                rows.append(
+                    {
+                        "variant": cell.variant.name,
+                        "seeds": cell.seeds,
+                        "users": frames[data, cell.variant.name][0].height,
+                        "metrics": {
+                            metric: over_seeds([one[metric] for one in each])
+                            | {"values": [one[metric] for one in each]}
+                            for metric in each[0]
+                        },
+                    }
+                )
+            tables.append({"data": data, "protocol": protocol, "rows": rows})
+            for cell in mine.values():
+                other = mine.get(cell.variant.reference)
+                if other is not None:
+                    comparisons += _compared(cell, other, frames, protocol, at)
+    order = list(dict.fromkeys(cell.data for cell in cells))
+    tables.sort(key=lambda table: order.index(table["data"]))
+    document = {"study": name, "kind": kind, "tables": tables, "comparisons": correct(comparisons)}
+    if kind == "noise":
+        document["relative"] = relative_to_clean(tables, study.plans[name])
+    if kind == "sparsity":
+        document["groups"] = activity_groups(cells, at, groups)
+    return document
+
+
+def _by_metric(each: list[dict[str, float]]) -> dict[str, Any]:
+    """From one dictionary of metrics per seed to mean, sd, low, high, n and the values of each metric."""
+    figures = {metric: [one[metric] for one in each] for metric in each[0]}
+    return {metric: over_seeds(values) | {"values": values} for metric, values in figures.items()}
+
+
+def relative_to_clean(tables: list[dict[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+    """Each noisy variant's figures divided by those of the same seed without noise (SelfGNN, section 4.4).
+
+    Returns:
+        One table per data set and protocol, with rows of model, noise (a share), variant, seeds and metrics.
+    """
+    variants = {variant.name: variant for variant in plan.variants}
+    found = []
+    for table in tables:
+        by_name = {row["variant"]: row for row in table["rows"]}
+        rows = []
+        for row in table["rows"]:
+            variant = variants[row["variant"]]
+            clean = by_name.get(variant.reference or variant.name)
+            if clean is None:
+                continue
+            seeds = [seed for seed in row["seeds"] if seed in clean["seeds"]]
+            each = []
+            for seed in seeds:
+                pairs = {
+                    metric: (figure["values"][row["seeds"].index(seed)], base["values"][clean["seeds"].index(seed)])
+                    for (metric, figure), base in zip(row["metrics"].items(), clean["metrics"].values())
+                }
+                each.append({metric: value / base if base else np.nan for metric, (value, base) in pairs.items()})
+            if each:
+                named = {"model": clean["variant"], "noise": variant.noise, "variant": variant.name, "seeds": seeds}
+                rows.append(named | {"metrics": _by_metric(each)})
+        found.append({"data": table["data"], "protocol": table["protocol"], "rows": rows})
+    return found
+
+
+def _compared(
+    a: Finished, b: Finished, frames: dict[tuple[str, str], list[pl.DataFrame]], protocol: str, at: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The comparison of two variants over the seeds that both have finished, one row per metric."""
+    seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if not seeds:
+        return []
+    ours = [frames[a.data, a.variant.name][a.seeds.index(seed)] for seed in seeds]
+    theirs = [frames[b.data, b.variant.name][b.seeds.index(seed)] for seed in seeds]
+    figures = [[summarise(frame["rank"].to_numpy(), at) for frame in side] for side in (ours, theirs)]
+    names = {"data": a.data, "protocol": protocol, "a": a.variant.name, "b": b.variant.name, "seeds": len(seeds)}
+    return [
+        names | row | paired_over_seeds(*([one[row["metric"]] for one in side] for side in figures))
+        for row in compare_ranks(ours, theirs, at)
+    ]
+
+
+def activity_groups(cells: Sequence[Finished], at: Sequence[int], groups: int = GROUPS) -> list[dict[str, Any]]:
+    """The test figures by how many training interactions a user has, in groups of about equally many users.
+
+    Returns:
+        One table per data set and protocol, with rows of variant, group (such as "8–12"), users, seeds and metrics.
+
+    Raises:
+        HardGNNError: fewer than two groups are asked for.
+    """
+    if groups < 2:
+        raise HardGNNError(f"activity groups: at least 2, got {groups}")
+    tables: list[dict[str, Any]] = []
+    for data in dict.fromkeys(cell.data for cell in cells):
+        mine = [cell for cell in cells if cell.data == data]
+        counts = pl.read_parquet(mine[0].folders[0] / "users.parquet").sort("index")["train_interactions"].to_numpy()
+        for protocol in PROTOCOLS:
+            rows: list[dict[str, Any]] = []
+            for cell in mine:
+                frames = cell.ranks(protocol)
+                users = frames[0]["user"].to_numpy()
+                values = [per_user(frame["rank"].to_numpy(), at) for frame in frames]
+                for label, members in quantile_groups(counts[users], groups):
+                    means = [{metric: float(one[metric][members].mean()) for metric in one} for one in values]
+                    rows.append(
+                        {
+                            "variant": cell.variant.name,
+                            "group": label,
+                            "users": int(members.sum()),
+                            "seeds": cell.seeds,
+                            "leaks": cell.results[0]["leaks"],
+                            "metrics": _by_metric(means),
+                        }
+                    )
+            tables.append({"data": data, "protocol": protocol, "rows": rows})
+    return tables
+
+
+def quantile_groups(counts: NDArray[np.integer], groups: int) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Splits users (V,) by their counts at the quantiles; users of one count stay together.
+
+    Returns:
+        (label, mask (V,)) for each group that has users, the least active first.
+    """
+    edges = np.unique(np.quantile(counts, np.arange(1, groups) / groups, method="lower"))
+    place = np.searchsorted(edges, counts, side="left")
+    found = []
+    for number in np.unique(place):
+        members = place == number
+        low, high = int(counts[members].min()), int(counts[members].max())
+        found.append((str(low) if low == high else f"{low}–{high}", members))
+    return found

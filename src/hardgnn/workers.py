@@ -1,0 +1,162 @@
+"""Independent tasks over processes: threads shared out, stopped together, each reporting how far it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from pathlib import Path
+from typing import Any
+
+from hardgnn.errors import HardGNNError
+
+Report = Callable[[float], None]  # told the share of a task that is done; raises KeyboardInterrupt to stop it
+LOCK_PATIENCE_S = 20.0  # a killed command's last process may need a moment to notice
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: `work(*arguments, report)`, a function that a fresh process can import."""
+
+    name: str
+    work: Callable[..., None]
+    arguments: tuple[Any, ...] = field(default=())
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, str], None]) -> dict[str, str]:
+    """Carries out all tasks, each in a process of its own, `workers` at a time; one that fails stops no other.
+
+    A process of its own makes each run's peak memory its own. Threads are shared out: cores / workers each.
+
+    Args:
+        workers: processes at a time; 0 works in this process, one task after the other.
+        told: how many tasks are done (with fractions), how many failed, and the names of those at work.
+
+    Returns:
+        The errors, one sentence by the task's name.
+
+    Raises:
+        KeyboardInterrupt: stopped, after the processes have ended.
+    """
+    errors: dict[str, str] = {}
+    if workers == 0:
+        for number, task in enumerate(tasks):
+            try:
+                task.work(*task.arguments, lambda share, n=number, t=task: told(n + share, len(errors), t.name))
+            except HardGNNError as error:
+                errors[task.name] = str(error)
+        return errors
+    context = get_context("spawn")
+    waiting = deque(tasks)
+    running: dict[Any, tuple[Task, Any]] = {}  # by the pipe that its process reports through
+    shares: dict[str, float] = {}
+    threads = max(1, available_cores() // workers)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                task = waiting.popleft()
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_process, args=(theirs, task, threads), name=task.name)
+                with _environment(POLARS_MAX_THREADS=str(threads), OMP_NUM_THREADS=str(threads)):
+                    process.start()
+                theirs.close()
+                running[ours] = (task, process)
+            ready: list[Any] = connection.wait(list(running))
+            for pipe in ready:
+                task, process = running[pipe]
+                try:
+                    message = pipe.recv()
+                except EOFError:
+                    process.join()
+                    del running[pipe]
+                    shares[task.name] = 1.0
+                    if process.exitcode and task.name not in errors:
+                        errors[task.name] = f"its process ended with status {process.exitcode}"
+                else:
+                    if isinstance(message, str):
+                        errors[task.name] = message
+                    else:
+                        shares[task.name] = message
+            told(sum(shares.values()), len(errors), ", ".join(task.name for task, _ in running.values()))
+    finally:
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.join()
+    return errors
+
+
+def _process(pipe: connection.Connection, task: Task, threads: int) -> None:
+    """A worker process: it stops when it is told to, and by itself when the command that started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parent = os.getppid()
+    last = 0.0
+
+    def report(share: float) -> None:
+        nonlocal last
+        if os.getppid() != parent:
+            raise KeyboardInterrupt
+        if time.monotonic() - last > 0.2:
+            last = time.monotonic()
+            pipe.send(float(share))
+
+    try:
+        import torch
+
+        torch.set_num_threads(threads)
+        task.work(*task.arguments, report)
+    except KeyboardInterrupt:
+        os._exit(130)
+    except HardGNNError as error:
+        pipe.send(str(error))
+    except Exception as error:  # a fault of ours: the sentence for the table, the traceback for whoever mends it
+        traceback.print_exc()
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for the processes started inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: value for name, value in values.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+
+
+@contextmanager
+def locked(path: Path, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
+    """Holds the lock file `path`, which ends with the process however that ends.
+
+    Raises:
+        HardGNNError: another process holds it for longer than `patience_s`.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    with path.open("w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise HardGNNError(f"{path.parent}: another process is at work there") from None
+                time.sleep(0.1)
+        yield

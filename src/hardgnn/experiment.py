@@ -210,10 +210,8 @@ class Study:
         errors = carry_out(tasks, workers, lambda done, failed, names: told(before + done, failed, names))
         if errors:
             first, sentence = next(iter(errors.items()))
-            count = f"{len(errors)} of {len(plan.runs())} runs failed, the others are done; the first, " * (
-                len(errors) > 1
-            )
-            raise HardGNNError(f"{count}{first}: {sentence}")
+            others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
+            raise HardGNNError(f"run {first} failed{others}, all others are done: {sentence}")
 
 
 class ReportingWatcher:

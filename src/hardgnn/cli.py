@@ -214,7 +214,9 @@ def evaluate(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is compared with each other one.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders, the first compared with each other one; or a study.")
+    ],
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
     protocol: Annotated[
         str | None, typer.Option(help="full (the default) or sampled-999 (the default with --published).")
@@ -226,13 +228,19 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Metrics side by side, with paired tests over users.
+    """Metrics side by side, with paired tests over users; of a study's plans also over seeds.
 
     Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`
     """
     from hardgnn import published as papers
+    from hardgnn.experiment import Study
     from hardgnn.judge import compare_runs
 
+    if len(runs) == 1 and Study.is_one(runs[0]):
+        if published or baseline or part != "test":
+            raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
+        cli_study.compare_study(runs[0], protocol, _cutoffs(at), as_json)
+        return
     figures = papers.figures(published) if published else []
     protocol = protocol or (papers.PROTOCOL if published else "full")
     document = compare_runs(runs, part, protocol, _cutoffs(at), baseline)
@@ -330,6 +338,7 @@ def report(
 
 
 app.command()(cli_study.study)
+app.command()(cli_study.sweep)
 
 
 @app.command()

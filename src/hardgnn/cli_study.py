@@ -78,6 +78,117 @@ def study(
     print_summary(document)
 
 
+def sweep(
+    data: Annotated[list[Path], typer.Argument(help="Prepared folders.")],
+    out: Out,
+    preset: Annotated[str, typer.Option(help="The model that is tuned.")] = "hardgnn",
+    grid: Annotated[list[str] | None, typer.Option(help="Values of one setting, as in hard.k=3,5,7.")] = None,
+    set_: Settings = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs at most of each run that serves the choice.")
+    ] = None,
+    seeds: Seeds = "0,1,2",
+    then_retrain: Annotated[str, typer.Option(help="best: train the chosen settings again; or none.")] = "none",
+    retrain_epochs: Annotated[int, typer.Option(min=1, help="Epochs at most of the retraining.")] = 150,
+    baseline: Annotated[str | None, typer.Option(help="A preset that is trained as long, to compare with.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Search with Optuna: trials per data set in all.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Search with Optuna: seconds after which no trial begins.")
+    ] = None,
+    search: Annotated[str, typer.Option(help="Settings to search, as in hard.k,hard.weight; all by default.")] = "",
+    storage: Annotated[
+        str | None, typer.Option(help="Database of trials that machines share; by default a journal in the study.")
+    ] = None,
+    at: Annotated[str, typer.Option(help="Cut-offs of the retrained models' test figures.")] = "10,20",
+    workers: Workers = 1,
+    as_json: Json = False,
+) -> None:
+    """Many settings, the best by validation; then that again for longer, beside a baseline, and the test part once.
+
+    A grid (`--grid`) or, beyond it, a search (`--trials`, `--timeout`) whose ranges stand beside the config's fields.
+    Stop it at any point and run it again to go on. With `--storage`, or a study folder that machines share, any
+    number of them pull trials from one search.
+
+    Example: `hardgnn sweep data/ml-100k --out studies/grid --grid hard.k=3,5,7 --grid hard.weight=0.01,0.1,0.2
+    --epochs 25 --seeds 0,1,2 --then-retrain best --retrain-epochs 150 --baseline selfgnn --workers 2`
+    """
+    from hardgnn import search as searching
+    from hardgnn import sweep as sweeping
+    from hardgnn.results import summary as summarise
+
+    if then_retrain not in ("best", "none"):
+        raise HardGNNError(f"--then-retrain {then_retrain}: expected best or none")
+    if baseline is not None and then_retrain == "none":
+        raise HardGNNError("--baseline is compared with the retrained best: add --then-retrain best")
+    searched = trials is not None or timeout is not None
+    if searched and grid:
+        raise HardGNNError("a sweep takes --grid, or a search with --trials or --timeout, not both")
+    cutoffs = whole_numbers(at, "--at", 1)
+    retraining = sweeping.Retraining(retrain_epochs, baseline) if then_retrain == "best" else None
+    with RunsBar("sweep") as bar:
+        shared: dict[str, Any] = {
+            "retraining": retraining,
+            "workers": workers,
+            "command": command_line(),
+            "watched": sweeping.Watched(bar.begins, bar.told),
+        }
+        numbers = tuple(whole_numbers(seeds, "--seeds", 0))
+        if searched:
+            keys = [key.strip() for key in search.split(",") if key.strip()]
+            space = searching.chosen_space(keys)
+            words = tuple(with_epochs(set_, epochs))
+            asked = searching.Search(preset, words, space, numbers, trials, timeout, storage)
+            done = searching.run_search(data, out, asked, **shared)
+        else:
+            done = sweeping.run_sweep(
+                data, out, preset=preset, grid=grid or [], shared=set_ or [], epochs=epochs, seeds=numbers, **shared
+            )
+    document: dict[str, Any] = {"study": "sweep", "choices": sweeping.choices(done)}
+    if retraining is not None:
+        document["retrained"] = summarise(done, sweeping.RETRAINED, cutoffs)
+    if as_json:
+        print_json(document)
+        return
+    print_choices(document["choices"])
+    if "retrained" in document:
+        print_summary(document["retrained"])
+
+
+def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_json: bool) -> None:
+    """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
+    from hardgnn.experiment import Study
+    from hardgnn.results import summary
+    from hardgnn.sweep import SWEEP, choices
+
+    opened = Study(folder)
+    document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
+    document["plans"] = [summary(opened, name, cutoffs) for name, plan in opened.plans.items() if plan.test]
+    if as_json:
+        print_json(document)
+        return
+    print_choices(document.get("choices", []))
+    for plan in document["plans"]:
+        print(f"{plan['study']}: {opened.plans[plan['study']].command}")
+        print_summary(plan, protocol)
+
+
+def print_choices(choices: list[dict[str, Any]]) -> None:
+    """The points of each data set by their validation figures, the chosen one marked."""
+    for choice in choices:
+        metrics = list(choice["chosen"]["valid"])
+        rows = [
+            [
+                ("→ " if point is choice["chosen"] else "  ") + " ".join(point["settings"]),
+                str(len(point["seeds"])),
+                *(spread(point["valid"][metric]) if metric in point["valid"] else "–" for metric in metrics),
+            ]
+            for point in choice["points"]
+        ]
+        where = f"{choice['data']}: validation, {choice['protocol']}, mean ± sd over seeds"
+        title = f"{where}; → has the best {choice['metric']} of {len(rows)}"
+        print_table(title, ["settings", "seeds", *metrics], rows)
+
+
 def print_summary(document: dict[str, Any], protocol: str | None = None) -> None:
     """The tables of a summary, one data set and protocol after the other, then every comparison made."""
     for table in document["tables"] + document.get("groups", []):

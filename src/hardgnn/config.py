@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hardgnn.errors import HardGNNError, nearest
 
 
+def search(*choices: int, low: float = 0, high: float = 0, log: bool = False) -> dict[str, Any]:
+    """Where `hardgnn sweep --trials` looks for a field's value: among `choices`, or from `low` to `high`."""
+    return {"search": {"choices": list(choices)} if choices else {"low": low, "high": high, "log": log}}
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
@@ -22,13 +27,13 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The network (SPEC section 2)."""
 
-    dim: int = Field(64, ge=1)
+    dim: int = Field(64, ge=1, json_schema_extra=search(32, 64, 128))
     """Embedding size d; a multiple of `heads`."""
-    intervals: int = Field(5, ge=1, le=64)
+    intervals: int = Field(5, ge=1, le=64, json_schema_extra=search(low=2, high=12))
     """Number T of time intervals, one graph each."""
     interval_cut: Literal["width", "count"] = "width"
     """Intervals of equal width in time, or with equally many interactions."""
-    layers: int = Field(2, ge=0, le=8)
+    layers: int = Field(2, ge=0, le=8, json_schema_extra=search(low=1, high=4))
     """Graph layers L; 0 is the ablation without graphs."""
     layer_combination: Literal["sum", "concat"] = "sum"
     """Sum of layers 0..L, or (the paper) layers 1..L side by side and projected back to d, which costs two matrices
@@ -58,14 +63,14 @@ class ModelConfig(Section):
     """LayerNorm in front of each attention; the paper writes none, and without it scores grow without bound."""
     norm_epsilon: float = Field(1e-3, gt=0)
     """The epsilon inside LayerNorm; 1e-3 is the released HardGNN's, 1e-12 the SelfGNN code's."""
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1, json_schema_extra=search(low=0.0, high=0.7))
     """Dropout on the recurrent outputs; the paper writes none."""
-    window: int = Field(200, ge=1)
+    window: int = Field(200, ge=1, json_schema_extra=search(50, 100, 200))
     """The most recent M items that the sequence encoder sees."""
     sequence: Literal["full", "pooled", "none"] = "full"
     """Attention over M positions; over their sum as one token, so that it sees no order (the released code); or no
     sequence encoder."""
-    sequence_layers: int = Field(2, ge=0, le=8)
+    sequence_layers: int = Field(2, ge=0, le=8, json_schema_extra=search(low=1, high=4))
     """Attention layers over the window."""
     sequence_pooling: Literal["sum", "mean", "last"] = "last"
     """How the window's positions become one vector (`full` only); the paper's sum over 200 of them hardly learns."""
@@ -78,7 +83,7 @@ class ModelConfig(Section):
 class SelfAugmentedConfig(Section):
     """The self-augmented loss: short-term against long-term taste."""
 
-    weight: float = Field(1e-6, ge=0)
+    weight: float = Field(1e-6, ge=0, json_schema_extra=search(low=1e-7, high=1e-3, log=True))
     """Its coefficient in the total loss; 0 is the ablation without it."""
     pairs: int = Field(40, ge=1)
     """Edge pairs per user and interval at most; half the user's edges there if that is fewer."""
@@ -94,11 +99,11 @@ class SelfAugmentedConfig(Section):
 class HardConfig(Section):
     """Hard negatives and the contrastive loss (SPEC section 3)."""
 
-    k: int = Field(0, ge=0)
+    k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
     """Number K of hard negatives per user; 0 is SelfGNN."""
-    weight: float = Field(0.0, ge=0)
+    weight: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=1.0, log=True))
     """λ, the coefficient of InfoNCE; 0 is SelfGNN."""
-    temperature: float = Field(0.1, gt=0)
+    temperature: float = Field(0.1, gt=0, json_schema_extra=search(low=0.05, high=1.0, log=True))
     """τ of InfoNCE."""
     rank_by: Literal["user", "positive"] = "user"
     """Hardest by cosine to the user's sequence vector, or to the positive item."""
@@ -140,7 +145,7 @@ class TrainConfig(Section):
     """Users drawn per epoch at most."""
     pairs_per_user: int = Field(40, ge=1)
     """(positive, negative) pairs per user and epoch; fewer for users with fewer training items."""
-    pred_num: int = Field(5, ge=0)
+    pred_num: int = Field(5, ge=0, json_schema_extra=search(low=0, high=20))
     """The positive is one of the last pred_num + 1 training items, never one of the first three."""
     hinge: Literal["mean", "sum"] = "mean"
     """The recommendation loss is the mean over pairs, or (the paper) their sum, beside which other terms vanish."""
@@ -150,11 +155,11 @@ class TrainConfig(Section):
     choose_on: Literal["valid", "test"] = "valid"
     """The part whose `metric` picks the epoch. `test` LEAKS: it reports the best of many looks at the test part. It is
     the released code's, and needs --allow-leaks."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0, json_schema_extra=search(low=3e-4, high=1e-2, log=True))
     """Adam's learning rate in the first epoch."""
     lr_decay: float = Field(0.96, gt=0, le=1)
     """Factor on the learning rate per epoch."""
-    l2: float = Field(1e-2, ge=0)
+    l2: float = Field(1e-2, ge=0, json_schema_extra=search(low=1e-4, high=1e-1, log=True))
     """Coefficient of the squared norm of the parameters in `l2_over`."""
     l2_over: Literal["embeddings", "all"] = "embeddings"
     """Embeddings, positions and the weights behind the user weight, or (the paper) all parameters. The released code
@@ -213,6 +218,16 @@ def known_keys() -> list[str]:
         for name, section in Config.model_fields.items()
         for key in section.annotation.model_fields  # type: ignore[union-attr]
     ]
+
+
+def search_space() -> dict[str, dict[str, Any]]:
+    """The declared search ranges by key: `choices`, or `low`, `high` and `log`."""
+    return {
+        f"{name}.{key}": field.json_schema_extra["search"]
+        for name, section in Config.model_fields.items()
+        for key, field in section.annotation.model_fields.items()  # type: ignore[union-attr]
+        if field.json_schema_extra and "search" in field.json_schema_extra
+    }
 
 
 def presets() -> dict[str, Path]:

@@ -38,14 +38,22 @@ class Variant:
     settings: tuple[str, ...] = ()
     noise: float = 0.0
     reference: str = ""
+    chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further settings on a data set, as a search chose them there."""
 
-    def config(self, seed: int) -> Config:
-        """The config of its run with this seed.
+    def config(self, seed: int, data: str = "") -> Config:
+        """The config of its run with this seed on this data set.
 
         Raises:
             HardGNNError: an unknown preset or setting.
         """
-        return settings.resolve(self.preset, settings=self.settings, seed=seed)
+        return settings.resolve(self.preset, settings=(*self.settings, *self.chosen.get(data, ())), seed=seed)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Variant:
+        """Back from study.json."""
+        chosen = {data: tuple(words) for data, words in document["chosen"].items()}
+        return cls(**document | {"settings": tuple(document["settings"]), "chosen": chosen})
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Plan:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Plan:
         """Back from study.json."""
-        variants = tuple(Variant(**one | {"settings": tuple(one["settings"])}) for one in document["variants"])
+        variants = tuple(Variant.from_dict(one) for one in document["variants"])
         lists = {name: tuple(document[name]) for name in ("data", "seeds")}
         return cls(**document | lists | {"variants": variants})
 
@@ -88,6 +96,11 @@ class Run:
     data: str
     variant: Variant
     seed: int
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+        return self.variant.config(self.seed, self.data)
 
     @property
     def name(self) -> str:
@@ -165,15 +178,17 @@ class Study:
         for variant in plan.variants:
             if not re.fullmatch(r"[A-Za-z0-9][\w.+=,-]*", variant.name):
                 raise HardGNNError(f"variant '{variant.name}': a name has letters, digits and . _ + = , - only")
-            leaking = settings.leaks(variant.config(0))
+            leaking = {leak for data in plan.data for leak in settings.leaks(variant.config(0, data))}
             if leaking and not plan.allow_leaks:
-                raise HardGNNError(f"variant '{variant.name}': {' and '.join(leaking)}; ask for it with --allow-leaks")
+                raise HardGNNError(
+                    f"variant '{variant.name}': {' and '.join(sorted(leaking))}; ask for it with --allow-leaks"
+                )
         manifests = {name: read_json(self.paths[name] / MANIFEST) for name in plan.data}
         for run in plan.runs():
             folder = self.path(run)
             if not (folder / ENVIRONMENT).exists():
                 continue
-            if settings.load(folder / CONFIG) != run.variant.config(run.seed):
+            if settings.load(folder / CONFIG) != run.config:
                 raise HardGNNError(
                     f"{folder}: trained with other settings before; choose another --out or remove that folder"
                 )
@@ -238,7 +253,7 @@ def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_lea
         data = Dataset.load(data_path)
         if run.variant.noise:
             data = with_noise(data, run.variant.noise, run.seed)
-        config = run.variant.config(run.seed)
+        config = run.config
         train(
             data,
             config,

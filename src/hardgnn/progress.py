@@ -118,6 +118,10 @@ class RunsBar:
         """How many runs there are."""
         self._bar.update(self._task, total=total)
 
+    def begins(self, stage: str, total: int) -> None:
+        """A stage of a sweep begins, with so many runs."""
+        self._bar.reset(self._task, description=stage, total=total or None)
+
     def told(self, done: float, failed: int, names: str) -> None:
         """How many are done, with fractions of those at work."""
         note = f"runs  {names}" + (f"  {failed} failed" if failed else "")

@@ -107,7 +107,7 @@ def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int =
     return document
 
 
-def _by_metric(each: list[dict[str, float]]) -> dict[str, Any]:
+def by_metric(each: list[dict[str, float]]) -> dict[str, Any]:
     """From one dictionary of metrics per seed to mean, sd, low, high, n and the values of each metric."""
     figures = {metric: [one[metric] for one in each] for metric in each[0]}
     return {metric: over_seeds(values) | {"values": values} for metric, values in figures.items()}
@@ -139,7 +139,7 @@ def relative_to_clean(tables: list[dict[str, Any]], plan: Plan) -> list[dict[str
                 each.append({metric: value / base if base else np.nan for metric, (value, base) in pairs.items()})
             if each:
                 named = {"model": clean["variant"], "noise": variant.noise, "variant": variant.name, "seeds": seeds}
-                rows.append(named | {"metrics": _by_metric(each)})
+                rows.append(named | {"metrics": by_metric(each)})
         found.append({"data": table["data"], "protocol": table["protocol"], "rows": rows})
     return found
 
@@ -191,7 +191,7 @@ def activity_groups(cells: Sequence[Finished], at: Sequence[int], groups: int = 
                             "users": int(members.sum()),
                             "seeds": cell.seeds,
                             "leaks": cell.results[0]["leaks"],
-                            "metrics": _by_metric(means),
+                            "metrics": by_metric(means),
                         }
                     )
             tables.append({"data": data, "protocol": protocol, "rows": rows})

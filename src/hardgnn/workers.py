@@ -160,3 +160,14 @@ def locked(path: Path, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
                     raise HardGNNError(f"{path.parent}: another process is at work there") from None
                 time.sleep(0.1)
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file `path`."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path, patience_s=0):
+            return False
+    except HardGNNError:
+        return True

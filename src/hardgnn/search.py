@@ -1,0 +1,310 @@
+"""Search beyond the grid: Optuna proposes settings (TPE), stops hopeless trials by their validation curve, and keeps
+its trials in a journal file or a database, so that any number of processes and machines pull from one study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hardgnn import config as settings
+from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.experiment import LOCK, Plan, ReportingWatcher, Run, Study, Variant
+from hardgnn.files import read_json
+from hardgnn.results import by_metric
+from hardgnn.run import METRICS, RESULT
+from hardgnn.sweep import RETRAINED, SWEEP, Retraining, Watched, check_retraining, refuse_second_choice, retrain
+from hardgnn.train import train
+from hardgnn.workers import Report, Task, carry_out, is_locked, locked
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "trials.journal"
+STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search asks for.
+
+    `space` maps keys to declared ranges; `trials` and `timeout_s` end it, whichever comes first; `storage` is a
+    database address, or None for the journal in the study folder.
+    """
+
+    preset: str
+    shared: tuple[str, ...]
+    space: dict[str, dict[str, Any]]
+    seeds: tuple[int, ...]
+    trials: int | None = None
+    timeout_s: float | None = None
+    storage: str | None = None
+
+    def variant(self, params: dict[str, Any]) -> Variant:
+        """The variant of some parameters, named by a digest, so that the same ones are never trained twice."""
+        words = tuple(f"{key}={_short(params[key])}" for key in self.space)
+        name = hashlib.sha256(json.dumps([self.preset, self.shared, words]).encode()).hexdigest()[:10]
+        return Variant(f"trial-{name}", self.preset, (*self.shared, *words))
+
+
+def _short(value: Any) -> str:
+    """A value as a setting has it; four digits of a real number are enough to find it again."""
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def chosen_space(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The declared ranges of these keys, or of all that declare one.
+
+    Raises:
+        HardGNNError: a key without a range; names the nearest.
+    """
+    declared = settings.search_space()
+    for key in keys:
+        if key not in declared:
+            raise HardGNNError(f"--search {key}: no search range is declared for it, {nearest(key, declared)}")
+    return {key: declared[key] for key in keys or declared}
+
+
+def run_search(
+    data: Sequence[Path],
+    out: Path,
+    search: Search,
+    *,
+    retraining: Retraining | None = None,
+    workers: int = 1,
+    command: str = "",
+    watched: Watched | None = None,
+) -> Study:
+    """Searches on every data set, then, if asked, trains the best again for longer beside a baseline.
+
+    A trial trains all seeds, one after the other; its figure is their mean on validation. It is pruned while the
+    first seed trains. Run again it goes on: trials whose process was killed are taken up where they were.
+
+    Raises:
+        HardGNNError: Optuna is not installed, bad settings or data, a storage that cannot be reached, or the folder's
+            best was retrained before.
+    """
+    _optuna()
+    watched = watched or Watched()
+    if search.trials is None and search.timeout_s is None:
+        raise HardGNNError("a search ends after --trials or --timeout; give one or both")
+    study = Study(out)
+    names = study.add_data(data)
+    if RETRAINED in study.plans:  # its test part has been read: the choice is final
+        refuse_second_choice(study, Plan(SWEEP, names, (), search.seeds, test=False))
+        if retraining is not None:
+            retrain(study, study.plans[SWEEP], retraining, search.shared, workers, watched)
+        return study
+    earlier = study.plans[SWEEP].more.get("trials", {}) if SWEEP in study.plans else {}
+    more: dict[str, Any] = {
+        "preset": search.preset,
+        "space": search.space,
+        "storage": search.storage or JOURNAL,
+        "shared": list(search.shared),
+        "trials": earlier,
+    }
+    plan = Plan(SWEEP, names, (), search.seeds, test=False, command=command, more=more)
+    config = settings.resolve(search.preset, settings=search.shared)
+    if settings.leaks(config):
+        raise HardGNNError(f"{' and '.join(settings.leaks(config))}: a search never chooses by the test part")
+    check_retraining(retraining, search.shared)
+    study.save(SWEEP, plan)
+    for name in names:
+        _take_up_killed(_open(search, study.folder, name), study.folder, search)
+    tasks = [
+        Task(f"{name} {number}", work, (study.folder, name, study.paths[name], search))
+        for number in range(max(1, workers))
+        for name in names
+    ]
+    total = len(names) * (search.trials or 0)
+    watched.begins("search", total)
+    errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
+    more["trials"] = {name: trials_of(_open(search, study.folder, name), study, name, search) for name in names}
+    study.save(SWEEP, plan)
+    if errors:
+        raise HardGNNError(f"the search failed: {next(iter(errors.values()))}")
+    if retraining is not None:
+        retrain(study, plan, retraining, search.shared, workers, watched)
+    return study
+
+
+def _tell(study: Study, search: Search, watched: Watched, done: float, failed: int, names: str) -> None:
+    """Counts finished trials by the run folders' results, without asking the storage."""
+    count = sum(1 for name in study.paths for _ in (study.folder / "runs" / name).glob(f"trial-*-{search.seeds[0]}"))
+    watched.told(count, failed, names)
+
+
+def work(folder: Path, name: str, data_path: Path, search: Search, report: Report) -> None:
+    """One worker: it pulls trials of one data set until there are enough or the time is over."""
+    optuna = _optuna()
+    began = time.monotonic()
+    data = Dataset.load(data_path)
+    me = uuid.uuid4().hex
+    with locked(_sign(folder, me)):
+        while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
+            trials = _open(search, folder, name)
+            states = optuna.trial.TrialState
+            over = [t for t in trials.trials if t.state in (states.COMPLETE, states.PRUNED) or "error" in t.user_attrs]
+            at_work = [t for t in trials.trials if t.state == states.RUNNING and _alive(t, folder)]
+            if search.trials is not None and len(over) + len(at_work) >= search.trials:
+                break
+            # The proposal depends on the trials so far alone, so that a stopped search with one worker repeats itself.
+            trials.sampler = _sampler(search.seeds[0] + len(over) + len(at_work))
+            trial = trials.ask({key: _distribution(range_) for key, range_ in search.space.items()})
+            trial.set_user_attr("worker", me)
+            trial.set_user_attr("host", platform.node())
+            try:
+                trials.tell(trial, _figure(trial, data, data_path, folder, name, search, report))
+            except optuna.TrialPruned:
+                trials.tell(trial, state=states.PRUNED)
+            except HardGNNError as error:
+                trial.set_user_attr("error", str(error))
+                trials.tell(trial, state=states.FAIL)
+    _sign(folder, me).unlink(missing_ok=True)
+
+
+def _figure(
+    trial: optuna.Trial, data: Dataset, data_path: Path, folder: Path, name: str, search: Search, report: Report
+) -> float:
+    """The trial's mean validation figure over seeds."""
+    variant = search.variant(trial.params)
+    figures = []
+    for seed in search.seeds:
+        run = Run(name, variant, seed)
+        path = folder / "runs" / run.name
+        config = run.config
+        judged = config.train
+        first = seed == search.seeds[0]
+        if first:
+            _report_earlier(trial, path, judged.metric)
+        watcher = _PruningWatcher(judged.epochs, report, trial if first else None, judged.metric)
+        with locked(path.with_name(f".{path.name}{LOCK}")):
+            result = train(data, config, path, resume=True, preset=search.preset, data_path=data_path, watcher=watcher)
+        figures.append(result["valid"][judged.protocol][judged.metric])
+    return float(sum(figures) / len(figures))
+
+
+class _PruningWatcher(ReportingWatcher):
+    """Reports the validation curve to the trial and stops it where the pruner says so."""
+
+    def __init__(self, epochs: int, report: Report, trial: optuna.Trial | None, metric: str) -> None:
+        super().__init__(epochs, report)
+        self.trial, self.metric = trial, metric
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After each epoch."""
+        if self.trial is None or "valid" not in line:
+            return
+        self.trial.report(line["valid"][self.metric], line["epoch"])
+        if self.trial.should_prune():
+            raise _optuna().TrialPruned
+
+
+def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
+    """The validation curve of the part that was trained before a kill, or in an equal trial."""
+    if (path / METRICS).exists():
+        for line in map(json.loads, (path / METRICS).read_text("utf-8").splitlines()):
+            if "valid" in line:
+                trial.report(line["valid"][metric], line["epoch"])
+
+
+def _take_up_killed(trials: optuna.Study, folder: Path, search: Search) -> None:
+    """Puts trials whose worker on this machine is gone back into the queue; their run folders go on."""
+    states = _optuna().trial.TrialState
+    for trial in trials.trials:
+        if trial.state == states.RUNNING and not _alive(trial, folder):
+            trials.tell(trial.number, state=states.FAIL)
+            if set(trial.params) == set(search.space):
+                trials.enqueue_trial(trial.params)
+
+
+def _alive(trial: optuna.trial.FrozenTrial, folder: Path) -> bool:
+    """Whether somebody is at work on a running trial; of other machines that is believed."""
+    worker, host = trial.user_attrs.get("worker"), trial.user_attrs.get("host")
+    return worker is not None and (host != platform.node() or is_locked(_sign(folder, worker)))
+
+
+def _sign(folder: Path, worker: str) -> Path:
+    """The lock file that a worker holds as long as it lives."""
+    return folder / f".worker-{worker}{LOCK}"
+
+
+def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[dict[str, Any]]:
+    """The trials as study.json keeps them: number, state, settings, and validation figures where they are complete."""
+    states = _optuna().trial.TrialState
+    found = []
+    for trial in trials.trials:
+        if set(trial.params) != set(search.space) or trial.state not in (states.COMPLETE, states.PRUNED):
+            continue
+        variant = search.variant(trial.params)
+        point: dict[str, Any] = {
+            "number": trial.number,
+            "state": trial.state.name.lower(),
+            "variant": variant.name,
+            "settings": list(variant.settings[len(search.shared) :]),
+        }
+        folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
+        if trial.state == states.COMPLETE and all((folder / RESULT).exists() for folder in folders):
+            protocol = variant.config(0).train.protocol
+            each = [read_json(folder / RESULT)["valid"][protocol] for folder in folders]
+            point |= {"seeds": list(search.seeds), "valid": by_metric(each)}
+        elif trial.state == states.COMPLETE:
+            metric = variant.config(0).train.metric  # another machine has the run folders
+            point |= {"seeds": list(search.seeds), "valid": by_metric([{metric: float(trial.value or 0)}])}
+        found.append(point)
+    return found
+
+
+def _open(search: Search, folder: Path, name: str) -> optuna.Study:
+    """The Optuna study of one data set.
+
+    Raises:
+        HardGNNError: the storage cannot be reached.
+    """
+    optuna = _optuna()
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = folder / JOURNAL
+    try:
+        storage: Any = search.storage or optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+        return optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP // 2),
+        )
+    except Exception as error:  # each database driver has its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HardGNNError(f"{search.storage or journal}: cannot keep trials there ({reason})") from None
+
+
+def _sampler(seed: int) -> Any:
+    return _optuna().samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+
+
+def _distribution(range_: dict[str, Any]) -> Any:
+    """Optuna's form of a declared range."""
+    distributions = _optuna().distributions
+    if "choices" in range_:
+        return distributions.CategoricalDistribution(range_["choices"])
+    if isinstance(range_["low"], int) and isinstance(range_["high"], int):
+        return distributions.IntDistribution(range_["low"], range_["high"], log=range_["log"])
+    return distributions.FloatDistribution(range_["low"], range_["high"], log=range_["log"])
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise HardGNNError("--trials needs an extra: pip install 'hardgnn[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -79,17 +79,14 @@ def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int =
             mine = {cell.variant.name: cell for cell in cells if cell.data == data}
             rows = []
             for cell in mine.values():
-                each = [summarise(frame["rank"].to_numpy(), at) for frame in frames[data, cell.variant.name]]
+                ranked = frames[data, cell.variant.name]
                 rows.append(
                     {
                         "variant": cell.variant.name,
                         "seeds": cell.seeds,
-                        "users": frames[data, cell.variant.name][0].height,
-                        "metrics": {
-                            metric: over_seeds([one[metric] for one in each])
-                            | {"values": [one[metric] for one in each]}
-                            for metric in each[0]
-                        },
+                        "leaks": cell.results[0]["leaks"],
+                        "users": ranked[0].height,
+                        "metrics": by_metric([summarise(frame["rank"].to_numpy(), at) for frame in ranked]),
                     }
                 )
             tables.append({"data": data, "protocol": protocol, "rows": rows})

@@ -90,7 +90,9 @@ def sweep(
     seeds: Seeds = "0,1,2",
     then_retrain: Annotated[str, typer.Option(help="best: train the chosen settings again; or none.")] = "none",
     retrain_epochs: Annotated[int, typer.Option(min=1, help="Epochs at most of the retraining.")] = 150,
-    baseline: Annotated[str | None, typer.Option(help="A preset that is trained as long, to compare with.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Trained as long, to compare with: a preset, or own (the best, hard.weight=0).")
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Search with Optuna: trials per data set in all.")] = None,
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Search with Optuna: seconds after which no trial begins.")

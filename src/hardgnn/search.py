@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL = "trials.journal"
+SIGNED_WITHIN_S = 30
 STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
 
 
@@ -118,7 +120,7 @@ def run_search(
     check_retraining(retraining, search.shared)
     study.save(SWEEP, plan)
     for name in names:
-        _take_up_killed(_open(search, study.folder, name), study.folder, search)
+        _open(search, study.folder, name)  # a storage that cannot be reached is told before any work
     tasks = [
         Task(f"{name} {number}", work, (study.folder, name, study.paths[name], search))
         for number in range(max(1, workers))
@@ -152,12 +154,13 @@ def work(folder: Path, name: str, data_path: Path, search: Search, report: Repor
         while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
             trials = _open(search, folder, name)
             states = optuna.trial.TrialState
-            over = [t for t in trials.trials if t.state in (states.COMPLETE, states.PRUNED) or "error" in t.user_attrs]
-            at_work = [t for t in trials.trials if t.state == states.RUNNING and _alive(t, folder)]
-            if search.trials is not None and len(over) + len(at_work) >= search.trials:
+            _take_up_killed(trials, folder, search)
+            counted = [t for t in trials.trials if t.state != states.FAIL or "error" in t.user_attrs]
+            waiting = sum(t.state == states.WAITING for t in counted)
+            if search.trials is not None and len(counted) - waiting >= search.trials:
                 break
             # The proposal depends on the trials so far alone, so that a stopped search with one worker repeats itself.
-            trials.sampler = _sampler(search.seeds[0] + len(over) + len(at_work))
+            trials.sampler = _sampler(search.seeds[0] + len(counted))
             trial = trials.ask({key: _distribution(range_) for key, range_ in search.space.items()})
             trial.set_user_attr("worker", me)
             trial.set_user_attr("host", platform.node())
@@ -229,7 +232,10 @@ def _take_up_killed(trials: optuna.Study, folder: Path, search: Search) -> None:
 def _alive(trial: optuna.trial.FrozenTrial, folder: Path) -> bool:
     """Whether somebody is at work on a running trial; of other machines that is believed."""
     worker, host = trial.user_attrs.get("worker"), trial.user_attrs.get("host")
-    return worker is not None and (host != platform.node() or is_locked(_sign(folder, worker)))
+    if worker is None:  # asked for, and about to be signed
+        began = trial.datetime_start
+        return began is not None and (datetime.now() - began).total_seconds() < SIGNED_WITHIN_S
+    return host != platform.node() or is_locked(_sign(folder, worker))
 
 
 def _sign(folder: Path, worker: str) -> Path:

@@ -14,12 +14,14 @@ from hardgnn.experiment import Plan, Study, Variant
 from hardgnn.results import by_metric, finished
 
 SWEEP, RETRAINED = "sweep", "retrained"
+OWN = "own"
 FIXED = ("train.metric", "train.protocol", "train.choose_on", "run.seed")
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """The chosen settings again for longer, and a baseline that got as long."""
+    """The chosen settings again for longer, and a baseline that got as long: a preset, or `own`, the chosen settings
+    without hard negatives, which is the fair one where more than those was tuned."""
 
     epochs: int
     baseline: str | None = None
@@ -133,7 +135,7 @@ def refuse_second_choice(study: Study, plan: Plan) -> None:
 
 def check_retraining(retraining: Retraining | None, shared: Sequence[str]) -> None:
     """Refuses a baseline that is no preset, before any work."""
-    if retraining is not None and retraining.baseline is not None:
+    if retraining is not None and retraining.baseline not in (None, OWN):
         settings.resolve(retraining.baseline, settings=shared)
 
 
@@ -144,9 +146,12 @@ def retrain(
     longer = (*shared, f"train.epochs={retraining.epochs}")
     preset = plan.more["preset"]
     chosen = {choice["data"]: tuple(choice["chosen"]["settings"]) for choice in choices(study)}
-    baseline = retraining.baseline
+    baseline = f"{preset}-without-hard" if retraining.baseline == OWN else retraining.baseline
     variants = [Variant(f"{preset}-best", preset, longer, reference=baseline or "", chosen=chosen)]
-    if baseline is not None:
+    if retraining.baseline == OWN:
+        soft = {data: (*words, "hard.weight=0") for data, words in chosen.items()}
+        variants.append(Variant(f"{preset}-without-hard", preset, longer, chosen=soft))
+    elif baseline is not None:
         variants.append(Variant(baseline, baseline, longer))
     again = Plan(RETRAINED, plan.data, tuple(variants), plan.seeds, command=plan.command)
     study.check(again)

@@ -18,7 +18,7 @@ from hardgnn import checkpoint, losses, run
 from hardgnn.checkpoint import Progress
 from hardgnn.config import Config, leaks
 from hardgnn.data.batches import Batch, Batches
-from hardgnn.data.dataset import TRAIN, Dataset
+from hardgnn.data.dataset import TRAIN, VALID, Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.errors import HardGNNError
@@ -59,10 +59,20 @@ class Step:
     def __post_init__(self) -> None:
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0
+        users, targets = self.data.targets(VALID)
+        self._valid_item = torch.full((self.data.n_users,), PADDING)  # (U,) to count false negatives, nothing else
+        self._valid_item[torch.from_numpy(users).long()] = torch.from_numpy(targets).long()
+        self._hard_count = torch.zeros(2)  # hard negatives of this epoch: false ones, all
 
     def new_epoch(self) -> None:
         """Forgets what earlier epochs cached, so that a resumed run goes on as an unbroken one."""
         self._mined = None
+        self._hard_count.zero_()
+
+    def false_negatives(self) -> float | None:
+        """The share of this epoch's hard negatives that are their user's validation item; None where there are none."""
+        false, drawn = self._hard_count.tolist()
+        return false / drawn if drawn else None
 
     def losses(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The loss terms of one batch, without their coefficients; `generator` drives dropout.
@@ -74,6 +84,9 @@ class Step:
         windows = torch.from_numpy(batch.windows)  # (B, m)
         mined = config.hard.active and config.hard.used_in != "none"
         hard, valid = self._hard_negatives(short, batch, windows) if mined else (None, None)
+        if hard is not None and valid is not None:
+            false = (hard == self._valid_item[torch.from_numpy(batch.users)].unsqueeze(1)) & valid
+            self._hard_count += torch.stack([false.sum(), valid.sum()])
         if hard is not None and valid is not None and config.hard.used_in == "hinge":
             batch = replace(batch, negatives=in_place_of_first(batch, hard.numpy(), valid.numpy()))
             hard = None
@@ -249,6 +262,9 @@ def train(
         line: dict[str, Any] = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"]}
         line |= {f"loss_{name}": value / len(batches) for name, value in sums.items()}
         line["loss_l2"] = _l2(model, config)
+        false_negatives = step.false_negatives()
+        if false_negatives is not None:
+            line |= {"temperature": config.hard.temperature, "false_negatives": false_negatives}
         line["seconds"] = round(time.perf_counter() - began, 4)
         if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
             line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config)

@@ -323,18 +323,32 @@ def recommend(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders that were evaluated.")],
+    runs: Annotated[list[Path], typer.Argument(help="A study, or run folders that were evaluated.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for every figure as SVG and PDF, every table as LaTeX and Markdown.")
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="Published figures beside a data set's: NAME=amazon, gowalla, movielens or yelp."),
+    ] = None,
+    at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
     as_json: Json = False,
 ) -> None:
-    """One self-contained page: metrics, curves and settings of the runs.
+    """One self-contained page: tables with their tests, figures, settings and versions; it opens offline.
 
-    Example: `hardgnn report runs/selfgnn runs/hardgnn --out report.html`
+    Example: `hardgnn report studies/first --out report.html --figures figures`
     """
     from hardgnn.report import write_report
 
-    write_report(runs, out)
-    _print_json({"out": str(out)}) if as_json else print(out)
+    names = {}
+    for word in published or []:
+        ours, separator, theirs = word.partition("=")
+        if not (ours and separator and theirs):
+            raise HardGNNError(f"--published {word}: expected NAME=PAPERS, as in gowalla-1k=gowalla")
+        names[ours] = theirs
+    write_report(runs, out, figures=figures, published=names, at=_cutoffs(at))
+    _print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print(out)
 
 
 app.command()(cli_study.study)

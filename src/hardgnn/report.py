@@ -1,115 +1,236 @@
-"""One self-contained HTML page about some runs: metrics, curves, settings; it asks nothing from the network."""
+"""One self-contained HTML page about a study or some runs; it asks nothing from the network."""
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hardgnn.errors import HardGNNError
+from hardgnn import published as papers
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.experiment import Study, Variant
 from hardgnn.files import atomic_path, read_json
-from hardgnn.run import CONFIG, ENVIRONMENT, METRICS, RESULT, run_name
+from hardgnn.plots import ON_DARK, ON_LIGHT, PAGES
+from hardgnn.results import Finished, finished, summarise_cells, summary
+from hardgnn.run import CONFIG, ENVIRONMENT, RESULT, run_name
+from hardgnn.sections import (
+    Section,
+    choice_section,
+    components_figures,
+    curve_figures,
+    figures_section,
+    groups_parts,
+    hard_figures,
+    history_figures,
+    noise_section_parts,
+    published_section,
+)
+from hardgnn.sweep import RETRAINED, SWEEP, choices
+from hardgnn.tables import Cell, Table
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: safe for the colour-blind
+Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
+TITLES = {
+    RETRAINED: "Test figures of the chosen settings",
+    "variants": "Test figures of the variants",
+    "components": "Components",
+    "noise": "Noise",
+    "sparsity": "Sparsity",
+    "history": "History",
+}
 
 
 def write_report(
-    folders: Sequence[Path], out: Path, floors: dict[str, dict[str, dict[str, float]]] | None = None
+    folders: Sequence[Path],
+    out: Path,
+    floors: Floors | None = None,
+    figures: Path | None = None,
+    published: dict[str, str] | None = None,
+    at: Sequence[int] = (10, 20),
 ) -> None:
-    """Writes the page.
+    """Writes the page, and with `figures` a folder of each figure as SVG and PDF and each table as LaTeX and Markdown.
 
     Args:
-        folders: finished run folders; test metrics appear where `hardgnn evaluate` has put them.
-        floors: further rows, model -> protocol -> metrics, such as popularity.
+        folders: one study, or finished run folders; test figures appear where runs were evaluated.
+        floors: further rows for runs, model -> protocol -> metrics, such as popularity.
+        published: the papers' name (amazon, gowalla, movielens, yelp) of a data set of ours; a data set that is
+            called as the papers call it needs none.
+        at: cut-offs.
 
     Raises:
-        HardGNNError: a folder holds no finished run, or the report extra is not installed.
+        HardGNNError: a folder holds no finished run, the papers have no such data set, or the extra is missing.
     """
     try:
         import jinja2
     except ImportError:
         raise HardGNNError("the report needs an extra: pip install 'hardgnn[report]'") from None
-    runs = [_read(folder) for folder in folders]
-    protocols = sorted({protocol for run in runs for protocol in run["result"].get("test", {})})
-    tables = [_table(protocol, runs, floors or {}) for protocol in protocols]
+    if len(folders) == 1 and Study.is_one(folders[0]):
+        title = f"Study {folders[0].resolve().name}"
+        sections, cells = _of_study(Study(folders[0]), at, published or {})
+    else:
+        title = "Runs " + ", ".join(run_name(folder) for folder in folders)
+        sections, cells = _of_runs(folders, at, floors or {}, published or {})
+    again = f"hardgnn report {' '.join(map(str, folders))} --out {out}"
+    sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)]))
     template = (resources.files("hardgnn") / "templates" / "report.html").read_text("utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
-    html = page.render(runs=runs, tables=tables, figures=_figures(runs), datasets=sorted({r["dataset"] for r in runs}))
+    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    html = page.from_string(template).render(
+        title=title,
+        sections=sections,
+        records=[_record(cell) for cell in cells],
+        colours=(ON_LIGHT, ON_DARK),
+        pages=PAGES,
+    )
     with atomic_path(out) as temporary:
         temporary.write_text(html, "utf-8")
+    if figures is not None:
+        _write_figures(figures, sections)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    if not (folder / RESULT).exists():
-        raise HardGNNError(f"{folder}: no finished run here, {RESULT} is missing")
-    environment = read_json(folder / ENVIRONMENT)
-    lines = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
-    result = read_json(folder / RESULT)
-    manifest = environment["data"]["manifest"]
+def _write_figures(folder: Path, sections: list[Section]) -> None:
+    for section in sections:
+        for figure in section.figures:
+            figure.save(folder)
+        for table in section.tables:
+            for ending, text in (("md", table.to_markdown()), ("tex", table.to_latex())):
+                with atomic_path(folder / f"{table.name}.{ending}") as temporary:
+                    temporary.write_text(text, "utf-8")
+
+
+def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tuple[list[Section], list[Finished]]:
+    """The sections of a study, what its plans were first for, and its runs."""
+    sections: list[Section] = []
+    everything: dict[tuple[str, str], Finished] = {}
+    order = [name for name in TITLES if name in study.plans]
+    for place, name in enumerate(order):
+        plan, command = study.plans[name], study.plans[name].command
+        cells = finished(study, plan)
+        everything |= {(cell.data, cell.variant.name): cell for cell in cells}
+        document = summary(study, name, at)
+        section = figures_section(TITLES[name], document, command)
+        if name == "noise":
+            tables, section.figures = noise_section_parts(document, command)
+            section.tables = [*tables, *section.tables]
+        elif name == "sparsity":
+            tables, section.figures = groups_parts(document, command)
+            section.tables = [*section.tables, *tables]
+        elif name == "history":
+            windows = {variant.name: variant.config(0).model.window for variant in plan.variants}
+            section.figures = history_figures(document, windows, command)
+        else:
+            section.figures = components_figures(document, command)
+        sections.append(section)
+        beside = published_section(document, _published_names(plan.data, published))
+        if place == 0 and beside is not None:
+            sections.append(beside)
+        if name == RETRAINED:
+            grid = study.plans[SWEEP].more.get("grid")
+            sections.append(choice_section(choices(study), grid, study.plans[SWEEP].command))
+    if SWEEP in study.plans and RETRAINED not in study.plans:
+        plan = study.plans[SWEEP]
+        sections.append(choice_section(choices(study), plan.more.get("grid"), plan.command))
+        everything |= {(cell.data, cell.variant.name): cell for cell in finished(study, plan, test=False)}
+    if not sections:
+        raise HardGNNError(f"{study.folder}: nothing of the study is finished yet; run its command again to go on")
+    if order:
+        first = study.plans[order[0]]
+        sections += _training_sections(order[0], finished(study, first), first.command)
+    return sections, list(everything.values())
+
+
+def _of_runs(
+    folders: Sequence[Path],
+    at: Sequence[int],
+    floors: dict[str, dict[str, dict[str, float]]],
+    published: dict[str, str],
+) -> tuple[list[Section], list[Finished]]:
+    """The sections of some runs, each a variant of its own; the others are compared with the first on their data."""
+    names = [run_name(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    cells: list[Finished] = []
+    for folder, name in zip(folders, names):
+        if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
+            raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
+        result = read_json(folder / RESULT)
+        reference = next((cell.variant.name for cell in cells if cell.data == result["dataset"]), "")
+        preset = str(read_json(folder / ENVIRONMENT).get("preset"))
+        variant = Variant(name, preset, reference=reference)
+        cells.append(Finished(result["dataset"], variant, [result["seed"]], [folder]))
+    document = {"study": "runs", **summarise_cells(cells, at)}
+    sections = []
+    if document["tables"]:
+        sections.append(figures_section("Test figures", document, "", floors))
+        datasets = list(dict.fromkeys(cell.data for cell in cells))
+        beside = published_section(document, _published_names(datasets, published))
+        if beside is not None:
+            sections.append(beside)
+    return sections + _training_sections("runs", cells, ""), cells
+
+
+def _training_sections(plan: str, cells: Sequence[Finished], command: str) -> list[Section]:
+    """Curves, and where hard negatives were mined, what they were like."""
+    text = ["Mean over seeds at the epochs that all of them reached; the band spans the seeds."]
+    found = [Section("Training and validation", text, figures=curve_figures(plan, cells, command))]
+    hard = hard_figures(plan, cells, command)
+    if hard:
+        text = [
+            "A hard negative that turns out to be the user's validation item is a false negative. It is counted after "
+            "the choice and steers nothing."
+        ]
+        found.append(Section("Hard negatives", text, figures=hard))
+    return found
+
+
+def _published_names(data: Sequence[str], asked: dict[str, str]) -> dict[str, str]:
+    """The papers' name of each data set that has one.
+
+    Raises:
+        HardGNNError: a data set that is not here, or that the papers do not have.
+    """
+    for ours, theirs in asked.items():
+        if ours not in data:
+            raise HardGNNError(f"--published {ours}={theirs}: no data set '{ours}' here, {nearest(ours, data)}")
+        papers.figures(theirs)
+    found = dict(asked)
+    for name in data:
+        try:
+            papers.figures(name)
+        except HardGNNError:
+            continue
+        found.setdefault(name, name)
+    return found
+
+
+def _runs_table(cells: Sequence[Finished]) -> Table:
+    header = ["model", "data", "seeds", "best epoch", "epochs", "s per epoch", "peak MB", "parameters"]
+    rows = []
+    for cell in cells:
+        results = cell.results
+        seconds = sum(result["seconds_per_epoch"] for result in results) / len(results)
+        texts = [
+            cell.variant.name,
+            cell.data,
+            ", ".join(map(str, cell.seeds)),
+            ", ".join(str(result["best_epoch"]) for result in results),
+            ", ".join(str(result["epochs"]) for result in results),
+            f"{seconds:.2f}",
+            f"{max(result['peak_memory_mb'] for result in results):.0f}",
+            f"{results[0]['parameters']:,}",
+        ]
+        rows.append([Cell(text) for text in texts])
+    return Table("runs", "Every model of this page, its seeds in order", header, rows, text_columns=2)
+
+
+def _record(cell: Finished) -> dict[str, Any]:
+    """Settings, data and versions of a variant, for whoever wants to have it again."""
+    environment = read_json(cell.folders[0] / ENVIRONMENT)
     return {
-        "name": run_name(folder),
-        "dataset": result["dataset"],
-        "result": result,
-        "lines": lines,
-        "config": (folder / CONFIG).read_text("utf-8"),
-        "environment": environment,
-        "manifest": manifest,
+        "name": f"{cell.variant.name} on {cell.data}",
+        "config": (cell.folders[0] / CONFIG).read_text("utf-8"),
+        "seeds": cell.seeds,
+        "preset": environment["preset"],
+        "manifest": environment["data"]["manifest"],
+        "machine": {key: environment[key] for key in ("python", "platform", "processor", "cores", "threads")},
+        "packages": environment["packages"],
     }
-
-
-def _table(protocol: str, runs: list[dict[str, Any]], floors: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [
-        {"model": name, "metrics": by[protocol]} for name, by in floors.items() if protocol in by
-    ]
-    rows += [
-        {"model": run["name"], "metrics": run["result"]["test"][protocol]}
-        for run in runs
-        if protocol in run["result"].get("test", {})
-    ]
-    metrics = list(rows[0]["metrics"])
-    best = {name: max(row["metrics"].get(name, 0.0) for row in rows) for name in metrics}
-    return {"protocol": protocol, "metrics": metrics, "rows": rows, "best": best}
-
-
-def _figures(runs: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Validation and training curves as inline SVG, with a text that says what they show."""
-    metric = runs[0]["result"]["chosen_by"].split(" ")[0]
-    curves = [
-        ("validation", metric, [[(x["epoch"], x["valid"][metric]) for x in r["lines"] if "valid" in x] for r in runs]),
-        ("training", "recommendation loss", [[(x["epoch"], x["loss_rec"]) for x in r["lines"]] for r in runs]),
-    ]
-    figures = []
-    for title, axis, series in curves:
-        ends = "; ".join(
-            f"{run['name']} from {points[0][1]:.4f} to {points[-1][1]:.4f}"
-            for run, points in zip(runs, series)
-            if points
-        )
-        svg = _plot(axis, [run["name"] for run in runs], series)
-        figures.append({"title": f"{title}: {axis} by epoch", "alt": f"{axis} by epoch: {ends}", "svg": svg})
-    return figures
-
-
-def _plot(axis: str, names: list[str], series: list[list[tuple[int, float]]]) -> str:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise HardGNNError("the report needs an extra: pip install 'hardgnn[report]'") from None
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hardgnn", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        for number, (name, points) in enumerate(zip(names, series)):
-            style = ("-", "--", "-.", ":")[number % 4]
-            axes.plot(*zip(*points), style, color=COLOURS[number % len(COLOURS)], label=name, linewidth=2)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(axis)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]

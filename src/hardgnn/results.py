@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from hardgnn.experiment import Plan, Study, Variant
 from hardgnn.files import read_json
 from hardgnn.judge import ranks_path
 from hardgnn.metrics import per_user, summarise
-from hardgnn.run import RESULT
+from hardgnn.run import METRICS, RESULT
 from hardgnn.stats import compare_ranks, correct, over_seeds, paired_over_seeds
 
 GROUPS = 4
@@ -37,6 +38,16 @@ class Finished:
     def results(self) -> list[dict[str, Any]]:
         """What each run's result.json holds."""
         return [read_json(folder / RESULT) for folder in self.folders]
+
+    @cached_property
+    def lines(self) -> list[list[dict[str, Any]]]:
+        """Each run's lines of metrics.jsonl, one per epoch."""
+        texts = [(folder / METRICS).read_text("utf-8") for folder in self.folders]
+        return [[json.loads(line) for line in text.splitlines()] for text in texts]
+
+    def is_ranked(self, protocol: str) -> bool:
+        """Whether the test part of all its runs is ranked."""
+        return all(ranks_path(folder, "test", protocol).exists() for folder in self.folders)
 
     def ranks(self, protocol: str) -> list[pl.DataFrame]:
         """The test ranks of each run."""
@@ -67,41 +78,44 @@ def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int =
     Raises:
         HardGNNError: nothing is finished yet.
     """
-    cells = finished(study, study.plans[name])
+    plan = study.plans[name]
+    cells = finished(study, plan)
     if not cells:
         raise HardGNNError(f"{study.folder}: no run of '{name}' is finished yet; run its command again to go on")
-    kind = study.plans[name].kind
+    document = {"study": name, "kind": plan.kind, **summarise_cells(cells, at)}
+    if plan.kind == "noise":
+        document["relative"] = relative_to_clean(document["tables"], plan)
+    if plan.kind == "sparsity":
+        document["groups"] = activity_groups(cells, at, groups)
+    return document
+
+
+def summarise_cells(cells: Sequence[Finished], at: Sequence[int] = (10, 20)) -> dict[str, Any]:
+    """`tables` and `comparisons` of `summary`, of the runs whose test part is ranked under a protocol."""
     tables: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
-    for protocol in PROTOCOLS:
-        frames = {(cell.data, cell.variant.name): cell.ranks(protocol) for cell in cells}
-        for data in dict.fromkeys(cell.data for cell in cells):
-            mine = {cell.variant.name: cell for cell in cells if cell.data == data}
-            rows = []
-            for cell in mine.values():
-                ranked = frames[data, cell.variant.name]
-                rows.append(
-                    {
-                        "variant": cell.variant.name,
-                        "seeds": cell.seeds,
-                        "leaks": cell.results[0]["leaks"],
-                        "users": ranked[0].height,
-                        "metrics": by_metric([summarise(frame["rank"].to_numpy(), at) for frame in ranked]),
-                    }
-                )
+    for data in dict.fromkeys(cell.data for cell in cells):
+        for protocol in PROTOCOLS:
+            mine = {cell.variant.name: cell for cell in cells if cell.data == data and cell.is_ranked(protocol)}
+            if not mine:
+                continue
+            frames = {name: cell.ranks(protocol) for name, cell in mine.items()}
+            rows = [
+                {
+                    "variant": name,
+                    "seeds": cell.seeds,
+                    "leaks": cell.results[0].get("leaks", []),
+                    "users": frames[name][0].height,
+                    "metrics": by_metric([summarise(frame["rank"].to_numpy(), at) for frame in frames[name]]),
+                }
+                for name, cell in mine.items()
+            ]
             tables.append({"data": data, "protocol": protocol, "rows": rows})
             for cell in mine.values():
                 other = mine.get(cell.variant.reference)
                 if other is not None:
                     comparisons += _compared(cell, other, frames, protocol, at)
-    order = list(dict.fromkeys(cell.data for cell in cells))
-    tables.sort(key=lambda table: order.index(table["data"]))
-    document = {"study": name, "kind": kind, "tables": tables, "comparisons": correct(comparisons)}
-    if kind == "noise":
-        document["relative"] = relative_to_clean(tables, study.plans[name])
-    if kind == "sparsity":
-        document["groups"] = activity_groups(cells, at, groups)
-    return document
+    return {"tables": tables, "comparisons": correct(comparisons)}
 
 
 def by_metric(each: list[dict[str, float]]) -> dict[str, Any]:
@@ -142,14 +156,14 @@ def relative_to_clean(tables: list[dict[str, Any]], plan: Plan) -> list[dict[str
 
 
 def _compared(
-    a: Finished, b: Finished, frames: dict[tuple[str, str], list[pl.DataFrame]], protocol: str, at: Sequence[int]
+    a: Finished, b: Finished, frames: dict[str, list[pl.DataFrame]], protocol: str, at: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The comparison of two variants over the seeds that both have finished, one row per metric."""
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     if not seeds:
         return []
-    ours = [frames[a.data, a.variant.name][a.seeds.index(seed)] for seed in seeds]
-    theirs = [frames[b.data, b.variant.name][b.seeds.index(seed)] for seed in seeds]
+    ours = [frames[a.variant.name][a.seeds.index(seed)] for seed in seeds]
+    theirs = [frames[b.variant.name][b.seeds.index(seed)] for seed in seeds]
     figures = [[summarise(frame["rank"].to_numpy(), at) for frame in side] for side in (ours, theirs)]
     names = {"data": a.data, "protocol": protocol, "a": a.variant.name, "b": b.variant.name, "seeds": len(seeds)}
     return [

@@ -1,0 +1,89 @@
+"""A table of the report, as HTML rows, Markdown or LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, whether it is the best of its column, and marks of significance."""
+
+    text: str
+    best: bool = False
+    marks: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption that says what it shows and notes that say how to read it.
+
+    `rows` have as many cells as `header`; the first `text_columns` are words, the others numbers.
+    """
+
+    name: str
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default=())
+    text_columns: int = 1
+
+    def to_markdown(self) -> str:
+        """As a Markdown table, the best in bold."""
+        aligned = ["---"] * self.text_columns + ["---:"] * (len(self.header) - self.text_columns)
+        lines = [f"**{self.caption}**", "", _row(map(_markdown, self.header)), _row(aligned)]
+        lines += [_row(_markdown_cell(cell) for cell in row) for row in self.rows]
+        return "\n".join([*lines, "", *(f"{_markdown(note)}\n" for note in self.notes)]) + "\n"
+
+    def to_latex(self) -> str:
+        """As a LaTeX table that needs no package."""
+        columns = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
+        head = " & ".join(map(_latex, self.header))
+        body = "\n".join(" & ".join(map(_latex_cell, row)) + r" \\" for row in self.rows)
+        notes = " ".join([self.caption + ".", *self.notes])
+        return (
+            f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(notes)}}}\n\\label{{tab:{self.name}}}\n"
+            f"\\begin{{tabular}}{{{columns}}}\n\\hline\n{head} \\\\\n\\hline\n{body}\n\\hline\n"
+            "\\end{tabular}\n\\end{table}\n"
+        )
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = _markdown(cell.text)
+    return (f"**{text}**" if cell.best and text else text) + _markdown(cell.marks)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "λ": r"$\lambda$",
+    "–": "--",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    "→": r"$\rightarrow$",
+    "≥": r"$\geq$",
+    "<": "$<$",
+    ">": "$>$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+} | {sign: "\\" + sign for sign in "&%$#_{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text)
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = _latex(cell.text)
+    marks = f"\\textsuperscript{{{_latex(cell.marks)}}}" if cell.marks else ""
+    return (f"\\textbf{{{text}}}" if cell.best and text else text) + marks

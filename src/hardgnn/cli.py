@@ -353,6 +353,7 @@ def report(
 
 app.command()(cli_study.study)
 app.command()(cli_study.sweep)
+app.command()(cli_study.inspect)
 
 
 @app.command()

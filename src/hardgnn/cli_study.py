@@ -156,6 +156,51 @@ def sweep(
         print_summary(document["retrained"])
 
 
+def inspect(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    user: Annotated[str, typer.Option(help="A raw user id.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Nearest items; also hard negatives of a model without.")] = 10,
+    figure: Annotated[Path | None, typer.Option(help="Draw it: a .svg, .pdf or .png file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The prepared folder, if it was moved.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the model sees of one user, as in training: window and attention, intervals, near items, hard negatives.
+
+    Example: `hardgnn inspect runs/hardgnn --user 42 --figure user-42.svg`
+    """
+    from hardgnn import inspect as inspecting
+
+    document = inspecting.inspect_user(run, user, n, data)
+    if figure is not None:
+        inspecting.write_figure(inspecting.draw(document), figure)
+    if as_json:
+        print_json(document)
+        return
+
+    def named(row: dict[str, Any]) -> list[str]:
+        return [row["item"], *([row["title"]] if row["title"] is not None else [])]
+
+    head = ["item", *(["title"] if document["window"][0]["title"] is not None else [])]
+    layers = document["window"][0]["attention"] or []
+    rows = [[*named(row), *(f"{weight:.3f}" for weight in row["attention"] or [])] for row in document["window"]]
+    print_table(
+        f"window, oldest first: {len(rows)} items", [*head, *(f"layer {i + 1}" for i in range(len(layers)))], rows
+    )
+    rows = [
+        [str(row["interval"]), str(row["interactions"]), "–" if row["weight"] is None else f"{row['weight']:.3f}"]
+        for row in document["intervals"]
+    ]
+    print_table("intervals", ["interval", "interactions", "weight w"], rows)
+    rows = [[*named(row), f"{row['similarity']:+.3f}", "seen" if row["seen"] else ""] for row in document["nearest"]]
+    print_table(f"nearest items by cosine to {document['anchor']}", [*head, "similarity", ""], rows)
+    rows = [
+        [*named(row), f"{row['similarity']:+.3f}", "the validation item" if row["false_negative"] else ""]
+        for row in document["hard_negatives"]
+    ]
+    title = "hard negatives" if document["mined"] else "nearest items not seen; this model mines no hard negatives"
+    print_table(title, [*head, "similarity", ""], rows)
+
+
 def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_json: bool) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
     from hardgnn.experiment import Study

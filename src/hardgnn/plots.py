@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class Figure:
     alt: str
     canvas: Canvas
     command: str = ""
-    notes: Sequence[str] = field(default=())
+    note: str = ""
 
     def inline(self) -> str:
         """SVG for a page: its colours are the page's variables, its text is text."""
@@ -124,7 +124,9 @@ def lines(
     if any(one.chosen is not None for one in series):
         axes.plot([], [], "o", ms=11, mfc="none", mec=INK, mew=1.5, linestyle="none", label="chosen on validation")
     _legend(canvas, axes)
-    return Figure(name, title, f"{title}. {_told(series, categories)}", canvas, command)
+    spread = "The band spans the seeds." if band else "Bars: one standard deviation over seeds to each side."
+    known = any(one.low is not None for one in series)
+    return Figure(name, title, f"{title}. {_told(series, categories)}", canvas, command, spread if known else "")
 
 
 def dots(

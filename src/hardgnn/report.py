@@ -170,7 +170,7 @@ def _of_runs(
 
 def _training_sections(plan: str, cells: Sequence[Finished], command: str) -> list[Section]:
     """Curves, and where hard negatives were mined, what they were like."""
-    text = ["Mean over seeds at the epochs that all of them reached; the band spans the seeds."]
+    text = ["Mean over seeds at the epochs that all of them reached."]
     found = [Section("Training and validation", text, figures=curve_figures(plan, cells, command))]
     hard = hard_figures(plan, cells, command)
     if hard:

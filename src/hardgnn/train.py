@@ -178,6 +178,15 @@ def mean_of_last(items: Tensor, windows: NDArray[np.int64]) -> Tensor:
     return (items[window.clamp_min(0)] * real).sum(1) / real.sum(1).clamp_min(1)
 
 
+def build_graph(data: Dataset, config: Config) -> InteractionGraph:
+    """The T interval graphs of the training interactions."""
+    rows = data.part == TRAIN
+    shape = (config.model.intervals, data.n_users, data.n_items)
+    times, are_positions = times_or_positions(data.timestamp[rows], data.user[rows])
+    interval = cut(times, config.model.intervals, "count" if are_positions else config.model.interval_cut)
+    return InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
+
+
 def train(
     data: Dataset,
     config: Config,
@@ -216,11 +225,8 @@ def train(
     use_threads(config.run.threads)
     _open_folder(folder, config, data, data_path, preset, resume)
 
-    rows = data.part == TRAIN
-    shape = (config.model.intervals, data.n_users, data.n_items)
-    times, are_positions = times_or_positions(data.timestamp[rows], data.user[rows])
-    interval = cut(times, config.model.intervals, "count" if are_positions else config.model.interval_cut)
-    graph = InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
+    graph = build_graph(data, config)
+    shape = graph.shape
     initial = torch.Generator().manual_seed(config.run.seed)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial)
     step = Step(model, graph, data, config)

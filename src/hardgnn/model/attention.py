@@ -40,6 +40,18 @@ class SelfAttention(nn.Module):
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(seen.transpose(1, 2).reshape(batch, -1, dim))
 
+    def weights(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """What each position looks at, the mean over heads: (B, M, d) -> (B, M, M), rows sum to 1."""
+        batch, length, dim = x.shape
+        query, key = (
+            F.linear(x, weight, bias).view(batch, length, self.heads, dim // self.heads).transpose(1, 2)
+            for weight, bias in list(zip(self.qkv.weight.split(dim), self.qkv.bias.split(dim)))[:2]
+        )
+        logits = query @ key.transpose(-1, -2) / (dim // self.heads) ** 0.5  # (B, H, M, M)
+        if key_mask is not None:
+            logits = logits.masked_fill(~key_mask[:, None, None, :], -torch.inf)
+        return logits.softmax(-1).mean(1)
+
 
 def dropout(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Inverted dropout of any shape; without a generator (evaluation) x itself."""

@@ -49,6 +49,27 @@ class SequenceEncoder(nn.Module):
         ]
         return torch.cat(parts).index_select(0, order.argsort())
 
+    @torch.no_grad()
+    def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """How much each item of unpadded windows (B, m) counts in each layer, (L, B, m), rows sum to 1.
+
+        It is what the last position looks at where that one is kept, and else the mean over positions.
+
+        Raises:
+            ValueError: the window is pooled to one token, which looks at itself.
+        """
+        if self.config.sequence == "pooled":
+            raise ValueError("a pooled window has no attention over its items")
+        items, positions, _ = self._look_up(item_vectors, window)
+        state = self.item_norm(items) + self.position_norm(positions)
+        found = []
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            assert isinstance(layer, SelfAttention)
+            weights = layer.weights(norm(state))  # (B, m, m)
+            found.append(weights[:, -1] if self.config.sequence_pooling == "last" else weights.mean(1))
+            state = F.leaky_relu(layer(norm(state)), self.config.leaky_slope) + state
+        return torch.stack(found) if found else state.new_zeros(0, *window.shape)
+
     def _pooled(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         items, positions, seen = self._look_up(item_vectors, window)
         state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)

@@ -1,0 +1,190 @@
+"""What a trained model does for one user: the paper's case study, as data and as a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from hardgnn import config as settings
+from hardgnn.config import Config
+from hardgnn.data.dataset import VALID, Dataset
+from hardgnn.data.noise import NOISE, with_noise
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.files import atomic_path
+from hardgnn.model.graph import InteractionGraph
+from hardgnn.model.selfgnn import SelfGNN
+from hardgnn.negatives import hardest
+from hardgnn.plots import Figure, panels
+from hardgnn.run import CONFIG, MODEL, check_version, load_data, load_model
+from hardgnn.train import build_graph
+
+PARAMETERS = "parameters/"
+
+
+def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:
+    """What the model sees and thinks of one user, as training saw them: without validation and test items.
+
+    Args:
+        folder: a run folder.
+        user: a raw id.
+        n: nearest items, and hard negatives where the config mines none.
+        data: the prepared folder, if it is not where the run was trained.
+
+    Returns:
+        user; anchor (what similarities are to); window: item, title, attention by layer (None where the window is
+        one token), oldest first; intervals: number, interactions, weight w_t (None without the self-augmented loss);
+        nearest: item, title, similarity, seen; hard_negatives: item, title, similarity, false_negative (it is the
+        validation item); mined, whether training mines them.
+
+    Raises:
+        HardGNNError: no such run, data or user, or a user without training interactions.
+    """
+    load_model(folder)  # tells what is wrong with the folder
+    config = settings.load(folder / CONFIG)
+    prepared = load_data(folder, data)
+    noise = check_version(folder)["data"]["manifest"].get(NOISE)
+    if noise is not None:
+        prepared = with_noise(prepared, **noise)
+    found = np.flatnonzero((prepared.user_ids == user).to_numpy())
+    if len(found) == 0:
+        hint = nearest(user, prepared.user_ids.to_list()) if prepared.n_users <= 10_000 else ""
+        raise HardGNNError(f"unknown user '{user}'{': ' + hint if hint.startswith('did') else ''}")
+    index = found[:1]
+    if prepared.train.lengths[index[0]] == 0:
+        raise HardGNNError(f"user '{user}' has no training interactions, so the model has not seen them")
+    graph = build_graph(prepared, config)
+    model = load_network(folder, config, prepared)
+    with torch.no_grad():
+        return {"user": user, **_seen(model, graph, prepared, config, index, n)}
+
+
+def load_network(folder: Path, config: Config, data: Dataset) -> SelfGNN:
+    """The whole network of a run's best epoch, which scoring alone does not need."""
+    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator())
+    with safe_open(folder / MODEL, "pt") as stored:
+        names = [name for name in stored.keys() if name.startswith(PARAMETERS)]  # noqa: SIM118 - no mapping
+        model.load_state_dict({name.removeprefix(PARAMETERS): stored.get_tensor(name) for name in names})
+    return model
+
+
+def _seen(
+    model: SelfGNN, graph: InteractionGraph, data: Dataset, config: Config, index: np.ndarray, n: int
+) -> dict[str, Any]:
+    who = torch.from_numpy(index)
+    short = model.short_term(graph)
+    items, own = model.all_items(short), model.users(short, who)  # (I, d), (1, d)
+    window = torch.from_numpy(data.train.windows(index, config.model.window))  # (1, m)
+    anchor, query = _anchor(model, config, items, own, window)
+    similarity = F.normalize(items, dim=-1, eps=1e-6) @ F.normalize(query[0], dim=-1, eps=1e-6)  # (I,)
+    history = data.train.take(index)
+    mined = config.hard.active and config.hard.used_in != "none"
+    hard, valid = hardest(query, items, history, config.hard.k if mined else n)
+    users, targets = data.targets(VALID)
+    target = targets[users == index[0]]
+    nearest_items = torch.topk(similarity, min(n, len(similarity))).indices.tolist()
+    known = set(history.items.tolist())
+    attention = _attention(model, config, items, window)
+    weights = None
+    if config.ssl.weight > 0:
+        weights = model.user_weight(own.expand(graph.shape[0], -1), short.users[:, index[0]]).tolist()
+    return {
+        "anchor": anchor,
+        "window": [
+            {**_named(data, item), "attention": None if attention is None else [layer[place] for layer in attention]}
+            for place, item in enumerate(window[0].tolist())
+        ],
+        "intervals": [
+            {"interval": number + 1, "interactions": count, "weight": None if weights is None else weights[number]}
+            for number, count in enumerate(_per_interval(graph, int(index[0])))
+        ],
+        "nearest": [
+            {**_named(data, item), "similarity": float(similarity[item]), "seen": item in known}
+            for item in nearest_items
+        ],
+        "mined": mined,
+        "hard_negatives": [
+            {
+                **_named(data, item),
+                "similarity": float(similarity[item]),
+                "false_negative": bool((target == item).any()),
+            }
+            for item in hard[0][valid[0]].tolist()
+        ],
+    }
+
+
+def _anchor(model: SelfGNN, config: Config, items: Tensor, own: Tensor, window: Tensor) -> tuple[str, Tensor]:
+    """What similarities are to, in words and as a vector (1, d): what the run's hard negatives are ranked by."""
+    if config.hard.active and config.hard.rank_by == "positive":
+        return "the last training item, as the positive", items[window[:, -1]]
+    if config.model.sequence == "none":
+        return "the user's long-term vector, as there is no sequence encoder", own
+    return "the sequence vector of the window", model.sequence(items, window)
+
+
+def _attention(model: SelfGNN, config: Config, items: Tensor, window: Tensor) -> list[list[float]] | None:
+    """Per layer the attention on each item of the window; None where there is none."""
+    if config.model.sequence != "full":
+        return None
+    found: list[list[float]] = model.sequence_encoder.attention(items, window)[:, 0].tolist()
+    return found or None
+
+
+def _per_interval(graph: InteractionGraph, user: int) -> list[int]:
+    """The user's training interactions in each interval."""
+    intervals, users, _ = graph.shape
+    offsets = graph.rows[0].numpy()
+    rows = np.arange(intervals) * users + user
+    return (offsets[rows + 1] - offsets[rows]).tolist()
+
+
+def _named(data: Dataset, item: int) -> dict[str, Any]:
+    titles: pl.Series | None = data.item_titles
+    return {"item": data.item_ids[item], "title": None if titles is None else titles[item]}
+
+
+def label(row: dict[str, Any]) -> str:
+    """An item's title, or its raw id."""
+    return str(row["title"] or row["item"])
+
+
+def draw(document: dict[str, Any], shown: int = 15) -> Figure:
+    """The figure of `inspect_user`: attention on the last items, weights by interval, hard negatives."""
+    parts: list[tuple[str, list[str], list[float]]] = []
+    window = document["window"][-shown:]
+    if window[0]["attention"] is not None:
+        layers = len(window[0]["attention"])
+        names = [label(row) for row in window]
+        parts.append((f"attention of layer {layers} on the last {len(window)} items", names, _last(window)))
+    intervals = document["intervals"]
+    if intervals[0]["weight"] is not None:
+        names = [f"{row['interval']} ({row['interactions']} items)" for row in intervals]
+        parts.append(("weight w of each interval", names, [row["weight"] for row in intervals]))
+    hard = document["hard_negatives"]
+    names = [label(row) + (" ✗" if row["false_negative"] else "") for row in hard]
+    kind = "hard negatives" if document["mined"] else "nearest items not seen"
+    parts.append((f"{kind}: cosine to {document['anchor'].partition(',')[0]}", names, [r["similarity"] for r in hard]))
+    return panels(f"user-{document['user']}", f"What the model sees of user {document['user']}", parts)
+
+
+def _last(window: list[dict[str, Any]]) -> list[float]:
+    return [row["attention"][-1] for row in window]
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes the figure as .svg, .pdf or .png.
+
+    Raises:
+        HardGNNError: another ending.
+    """
+    if path.suffix not in (".svg", ".pdf", ".png"):
+        raise HardGNNError(f"{path}: expected a name that ends in .svg, .pdf or .png")
+    with atomic_path(path) as temporary:
+        figure.canvas.savefig(temporary, format=path.suffix[1:], facecolor="white", dpi=200)

@@ -170,7 +170,7 @@ def draw(document: dict[str, Any], shown: int = 15) -> Figure:
     hard = document["hard_negatives"]
     names = [label(row) + (" ✗" if row["false_negative"] else "") for row in hard]
     kind = "hard negatives" if document["mined"] else "nearest items not seen"
-    parts.append((f"{kind}: cosine to {document['anchor'].partition(',')[0]}", names, [r["similarity"] for r in hard]))
+    parts.append((f"similarity of the {kind}", names, [row["similarity"] for row in hard]))
     return panels(f"user-{document['user']}", f"What the model sees of user {document['user']}", parts)
 
 

@@ -208,7 +208,7 @@ def heat_map(
 def panels(
     name: str, title: str, parts: Sequence[tuple[str, Sequence[str], Sequence[float]]], *, command: str = ""
 ) -> Figure:
-    """Horizontal bars in panels above each other: (label of the axis, names, values) each."""
+    """Horizontal bars in panels above each other: (what the bars are, names, values) each."""
     with _style():
         from matplotlib.figure import Figure as New
 
@@ -220,7 +220,7 @@ def panels(
             axes.barh(range(len(names)), values, color=ON_LIGHT[number % len(ON_LIGHT)], height=0.7)
             axes.set_yticks(range(len(names)), [_cut(one) for one in names], fontsize=9)
             axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.set_xlabel(label)
+            axes.set_title(label, loc="left", fontsize=10.5)
     told = ". ".join(
         f"{label}: " + ", ".join(f"{one} {value:.3f}" for one, value in zip(names, values))
         for label, names, values in parts

@@ -341,7 +341,7 @@ def groups_parts(document: dict[str, Any], command: str) -> tuple[list[Table], l
             for row in table["rows"]
         ]
         caption = f"{table['data']}: test, protocol {table['protocol']}, by the user's number of training interactions"
-        name = f"sparsity-{table['data']}-{table['protocol']}"
+        name = f"sparsity-groups-{table['data']}-{table['protocol']}"
         tables.append(Table(name, caption, ["model", "training items", "users", *metrics], rows))
         if table["protocol"] != PROTOCOL or SHOWN[-1] not in metrics:
             continue
@@ -411,7 +411,7 @@ def hard_figures(plan: str, cells: Sequence[Finished], command: str) -> list[Fig
     """The temperature and the share of false negatives among the hard ones, by epoch."""
     figures = []
     for key, label in (
-        ("false_negatives", "share of hard negatives that are the validation item"),
+        ("false_negatives", "share of the hard negatives"),
         ("temperature", "temperature τ"),
     ):
         many = len({cell.variant.name for cell in cells}) > 1

@@ -1,0 +1,243 @@
+"""The report of a study: every figure and table is there, readable in light and dark, on a phone, without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from hardgnn import config as settings
+from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError
+from hardgnn.experiment import Study
+from hardgnn.judge import evaluate_run
+from hardgnn.plots import ON_DARK, ON_LIGHT, PAGES, Series, heat_map, lines
+from hardgnn.report import _of_study, write_report
+from hardgnn.results import summary
+from hardgnn.study import run_study
+from hardgnn.sweep import Retraining, run_sweep
+from hardgnn.tables import Cell, Table
+from hardgnn.train import train
+
+SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FIGURES = {
+    *(f"figure-{metric}-against-hard-{key}" for metric in ("hr10", "ndcg10") for key in ("k", "weight")),
+    *("figure-grid-gowalla", "figure-retrained-gowalla", "figure-components-gowalla", "figure-sparsity-gowalla"),
+    *("figure-noise-hr10", "figure-noise-ndcg10", "figure-history-hr10", "figure-history-ndcg10"),
+    *("figure-curve-validation-retrained-gowalla", "figure-curve-training-retrained-gowalla"),
+    *("figure-false-negatives-retrained", "figure-temperature-retrained"),
+}
+PLANS = ("retrained", "components", "noise", "sparsity", "history")
+TABLES = {
+    *(f"table-{plan}-gowalla-{protocol}" for plan in PLANS for protocol in ("full", "sampled-999")),
+    *(f"table-{plan}-comparisons" for plan in PLANS),
+    *("table-choice-gowalla", "table-published-gowalla", "table-runs", "table-noise-relative-gowalla-full"),
+    *("table-sparsity-groups-gowalla-full", "table-sparsity-groups-gowalla-sampled-999"),
+}
+
+
+@pytest.fixture(scope="module")
+def study(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every study once, on a data set that is called as the papers call one of theirs."""
+    base = tmp_path_factory.mktemp("report")
+    shutil.copytree(market, base / "gowalla")
+    data, out = [base / "gowalla"], base / "s"
+    again = Retraining(epochs=2, baseline="selfgnn")
+    grid = ("hard.k=2,4", "hard.weight=0.1,0.5")
+    run_sweep(data, out, grid=grid, shared=SMALL, seeds=(0, 1), retraining=again, workers=0, command="hardgnn sweep x")
+    for kind in ("components", "noise", "sparsity", "history"):
+        baseline = "selfgnn" if kind == "sparsity" else None
+        command = f"hardgnn study {kind} x"
+        run_study(kind, data, out, settings=SMALL, seeds=(0, 1), baseline=baseline, workers=0, command=command)
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Path:
+    write_report([study], study.parent / "report.html", figures=study.parent / "figures")
+    return study.parent / "report.html"
+
+
+class _Reader(HTMLParser):
+    """Collects ids, addresses and labels."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.labels: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
+            elif name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+                self.addresses.append(str(value))
+            elif name == "aria-label":
+                self.labels.append(str(value))
+        assert tag not in ("script", "link", "iframe", "img")
+
+
+def test_the_page_has_every_figure_and_table_and_asks_nothing_from_the_network(page: Path) -> None:
+    text = page.read_text("utf-8")
+    reader = _Reader(text)
+    assert set(reader.ids) >= FIGURES | TABLES
+    assert all(address.startswith("#") for address in reader.addresses)
+    assert not re.search(r"@import|url\((?!#)", text)
+    # Markers and clips are named by their content, so equal names are equal shapes.
+    repeated = {one for one in reader.ids if reader.ids.count(one) > 1}
+    assert [one for one in repeated if not re.fullmatch(r"[mpC][0-9a-f_]+", one)] == []
+    figures = [one for one in reader.labels if one != "Sections"]
+    assert len(figures) >= len(FIGURES)
+    assert all(len(label) > 40 and re.search(r"\d", label) for label in figures)
+    for kind in ("sweep", "study components", "study noise", "study sparsity", "study history"):
+        assert f"hardgnn {kind} x" in text
+
+
+def test_the_page_tells_the_figures_of_the_study_and_the_number_of_comparisons(page: Path, study: Path) -> None:
+    text = page.read_text("utf-8")
+    document = summary(Study(study), "retrained")
+    for table in document["tables"]:
+        for row in table["rows"]:
+            for figure in row["metrics"].values():
+                assert f"{figure['mean']:.4f} ± {figure['sd']:.4f}" in text
+    for plan in ("components", "noise", "sparsity", "history"):
+        count = len(summary(Study(study), plan)["comparisons"])
+        assert f"all {count} comparisons made" in text
+    assert "0.637" in text  # HardGNN's published HR@10 on Gowalla stands beside ours
+
+
+def test_no_label_of_a_figure_is_cut(study: Path) -> None:
+    sections, _ = _of_study(Study(study), (10, 20), {})
+    for figure in (figure for section in sections for figure in section.figures):
+        figure.canvas.draw_without_rendering()
+        box = figure.canvas.get_tightbbox()
+        width, height = figure.canvas.get_size_inches()
+        assert box.x0 > -0.05, figure.name
+        assert box.y0 > -0.05, figure.name
+        assert box.x1 < width + 0.05, figure.name
+        assert box.y1 < height + 0.05, figure.name
+
+
+def test_figures_and_tables_come_as_files_for_papers(page: Path) -> None:
+    folder = page.parent / "figures"
+    for name in FIGURES:
+        stem = name.removeprefix("figure-")
+        assert (folder / f"{stem}.svg").read_text("utf-8").startswith("<?xml")
+        assert (folder / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
+    for name in TABLES:
+        stem = name.removeprefix("table-")
+        markdown = [row for row in (folder / f"{stem}.md").read_text("utf-8").splitlines() if row.startswith("|")]
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in markdown}) == 1
+        latex = (folder / f"{stem}.tex").read_text("utf-8")
+        assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 1
+
+
+def test_signs_are_escaped_in_latex_and_markdown() -> None:
+    table = Table("t", "50 % of a_b", ["a|b", "x"], [[Cell("k=3 & λ"), Cell("0.5 ± 0.1", True, "*")]], ["p < 0.05"])
+    assert r"k=3 \& $\lambda$ & \textbf{0.5 $\pm$ 0.1}\textsuperscript{*} \\" in table.to_latex()
+    assert r"50 \% of a\_b" in table.to_latex()
+    assert r"| k=3 & λ | **0.5 ± 0.1**\* |" in table.to_markdown()
+    assert r"a\|b" in table.to_markdown()
+
+
+def test_every_colour_stands_out_from_its_page() -> None:
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    for colours, page in ((ON_LIGHT, PAGES[0]), (ON_DARK, PAGES[1])):
+        for colour in colours:
+            light, dark = sorted((luminance(colour), luminance(page)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, colour  # WCAG 2.2, 1.4.11
+
+
+def test_odd_figures_are_drawn() -> None:
+    one = lines("a", "A", "x", "y", [Series("s", [1], [0.5], [0.4], [0.6], 0), Series("t", [1], [0.5])], log=True)
+    assert "0.5000 at 1" in one.alt
+    flat = heat_map("b", "B", "x", "y", ["1"], ["1", "2"], np.array([[0.5], [np.nan]]), chosen=(0, 0))
+    assert "0.5000" in flat.inline()
+    words = lines("c", "C", "x", "y", [Series("s", [0, 1], [0.5, 0.6])], categories=["full", "none"])
+    assert "at none" in words.alt
+
+
+def test_a_report_of_plain_runs(market: Path, tmp_path: Path) -> None:
+    for name in ("selfgnn", "hardgnn"):
+        config = settings.resolve(name, settings=SMALL)
+        train(Dataset.load(market), config, tmp_path / name, preset=name, data_path=market)
+    write_report([tmp_path / "hardgnn"], tmp_path / "early.html")
+    assert "table-runs-market" not in (tmp_path / "early.html").read_text("utf-8")
+    result = evaluate_run(tmp_path / "selfgnn")
+    evaluate_run(tmp_path / "hardgnn")
+    floors = {"popularity": {"full": result["metrics"] | {"hr@10": 0.9999}}}
+    write_report([tmp_path / "selfgnn", tmp_path / "hardgnn"], tmp_path / "r.html", floors)
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "<strong>0.9999</strong>" in text
+    assert "hardgnn − selfgnn" in text
+    assert "One seed, so no spread can be told" in text
+    with pytest.raises(HardGNNError, match="no data set 'x' here"):
+        write_report([tmp_path / "selfgnn"], tmp_path / "n.html", published={"x": "gowalla"})
+    with pytest.raises(HardGNNError, match="did you mean 'gowalla'"):
+        write_report([tmp_path / "selfgnn"], tmp_path / "n.html", published={"market": "gowala"})
+    with pytest.raises(HardGNNError, match="no finished run"):
+        write_report([tmp_path], tmp_path / "n.html")
+    assert not (tmp_path / "n.html").exists()
+
+
+PROBE = """<script>
+addEventListener("load", () => {
+  const across = (a, b) => a.left < b.left - 2 || a.right > b.right + 2;
+  const outside = (a, b) => across(a, b) || a.top < b.top - 2 || a.bottom > b.bottom + 2;
+  const size = text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
+  const figures = [...document.querySelectorAll("figure svg")].map(svg => [svg, svg.getBoundingClientRect()]);
+  const texts = figures.flatMap(([svg, box]) => [...svg.querySelectorAll("text")].map(text => [text, box]));
+  document.body.textContent = "PROBE" + JSON.stringify({
+    page: document.documentElement.scrollWidth, window: innerWidth, figures: figures.length,
+    empty: figures.filter(([svg, box]) => box.width < 200 || box.height < 40).length,
+    cut: texts.filter(([text, box]) => outside(text.getBoundingClientRect(), box)).map(([text]) => text.textContent),
+    small: texts.filter(([text]) => size(text) > 0 && size(text) < 8).map(([text]) => text.textContent),
+    asked: performance.getEntriesByType("resource").map(one => one.name),
+    background: getComputedStyle(document.body).backgroundColor,
+  }) + "PROBE";
+});
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (390, "light"), (1280, "light")])
+def test_a_browser_shows_it_whole(page: Path, width: int, scheme: str, tmp_path: Path) -> None:
+    frame = tmp_path / "page.html"
+    frame.write_text(page.read_text("utf-8").replace("</body>", PROBE + "</body>"), "utf-8")
+    # A headless window is never narrower than 500 px, a frame is.
+    outer = tmp_path / "outer.html"
+    outer.write_text(
+        f'<iframe id="f" src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        "<script>onload = () => setTimeout(() => { document.body.append("
+        'document.getElementById("f").contentDocument.body.textContent) }, 200)</script>',
+        "utf-8",
+    )
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files"]
+    flags += ["--window-size=1400,1000"]
+    flags += [f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}", "--virtual-time-budget=5000"]
+    with tempfile.TemporaryDirectory() as profile:
+        command = [str(CHROMIUM), *flags, f"--user-data-dir={profile}", "--dump-dom", outer.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    seen = json.loads(done.stdout.split("PROBE")[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert seen["figures"] >= len(FIGURES)
+    assert (seen["empty"], seen["cut"], seen["small"], seen["asked"]) == (0, [], [], [])
+    assert seen["window"] == width
+    assert seen["page"] <= width  # tables scroll inside the page
+    assert (int(re.findall(r"\d+", seen["background"])[0]) > 128) == (scheme == "light")

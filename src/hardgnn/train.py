@@ -26,7 +26,7 @@ from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
-from hardgnn.runtime import epoch_generators, peak_memory_mb, use_threads
+from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
 
 
 class Watcher(Protocol):
@@ -149,6 +149,7 @@ def train(
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
     use_threads(config.run.threads)
+    keep_freed_memory()
     _open_folder(folder, config, data, data_path, preset, resume)
 
     rows = data.part == TRAIN

@@ -24,7 +24,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.graph import InteractionGraph
-from hardgnn.model.selfgnn import SelfGNN, ShortTerm
+from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.negatives import hardest
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
 
@@ -59,12 +59,11 @@ class Step:
     def losses(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The loss terms of one batch, without their coefficients; `generator` drives dropout.
 
-        Only the users and items that a term needs pass the interval level, which is exact.
+        Only the users and items that a term needs pass the top graph layer and the interval level, which is exact.
         """
         model, config = self.model, self.config
-        short = model.short_term(self.graph, generator)
         windows = torch.from_numpy(batch.windows)  # (B, m)
-        hard, valid = self._hard_negatives(short, batch, windows) if config.hard.active else (None, None)
+        hard, valid = self._hard_negatives(batch, windows) if config.hard.active else (None, None)
 
         edge_users = [users for users, _ in batch.edges]
         edge_items = [items for _, items in batch.edges]
@@ -73,8 +72,9 @@ class Step:
         if hard is not None:
             item_groups.append(hard.numpy().ravel())
         items, item_row = _index(model.n_items, *item_groups)
-        user_vectors = model.users(short, users, generator)  # (n_u, d)
-        item_vectors = model.items(short, items, generator)  # (n_i, d)
+        short = model.short_term(self.graph, generator, users, items)
+        user_vectors = model.users(short, generator)  # (n_u, d)
+        item_vectors = model.items(short, generator)  # (n_i, d)
 
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
         sequence = model.sequence(item_vectors, local)  # (B, d)
@@ -90,15 +90,15 @@ class Step:
         if batch.edges:
             slope = config.model.leaky_slope
             terms["ssl"] = torch.zeros(())
-            for interval, edges in enumerate(batch.edges):
-                u, v = (torch.from_numpy(side) for side in edges)
-                if len(u) == 0:
+            # Unbound once: each `short.items[interval]` would fill a whole gradient of its own with zeros.
+            for edges, users_then, items_then in zip(batch.edges, short.users.unbind(), short.items.unbind(), strict=True):
+                if len(edges[0]) == 0:
                     continue
-                short_u = short.users[interval].index_select(0, u)
-                short_v = short.items[interval].index_select(0, v)
-                long_u = user_vectors.index_select(0, user_row[u])
+                u, v = user_row[torch.from_numpy(edges[0])], item_row[torch.from_numpy(edges[1])]
+                short_u, short_v = users_then.index_select(0, u), items_then.index_select(0, v)
+                long_u = user_vectors.index_select(0, u)
                 with torch.no_grad():
-                    long_v = item_vectors.index_select(0, item_row[v])
+                    long_v = item_vectors.index_select(0, v)
                     long_score = losses.edge_score(long_u, long_v, slope)
                 weight = model.user_weight(long_u, short_u)
                 short_score = losses.edge_score(short_u, short_v, slope)
@@ -110,10 +110,10 @@ class Step:
         return terms
 
     @torch.no_grad()
-    def _hard_negatives(self, short: ShortTerm, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def _hard_negatives(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
         if self._mined is None or self._age >= self.config.hard.refresh:
-            self._mined, self._age = self.model.all_items(short), 0
+            self._mined, self._age = self.model.all_items(self.graph), 0
         self._age += 1
         if self.config.hard.rank_by == "user":
             query = self.model.sequence(self._mined, windows)

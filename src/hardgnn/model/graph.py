@@ -84,8 +84,7 @@ class InteractionGraph:
 class _Propagation(torch.autograd.Function):
     """All layers of both sides, and their gradient, with one table per layer and side held at a time.
 
-    The top layer is computed for the asked rows alone. What is kept for the gradient is one bit of information per
-    number, on which side of zero it was before the LeakyReLU.
+    The top layer is computed for the asked rows alone.
     """
 
     @staticmethod
@@ -100,7 +99,8 @@ class _Propagation(torch.autograd.Function):
         item_rows: Tensor | None,
     ) -> tuple[Tensor, ...]:
         ctx.constants = matrices, slope, user_rows, item_rows, (users.shape, items.shape)
-        ctx.positive = []
+        ctx.activated = []  # σ(A e) per layer: its sign tells which side of the LeakyReLU a number was on
+        learning = any(ctx.needs_input_grad)
         forward, backward = matrices
         user_layers, item_layers = [_take(users, user_rows)], [_take(items, item_rows)]
         for layer in range(1, layers + 1):
@@ -109,13 +109,13 @@ class _Propagation(torch.autograd.Function):
             matrix_i = _row_slice(backward, item_rows) if top else backward
             z_user = F.leaky_relu_(_product(matrix_u, items), slope)
             z_item = F.leaky_relu_(_product(matrix_i, users), slope)
-            if any(ctx.needs_input_grad):
-                ctx.positive.append((z_user > 0, z_item > 0))
+            if learning:
+                ctx.activated.append((z_user, z_item))
             if top:
-                user_layers.append(z_user.add_(_take(users, user_rows)))
-                item_layers.append(z_item.add_(_take(items, item_rows)))
+                user_layers.append(_take(users, user_rows).add_(z_user))
+                item_layers.append(_take(items, item_rows).add_(z_item))
             else:
-                users, items = z_user.add_(users), z_item.add_(items)
+                users, items = z_user + users, z_item + items
                 user_layers.append(_take(users, user_rows))
                 item_layers.append(_take(items, item_rows))
         return (*user_layers, *item_layers)
@@ -124,19 +124,19 @@ class _Propagation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         matrices, slope, user_rows, item_rows, (user_shape, item_shape) = ctx.constants
         forward, backward = matrices
-        layers = len(ctx.positive)
+        layers = len(ctx.activated)
         of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
         g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L
         g_item = _spread(of_items[layers], item_rows, item_shape)
         for layer in range(layers, 0, -1):
-            positive_u, positive_i = ctx.positive[layer - 1]
+            active_u, active_i = ctx.activated[layer - 1]
             if layer == layers:
-                through_i = _spread(_leaky_gradient(of_items[layer], positive_i, slope), item_rows, item_shape)
-                top_u = _leaky_gradient(of_users[layer], positive_u, slope)
+                through_i = _spread(_leaky_gradient(of_items[layer], active_i, slope), item_rows, item_shape)
+                top_u = _leaky_gradient(of_users[layer], active_u, slope)
                 to_items = _transposed_product(forward, backward, top_u, user_rows)
             else:
-                through_i = _leaky_gradient(g_item, positive_i, slope)
-                to_items = _product(backward, _leaky_gradient(g_user, positive_u, slope))
+                through_i = _leaky_gradient(g_item, active_i, slope)
+                to_items = _product(backward, _leaky_gradient(g_user, active_u, slope))
             g_user.add_(_product(forward, through_i))
             g_item.add_(to_items)
             _add(g_user, user_rows, of_users[layer - 1])
@@ -161,8 +161,9 @@ def _add(x: Tensor, rows: Tensor | None, values: Tensor) -> None:
         x.index_copy_(0, rows, x.index_select(0, rows).add_(values))
 
 
-def _leaky_gradient(gradient: Tensor, positive: Tensor, slope: float) -> Tensor:
-    return torch.where(positive, gradient, gradient * slope)
+def _leaky_gradient(gradient: Tensor, activated: Tensor, slope: float) -> Tensor:
+    result: Tensor = torch.ops.aten.leaky_relu_backward(gradient, activated, slope, True)
+    return result
 
 
 def _transposed_product(matrix: Rows, transposed: Rows, x: Tensor, rows: Tensor | None) -> Tensor:
@@ -174,7 +175,8 @@ def _transposed_product(matrix: Rows, transposed: Rows, x: Tensor, rows: Tensor 
     if values is not None:
         edges = edges * values.unsqueeze(1)
     # The gradient of an embedding: rows of the same index are added in a fixed order.
-    return torch.ops.aten.embedding_dense_backward(edges, columns, len(transposed[0]) - 1, -1, False)
+    result: Tensor = torch.ops.aten.embedding_dense_backward(edges, columns, len(transposed[0]) - 1, -1, False)
+    return result
 
 
 def propagate(

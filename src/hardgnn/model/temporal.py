@@ -61,5 +61,5 @@ def gated_states(gru: nn.GRU, inputs: Tensor) -> Tensor:
         recurrent = F.linear(states[-1], gru.weight_hh_l0, gru.bias_hh_l0) if states else gru.bias_hh_l0
         reset, update = torch.sigmoid(step[:, : 2 * size] + recurrent[..., : 2 * size]).split(size, 1)
         new = torch.tanh(step[:, 2 * size :] + reset * recurrent[..., 2 * size :])
-        states.append(torch.lerp(new, states[-1], update) if states else new - update * new)
+        states.append(torch.addcmul(new, update, states[-1] - new) if states else new - update * new)
     return torch.stack(states)

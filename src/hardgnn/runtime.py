@@ -27,9 +27,13 @@ def epoch_generators(seed: int, epoch: int) -> tuple[np.random.Generator, torch.
 
 
 def use_threads(threads: int) -> None:
-    """Sets torch's threads; 0 leaves what the machine gives."""
-    if threads:
-        torch.set_num_threads(threads)
+    """Sets torch's threads; 0 takes as many as there are processors that this process may use."""
+    torch.set_num_threads(threads or usable_processors())
+
+
+def usable_processors() -> int:
+    """The processors that this process is allowed to run on, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:

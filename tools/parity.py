@@ -150,7 +150,6 @@ class Parity:
 
         for side, encoder in (("user", model.user_encoder), ("item", model.item_encoder)):
             keep(f"{side}_lstm_out", encoder.recurrent)
-            keep(f"{side}_interval_attention", encoder.attention)
         model.sequence_encoder.norms[0].register_forward_hook(
             lambda _module, inputs, _output: seen.__setitem__("sequence_input", inputs[0])
         )
@@ -158,12 +157,11 @@ class Parity:
         short = model.short_term(graph)
         self.check("short-term user vectors", short.users, self.arrays["out/user_vectors"], "vector")
         self.check("short-term item vectors", short.items, self.arrays["out/item_vectors"], "vector")
-        long_users = model.users(short, torch.arange(users))
-        long_items = model.items(short, torch.arange(items))
-        for side in ("user", "item"):
+        long_users, long_items = model.users(short), model.items(short)
+        for side, encoder in (("user", model.user_encoder), ("item", model.item_encoder)):
             states = seen[f"{side}_lstm_out"][0].transpose(0, 1)
             self.check(f"{side} LSTM states", states, self.arrays[f"out/{side}_lstm_out"], "vector")
-            attended = seen[f"{side}_interval_attention"]
+            attended = encoder.attention(encoder.norm(states))
             self.check(f"{side} interval attention", attended, self.arrays[f"out/{side}_interval_attention"], "vector")
         self.check("final user vectors", long_users, self.arrays["out/final_user_vector"], "vector")
         self.check("final item vectors", long_items, self.arrays["out/final_item_vector"], "vector")

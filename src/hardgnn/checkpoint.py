@@ -35,9 +35,9 @@ class Progress:
 
 def save(folder: Path, progress: Progress, model: torch.nn.Module, optimiser: torch.optim.Adam) -> None:
     """Writes the state after an epoch in one file, so that a kill leaves the one before."""
-    tensors = {f"parameters/{name}": value.detach().clone() for name, value in model.named_parameters()}
+    tensors = {f"parameters/{name}": value.detach() for name, value in model.named_parameters()}
     for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": value.clone() for name, value in moments.items()}
+        tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
     with atomic_path(folder / FOLDER / STATE) as temporary:
         save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
 

@@ -172,7 +172,7 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0)
     """Seed of initial weights, batches, negatives and dropout."""
     threads: int = Field(0, ge=0)
-    """Threads for torch; 0 takes what the machine gives."""
+    """Threads for torch; 0 takes as many as there are processors that this process may use."""
 
 
 class Config(Section):

@@ -19,7 +19,7 @@ from hardgnn.data.noise import NOISE, with_noise
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.files import atomic_path
 from hardgnn.model.graph import InteractionGraph
-from hardgnn.model.selfgnn import SelfGNN
+from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
 from hardgnn.plots import Figure, panels
 from hardgnn.run import CONFIG, MODEL, check_version, load_data, load_model
@@ -79,7 +79,8 @@ def _seen(
 ) -> dict[str, Any]:
     who = torch.from_numpy(index)
     short = model.short_term(graph)
-    items, own = model.all_items(short), model.users(short, who)  # (I, d), (1, d)
+    items = model.items(short)  # (I, d)
+    own = model.users(ShortTerm(short.users.index_select(1, who), short.items))  # (1, d)
     window = torch.from_numpy(data.train.windows(index, config.model.window))  # (1, m)
     anchor, query = _anchor(model, config, items, own, window)
     similarity = F.normalize(items, dim=-1, eps=1e-6) @ F.normalize(query[0], dim=-1, eps=1e-6)  # (I,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,7 @@ import torch
 
 from hardgnn import __version__
 
+MALLOC_TRIM_THRESHOLD, MALLOC_TOP_PAD, MALLOC_MMAP_MAX = -1, -2, -4  # the parameters of glibc's mallopt
 PACKAGES = ("torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
 
 
@@ -25,9 +27,32 @@ def epoch_generators(seed: int, epoch: int) -> tuple[np.random.Generator, torch.
 
 
 def use_threads(threads: int) -> None:
-    """Sets torch's threads; 0 leaves what the machine gives."""
-    if threads:
-        torch.set_num_threads(threads)
+    """Sets torch's threads; 0 takes what OMP_NUM_THREADS says, or all processors that this process may use."""
+    if threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads or usable_processors())
+
+
+def usable_processors() -> int:
+    """The processors that this process is allowed to run on, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep large freed blocks for the next tensor instead of returning them to the system.
+
+    A step makes and frees the same large tensors over and over; taken from the system anew, each page of them is
+    faulted in and zeroed again, which costs more than the arithmetic (docs/performance.md, Allocator). It holds for
+    the whole process, so it is called where a run begins and not on import.
+
+    Returns:
+        Whether anything was set: False on systems without glibc, where nothing is done.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    wanted = ((MALLOC_MMAP_MAX, 0), (MALLOC_TRIM_THRESHOLD, 2**31 - 1), (MALLOC_TOP_PAD, 16 * 2**20))
+    done = [mallopt(parameter, value) for parameter, value in wanted]  # each, whatever the one before said
+    return all(done)
 
 
 def peak_memory_mb() -> float:

@@ -25,9 +25,9 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.graph import InteractionGraph
-from hardgnn.model.selfgnn import SelfGNN, ShortTerm
+from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.negatives import hardest
-from hardgnn.runtime import epoch_generators, peak_memory_mb, use_threads
+from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
 
 LAST_ITEMS = 5  # that make the released code's query for hard negatives (SPEC section 4)
 
@@ -77,13 +77,12 @@ class Step:
     def losses(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The loss terms of one batch, without their coefficients; `generator` drives dropout.
 
-        Only the users and items that a term needs pass the interval level, which is exact.
+        Only the users and items that a term needs pass the top graph layer and the interval level, which is exact.
         """
         model, config = self.model, self.config
-        short = model.short_term(self.graph, generator)
         windows = torch.from_numpy(batch.windows)  # (B, m)
         mined = config.hard.active and config.hard.used_in != "none"
-        hard, valid = self._hard_negatives(short, batch, windows) if mined else (None, None)
+        hard, valid = self._hard_negatives(batch, windows) if mined else (None, None)
         if hard is not None and valid is not None:
             false = (hard == self._valid_item[torch.from_numpy(batch.users)].unsqueeze(1)) & valid
             self._hard_count += torch.stack([false.sum(), valid.sum()])
@@ -98,8 +97,9 @@ class Step:
         if hard is not None:
             item_groups.append(hard.numpy().ravel())
         items, item_row = _index(model.n_items, *item_groups)
-        user_vectors = model.users(short, users, generator)  # (n_u, d)
-        item_vectors = model.items(short, items, generator)  # (n_i, d)
+        short = model.short_term(self.graph, generator, users, items)
+        user_vectors = model.users(short, generator)  # (n_u, d)
+        item_vectors = model.items(short, generator)  # (n_i, d)
 
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
         sequence = model.sequence(item_vectors, local)  # (B, d)
@@ -115,15 +115,17 @@ class Step:
         if batch.edges:
             slope = config.model.leaky_slope
             terms["ssl"] = torch.zeros(())
-            for interval, edges in enumerate(batch.edges):
-                u, v = (torch.from_numpy(side) for side in edges)
-                if len(u) == 0:
+            # Unbound once: each `short.items[interval]` would fill a whole gradient of its own with zeros.
+            for edges, users_then, items_then in zip(
+                batch.edges, short.users.unbind(), short.items.unbind(), strict=True
+            ):
+                if len(edges[0]) == 0:
                     continue
-                short_u = short.users[interval].index_select(0, u)
-                short_v = short.items[interval].index_select(0, v)
-                long_u = user_vectors.index_select(0, user_row[u])
+                u, v = user_row[torch.from_numpy(edges[0])], item_row[torch.from_numpy(edges[1])]
+                short_u, short_v = users_then.index_select(0, u), items_then.index_select(0, v)
+                long_u = user_vectors.index_select(0, u)
                 with torch.no_grad():
-                    long_v = item_vectors.index_select(0, item_row[v])
+                    long_v = item_vectors.index_select(0, v)
                     long_score = losses.edge_score(long_u, long_v, slope)
                 weight = model.user_weight(long_u, short_u)
                 short_score = losses.edge_score(short_u, short_v, slope)
@@ -139,11 +141,11 @@ class Step:
         return terms
 
     @torch.no_grad()
-    def _hard_negatives(self, short: ShortTerm, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def _hard_negatives(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
         config = self.config.hard
         if self._mined is None or self._age >= config.refresh:
-            self._mined, self._age = self.model.all_items(short), 0
+            self._mined, self._age = self.model.all_items(self.graph), 0
         self._age += 1
         if config.rank_by == "positive":
             query = self._mined[torch.from_numpy(batch.positives)]
@@ -223,6 +225,7 @@ def train(
             "train.negatives_avoid=train and train.choose_on=valid"
         )
     use_threads(config.run.threads)
+    keep_freed_memory()
     _open_folder(folder, config, data, data_path, preset, resume)
 
     graph = build_graph(data, config)

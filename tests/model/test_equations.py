@@ -12,7 +12,7 @@ from hardgnn.config import ModelConfig, SelfAugmentedConfig
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut, stacked_graph
 from hardgnn.model.attention import SelfAttention
-from hardgnn.model.graph import InteractionGraph, propagate, sparse_product
+from hardgnn.model.graph import InteractionGraph, propagate
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.model.temporal import IntervalEncoder
@@ -81,13 +81,29 @@ def test_propagation(stacked: sp.csr_matrix) -> None:
     np.testing.assert_array_equal(found_u[2][lonely], found_u[0][lonely])
 
 
-def test_sparse_product_has_the_right_gradient(stacked: sp.csr_matrix) -> None:
-    forward, backward = InteractionGraph(stacked, (T, U, I), "sym").matrices()
-    double = tuple(
-        (rows[0], rows[1], rows[2].double() if rows[2] is not None else None) for rows in (forward, backward)
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+@pytest.mark.parametrize("norm", ["none", "sym"])
+@pytest.mark.parametrize("some", [False, True])
+def test_propagation_has_the_right_gradient(stacked: sp.csr_matrix, layers: int, norm: str, some: bool) -> None:
+    matrices = [
+        (offsets, columns, None if values is None else values.double())
+        for offsets, columns, values in InteractionGraph(stacked, (T, U, I), norm).matrices()
+    ]
+    users, items = (
+        torch.randn(T * size, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(size)).requires_grad_()
+        for size in (U, I)
     )
-    x = torch.randn(T * I, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda value: sparse_product(value, *double), (x,))
+    rows = (torch.tensor([T * U - 1, 0, 3]), torch.tensor([2, T * I - 2])) if some else (None, None)
+
+    def layers_of(u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found_u, found_i = propagate(matrices, u, v, layers, 0.5, *rows)
+        return *found_u, *found_i
+
+    assert torch.autograd.gradcheck(layers_of, (users, items))
+    if some:
+        whole_u, whole_i = propagate(matrices, users, items, layers, 0.5)
+        for found, whole in zip(layers_of(users, items), [x[rows[0]] for x in whole_u] + [x[rows[1]] for x in whole_i]):
+            torch.testing.assert_close(found, whole)
 
 
 def test_symmetric_norm_and_edge_dropout_treat_both_directions_alike(stacked: sp.csr_matrix) -> None:
@@ -180,9 +196,9 @@ def test_encoding_some_nodes_is_encoding_all_of_them(stacked: sp.csr_matrix) -> 
     one = model()
     graph = InteractionGraph(stacked, (T, U, I))
     users, items = one.encode(graph)
-    short = one.short_term(graph)
-    torch.testing.assert_close(one.users(short, torch.tensor([3, 1])).detach(), users[[3, 1]])
-    torch.testing.assert_close(one.items(short, torch.tensor([6, 0])).detach(), items[[6, 0]])
+    short = one.short_term(graph, users=torch.tensor([3, 1]), items=torch.tensor([6, 0]))
+    torch.testing.assert_close(one.users(short).detach(), users[[3, 1]])
+    torch.testing.assert_close(one.items(short).detach(), items[[6, 0]])
 
 
 def test_user_weight() -> None:

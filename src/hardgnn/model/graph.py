@@ -1,4 +1,4 @@
-"""The short-term graphs: a sparse product with its own backward, and propagation over it."""
+"""The short-term graphs: propagation over sparse matrices, with its own gradient."""
 
 from __future__ import annotations
 
@@ -14,31 +14,22 @@ Rows = tuple[Tensor, Tensor, Tensor | None]
 """A CSR matrix as row offsets (n + 1,), column indices (E,) and values (E,), where no values means all ones."""
 
 
-class _SparseProduct(torch.autograd.Function):
-    """`A @ x` for a constant A whose transpose is kept, so that the backward is a gather as well."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Rows, transposed: Rows) -> Tensor:
-        ctx.transposed = transposed
-        return _gather_sum(x, matrix)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _gather_sum(gradients[0].contiguous(), ctx.transposed), None, None
-
-
-def _gather_sum(x: Tensor, matrix: Rows) -> Tensor:
+def _product(matrix: Rows, x: Tensor) -> Tensor:
+    """`A @ x` of A (n, m) and x (m, d), without gradient, (n, d)."""
     offsets, columns, values = matrix
     return F.embedding_bag(columns, x, offsets, mode="sum", per_sample_weights=values, include_last_offset=True)
 
 
-def sparse_product(x: Tensor, matrix: Rows, transposed: Rows) -> Tensor:
-    """`A @ x`, differentiable in x.
-
-    Shapes: A (n, m) as CSR with its transpose beside it, x (m, d) -> (n, d).
-    """
-    result: Tensor = _SparseProduct.apply(x, matrix, transposed)
-    return result
+def _row_slice(matrix: Rows, rows: Tensor | None) -> Rows:
+    """The given rows of a matrix, in that order; None is all of them."""
+    if rows is None:
+        return matrix
+    offsets, columns, values = matrix
+    starts = offsets[rows]
+    counts = offsets[rows + 1] - starts
+    ends = counts.cumsum(0)
+    place = torch.arange(int(ends[-1]) if len(rows) else 0) + (starts - ends + counts).repeat_interleave(counts)
+    return F.pad(ends, (1, 0)).int(), columns[place], None if values is None else values[place]
 
 
 class InteractionGraph:
@@ -90,23 +81,130 @@ class InteractionGraph:
         return (*self._users, weights), (*self._items, reverse)
 
 
+class _Propagation(torch.autograd.Function):
+    """All layers of both sides, and their gradient, with one table per layer and side held at a time.
+
+    The top layer is computed for the asked rows alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        matrices: tuple[Rows, Rows],
+        layers: int,
+        slope: float,
+        user_rows: Tensor | None,
+        item_rows: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        ctx.constants = matrices, slope, user_rows, item_rows, (users.shape, items.shape)
+        ctx.activated = []  # σ(A e) per layer: its sign tells which side of the LeakyReLU a number was on
+        learning = any(ctx.needs_input_grad)
+        forward, backward = matrices
+        user_layers, item_layers = [_take(users, user_rows)], [_take(items, item_rows)]
+        for layer in range(1, layers + 1):
+            top = layer == layers
+            matrix_u = _row_slice(forward, user_rows) if top else forward
+            matrix_i = _row_slice(backward, item_rows) if top else backward
+            z_user = F.leaky_relu_(_product(matrix_u, items), slope)
+            z_item = F.leaky_relu_(_product(matrix_i, users), slope)
+            if learning:
+                ctx.activated.append((z_user, z_item))
+            if top:
+                user_layers.append(_take(users, user_rows).add_(z_user))
+                item_layers.append(_take(items, item_rows).add_(z_item))
+            else:
+                users, items = z_user + users, z_item + items
+                user_layers.append(_take(users, user_rows))
+                item_layers.append(_take(items, item_rows))
+        return (*user_layers, *item_layers)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        matrices, slope, user_rows, item_rows, (user_shape, item_shape) = ctx.constants
+        forward, backward = matrices
+        layers = len(ctx.activated)
+        of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
+        g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L
+        g_item = _spread(of_items[layers], item_rows, item_shape)
+        for layer in range(layers, 0, -1):
+            active_u, active_i = ctx.activated[layer - 1]
+            if layer == layers:
+                through_i = _spread(_leaky_gradient(of_items[layer], active_i, slope), item_rows, item_shape)
+                top_u = _leaky_gradient(of_users[layer], active_u, slope)
+                to_items = _transposed_product(forward, backward, top_u, user_rows)
+            else:
+                through_i = _leaky_gradient(g_item, active_i, slope)
+                to_items = _product(backward, _leaky_gradient(g_user, active_u, slope))
+            g_user.add_(_product(forward, through_i))
+            g_item.add_(to_items)
+            _add(g_user, user_rows, of_users[layer - 1])
+            _add(g_item, item_rows, of_items[layer - 1])
+        return g_user, g_item, None, None, None, None, None
+
+
+def _take(x: Tensor, rows: Tensor | None) -> Tensor:
+    return x.clone() if rows is None else x.index_select(0, rows)
+
+
+def _spread(values: Tensor, rows: Tensor | None, shape: torch.Size) -> Tensor:
+    """A table that holds `values` in the given rows and zeros elsewhere."""
+    return values.clone() if rows is None else values.new_zeros(shape).index_copy_(0, rows, values)
+
+
+def _add(x: Tensor, rows: Tensor | None, values: Tensor) -> None:
+    """Adds `values` to the given rows of x, each of which occurs once."""
+    if rows is None:
+        x.add_(values)
+    else:
+        x.index_copy_(0, rows, x.index_select(0, rows).add_(values))
+
+
+def _leaky_gradient(gradient: Tensor, activated: Tensor, slope: float) -> Tensor:
+    result: Tensor = torch.ops.aten.leaky_relu_backward(gradient, activated, slope, True)
+    return result
+
+
+def _transposed_product(matrix: Rows, transposed: Rows, x: Tensor, rows: Tensor | None) -> Tensor:
+    """`A[rows]ᵀ @ x`: where the rows are few, their edges are scattered instead of all edges gathered."""
+    if rows is None:
+        return _product(transposed, x)
+    offsets, columns, values = _row_slice(matrix, rows)
+    edges = x.repeat_interleave(offsets.diff(), 0)
+    if values is not None:
+        edges = edges * values.unsqueeze(1)
+    # The gradient of an embedding: rows of the same index are added in a fixed order.
+    result: Tensor = torch.ops.aten.embedding_dense_backward(edges, columns, len(transposed[0]) - 1, -1, False)
+    return result
+
+
 def propagate(
-    matrices: tuple[Rows, Rows], users: Tensor, items: Tensor, layers: int, slope: float
+    matrices: tuple[Rows, Rows],
+    users: Tensor,
+    items: Tensor,
+    layers: int,
+    slope: float,
+    user_rows: Tensor | None = None,
+    item_rows: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     r"""The layers 0..L of the short-term graphs.
 
     `z_l^(u) = σ(A e_{l-1}^(v))`, `z_l^(v) = σ(Aᵀ e_{l-1}^(u))`, `e_l = z_l + e_{l-1}`, both sides from layer
     l - 1 at once (SelfGNN, section 3.1; SPEC section 2).
 
-    Shapes: users (T * U, d), items (T * I, d) -> L + 1 tensors of each.
+    Args:
+        matrices: A and its transpose, both as rows.
+        users, items: layer 0, (T * U, d) and (T * I, d).
+        layers: L.
+        slope: of the LeakyReLU.
+        user_rows, item_rows: the rows that are asked for, each once; None is all.
+
+    Returns:
+        L + 1 tensors (n_u, d) and L + 1 tensors (n_i, d).
     """
-    forward, backward = matrices
-    user_layers, item_layers = [users], [items]
-    for _ in range(layers):
-        e_user, e_item = user_layers[-1], item_layers[-1]
-        user_layers.append(F.leaky_relu(sparse_product(e_item, forward, backward), slope) + e_user)
-        item_layers.append(F.leaky_relu(sparse_product(e_user, backward, forward), slope) + e_item)
-    return user_layers, item_layers
+    found: tuple[Tensor, ...] = _Propagation.apply(users, items, matrices, layers, slope, user_rows, item_rows)
+    return list(found[: layers + 1]), list(found[layers + 1 :])
 
 
 def _int(array: np.ndarray) -> Tensor:

@@ -15,12 +15,10 @@ from hardgnn.model.graph import InteractionGraph, propagate
 from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.model.temporal import IntervalEncoder
 
-ENCODE_BLOCK = 16_384  # nodes whose interval states are held at once when all are encoded
-
 
 @dataclass
 class ShortTerm:
-    """Short-term vectors: users (T, U, d) and items (T, I, d)."""
+    """Short-term vectors of the users and items asked for: (T, n_u, d) and (T, n_i, d)."""
 
     users: Tensor
     items: Tensor
@@ -88,42 +86,50 @@ class SelfGNN(nn.Module):
             found += [self.weight_hidden.weight, self.weight_out.weight]
         return found
 
-    def short_term(self, graph: InteractionGraph, generator: torch.Generator | None = None) -> ShortTerm:
-        """The short-term vectors of all nodes, from the interval graphs."""
-        intervals, users, items = graph.shape
+    def short_term(
+        self,
+        graph: InteractionGraph,
+        generator: torch.Generator | None = None,
+        users: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> ShortTerm:
+        """The short-term vectors from the interval graphs, of all nodes or of distinct `users` and `items` (n,)."""
+        intervals, n_users, n_items = graph.shape
         user_layers, item_layers = propagate(
             graph.matrices(self.config.edge_dropout, generator),
-            self.user_embedding.view(intervals * users, -1),
-            self.item_embedding.view(intervals * items, -1),
+            self.user_embedding.view(intervals * n_users, -1),
+            self.item_embedding.view(intervals * n_items, -1),
             self.config.layers,
             self.config.leaky_slope,
+            _stacked(users, intervals, n_users),
+            _stacked(items, intervals, n_items),
         )
         if self.config.layer_combination == "concat" and self.config.layers > 0:
             user_sum = self.combine_users(torch.cat(user_layers[1:], -1))
             item_sum = self.combine_items(torch.cat(item_layers[1:], -1))
         else:
             user_sum, item_sum = _total(user_layers), _total(item_layers)
-        return ShortTerm(user_sum.view(intervals, users, -1), item_sum.view(intervals, items, -1))
+        dim = self.config.dim
+        return ShortTerm(user_sum.view(intervals, -1, dim), item_sum.view(intervals, -1, dim))
 
-    def users(self, short: ShortTerm, which: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Long-term vectors ē of the users `which` (n,), (n, d)."""
-        return self.user_encoder(short.users.index_select(1, which), generator)
+    def users(self, short: ShortTerm, generator: torch.Generator | None = None) -> Tensor:
+        """Long-term vectors ē of the users in `short`, (n_u, d)."""
+        return self.user_encoder(short.users, generator)
 
-    def items(self, short: ShortTerm, which: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Long-term vectors ē of the items `which` (n,), (n, d)."""
-        return self.item_encoder(short.items.index_select(1, which), generator)
+    def items(self, short: ShortTerm, generator: torch.Generator | None = None) -> Tensor:
+        """Long-term vectors ē of the items in `short`, (n_i, d)."""
+        return self.item_encoder(short.items, generator)
 
     @torch.no_grad()
-    def all_items(self, short: ShortTerm) -> Tensor:
-        """Long-term vectors of all items, (I, d), without gradient or dropout, a block at a time."""
-        return torch.cat([self.item_encoder(block) for block in short.items.split(ENCODE_BLOCK, 1)])
+    def all_items(self, graph: InteractionGraph) -> Tensor:
+        """Long-term vectors of all items, (I, d), without gradient or dropout."""
+        return self.items(self.short_term(graph, users=torch.empty(0, dtype=torch.int64)))
 
     @torch.no_grad()
     def encode(self, graph: InteractionGraph) -> tuple[Tensor, Tensor]:
         """Long-term vectors of all users (U, d) and all items (I, d), without gradient or dropout."""
         short = self.short_term(graph)
-        users = torch.cat([self.user_encoder(block) for block in short.users.split(ENCODE_BLOCK, 1)])
-        return users, self.all_items(short)
+        return self.users(short), self.items(short)
 
     def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`; zeros without a sequence encoder."""
@@ -144,6 +150,11 @@ class SelfGNN(nn.Module):
         joined = torch.cat(parts, -1) if self.ssl.user_weight == "concat" else _total(parts)
         hidden = F.leaky_relu(self.weight_hidden(joined), self.config.leaky_slope)
         return torch.sigmoid(self.weight_out(hidden)).squeeze(-1)
+
+
+def _stacked(which: Tensor | None, intervals: int, size: int) -> Tensor | None:
+    """The rows of the nodes `which` (n,) in a table of T blocks of `size` rows, (T * n,)."""
+    return None if which is None else (torch.arange(intervals)[:, None] * size + which).flatten()
 
 
 def _total(parts: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from hardgnn.config import ModelConfig
 from hardgnn.data.histories import PADDING
 from hardgnn.model.attention import SelfAttention
 
-ROWS_TOGETHER = 64  # windows of like length that are encoded at once
+ITEMS_TOGETHER = 1024  # items of windows of like length that are encoded at once, about
 
 
 class SequenceEncoder(nn.Module):
@@ -41,12 +41,11 @@ class SequenceEncoder(nn.Module):
         if self.config.sequence == "pooled":
             return self._pooled(item_vectors, window)
         # Windows of like length go together, so that short ones are not padded to the longest; it is exact.
-        lengths = (window != PADDING).sum(1)
+        lengths = (window != PADDING).sum(1).clamp_min(1)
         order = lengths.argsort(stable=True)
-        parts = [
-            self._full(item_vectors, window[rows, -max(1, int(lengths[rows[-1]])) :])
-            for rows in order.split(ROWS_TOGETHER)
-        ]
+        group = (lengths[order].cumsum(0) - 1) // ITEMS_TOGETHER
+        sizes = torch.unique_consecutive(group, return_counts=True)[1].tolist()
+        parts = [self._full(item_vectors, window[rows, -int(lengths[rows[-1]]) :]) for rows in order.split(sizes)]
         return torch.cat(parts).index_select(0, order.argsort())
 
     @torch.no_grad()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hardgnn.config import ModelConfig
 from hardgnn.model.attention import SelfAttention, dropout
+
+BLOCK_NUMBERS = 2**20  # numbers in the largest tensor of a block: 4 MiB, so that a block stays in the caches
 
 
 class IntervalEncoder(nn.Module):
     """One long-term vector per node from its T short-term vectors.
 
     `(h_1..h_T) = GRU(e_1..e_T)`, dropout, LayerNorm, multi-head self-attention over T, mean over T
-    (SelfGNN, section 3.2; SPEC section 2).
+    (SelfGNN, section 3.2; SPEC section 2). Nodes do not see each other, so they go through a block at a time.
 
     Shapes: states (T, N, d) -> (N, d).
     """
@@ -29,13 +32,19 @@ class IntervalEncoder(nn.Module):
         self.attention = SelfAttention(config.dim, config.heads, config.attention_projection)
 
     def forward(self, states: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        pooled = torch.sum if self.config.interval_pooling == "sum" else torch.mean
+        intervals, _, dim = states.shape
         if self.config.interval_encoder == "sum":
-            return pooled(states, 0)
-        hidden, _ = self.recurrent(states)  # (T, N, d)
-        hidden = dropout(hidden, self.config.dropout, generator)
-        attended = self.attention(self._normalised(hidden).transpose(0, 1))  # (N, T, d)
-        return pooled(attended, 1)
+            return states.sum(0) if self.config.interval_pooling == "sum" else states.mean(0)
+        nodes = max(256, BLOCK_NUMBERS // (intervals * intervals * dim))
+        pooled = torch.cat([self._block(block, generator) for block in states.split(nodes, 1)])
+        return pooled * intervals if self.config.interval_pooling == "sum" else pooled
+
+    def _block(self, states: Tensor, generator: torch.Generator | None) -> Tensor:
+        if isinstance(self.recurrent, nn.GRU):
+            hidden = gated_states(self.recurrent, states)
+        else:
+            hidden, _ = self.recurrent(states)
+        return self.attention.mean(self._normalised(dropout(hidden, self.config.dropout, generator)))
 
     def _normalised(self, hidden: Tensor) -> Tensor:
         """LayerNorm of (T, N, d) over d, or over the T states of a node, with gain and offset per number of d."""
@@ -44,3 +53,23 @@ class IntervalEncoder(nn.Module):
         variance, mean = torch.var_mean(hidden, (0, 2), correction=0, keepdim=True)
         normal = (hidden - mean) * torch.rsqrt(variance + self.config.norm_epsilon)
         return normal * self.norm.get_parameter("weight") + self.norm.get_parameter("bias")
+
+
+def gated_states(gru: nn.GRU, inputs: Tensor) -> Tensor:
+    """The states of a GRU of one layer from zero, as `gru(inputs)[0]`, with fewer and smaller temporaries.
+
+    The inputs of all steps are projected at once, and the first step, whose state is zero, takes no product.
+
+    Shapes: inputs (T, N, d) -> (T, N, d).
+    """
+    size = gru.hidden_size
+    names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
+    input_weight, input_bias, weight, bias = (gru.get_parameter(name) for name in names)
+    projected = F.linear(inputs, input_weight, input_bias)  # (T, N, 3 d): reset, update, new
+    states: list[Tensor] = []
+    for step in projected:
+        recurrent = F.linear(states[-1], weight, bias) if states else bias
+        reset, update = torch.sigmoid(step[:, : 2 * size] + recurrent[..., : 2 * size]).split(size, 1)
+        new = torch.tanh(step[:, 2 * size :] + reset * recurrent[..., 2 * size :])
+        states.append(torch.addcmul(new, update, states[-1] - new) if states else new - update * new)
+    return torch.stack(states)

@@ -205,7 +205,8 @@ def train(
     rows = data.part == TRAIN
     shape = (config.model.intervals, data.n_users, data.n_items)
     times, are_positions = times_or_positions(data.timestamp[rows], data.user[rows])
-    interval = cut(times, config.model.intervals, "count" if are_positions else config.model.interval_cut)
+    how = "count" if are_positions else config.model.interval_cut
+    interval = cut(times, config.model.intervals, how, data.time_span)
     graph = InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
     initial = torch.Generator().manual_seed(config.run.seed)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial)

@@ -17,8 +17,8 @@ def cut(
 ) -> NDArray[np.int32]:
     """The interval, 0 to count - 1, of each training timestamp (N,).
 
-    `width` cuts [min, max], or `span`, into equal widths; `count` gives every interval equally many interactions, ties in
-    time going by row. Where all times are equal, no width can tell them apart and the caller passes positions
+    `width` cuts [min, max], or `span`, into equal widths; `count` gives every interval equally many interactions,
+    ties in time going by row. Where all times are equal, no width can tell them apart and the caller passes positions
     instead (`times_or_positions`). Source: SPEC section 1.
     """
     if len(timestamps) == 0:

@@ -11,7 +11,6 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -134,10 +133,13 @@ class _Bounded:
         return self.file.read(count)
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]  # not in the stubs
+
+
+class _Unpickler(_PythonUnpickler):
     """Python's unpickler, with every step that makes or changes an object replaced."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Mark:
         mark = ADMITTED.get((module, name))
@@ -200,7 +202,8 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         _container(self.stack[-1], set).update(_keys(items))
 
     def load_frozenset(self) -> None:
-        self.append(frozenset(_keys(self.pop_mark())))
+        items = self.pop_mark()  # which sets append to the stack below
+        self.append(frozenset(_keys(items)))
 
     for _opcode, _step in {
         pickle.REDUCE: load_reduce,
@@ -298,102 +301,13 @@ def _as_bytes(data: Any) -> bytes:
 def _array(data: bytes | bytearray, dtype: PickledDtype, shape: Any, order: str) -> NDArray[Any]:
     """An array over bytes that are there already; copies nothing."""
     kind = dtype.numpy
-    if not _is_shape(shape) or len(shape) > 2:
+    if not is_shape(shape) or len(shape) > 2:
         raise Refused("an array of a shape that is not one or two numbers")
     if math.prod(shape) * kind.itemsize != len(data):
         raise Refused(f"an array that declares {math.prod(shape) * kind.itemsize} bytes and has {len(data)}")
     return np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _is_shape(shape: Any) -> bool:
+def is_shape(shape: Any) -> bool:
     """Whether it is a tuple of sizes that memory could have; longer numbers would be slow to multiply."""
     return type(shape) is tuple and all(type(size) is int and 0 <= size < 1 << 62 for size in shape)
-
-
-def numbers(value: Any, what: str) -> NDArray[np.int64]:
-    """A list or array of whole numbers (n,).
-
-    Raises:
-        Refused: it is anything else.
-    """
-    if isinstance(value, PickledArray):
-        value = value.values
-    if isinstance(value, np.ndarray):
-        if value.ndim != 1 or value.dtype.kind not in "iu":
-            raise Refused(f"{what}: an array of dtype {value.dtype} in {value.ndim} dimensions, expected whole numbers")
-        return value.astype(np.int64)
-    return whole_numbers(entries(value, what), what)
-
-
-def entries(value: Any, what: str) -> list[Any]:
-    """The entries of a list, a tuple, or an array of objects.
-
-    Raises:
-        Refused: it is anything else.
-    """
-    if isinstance(value, PickledArray):
-        value = (
-            value.values
-            if isinstance(value.values, list)
-            else value.values.tolist()
-            if value.values is not None
-            else None
-        )
-    if not isinstance(value, (list, tuple)):
-        raise Refused(f"{what}: a {type(value).__name__}, expected a list")
-    return list(value)
-
-
-def whole_numbers(values: Iterable[Any], what: str) -> NDArray[np.int64]:
-    """Plain whole numbers as an array (n,).
-
-    Raises:
-        Refused: one is of another type, or too large.
-    """
-    values = list(values)
-    if strange := set(map(type, values)) - {int}:
-        raise Refused(f"{what}: a {min(kind.__name__ for kind in strange)}, expected whole numbers")
-    try:
-        return np.array(values, dtype=np.int64)
-    except OverflowError:
-        raise Refused(f"{what}: a number of more than 64 bits") from None
-
-
-def sparse_entries(
-    matrix: Any, what: str
-) -> tuple[tuple[int, int], NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """The shape of a sparse matrix, and row, column and value of each entry, each (n,), row by row.
-
-    Raises:
-        Refused: it is no sparse matrix, or its parts do not fit together.
-    """
-    if not isinstance(matrix, PickledSparse):
-        raise Refused(f"{what}: a {type(matrix).__name__}, expected a sparse matrix")
-    state = matrix.state
-    shape = state.get("_shape", state.get("shape"))
-    if not _is_shape(shape) or len(shape) != 2:
-        raise Refused(f"{what}: a sparse matrix without a shape")
-    data = state.get("data")
-    values = data.values if isinstance(data, PickledArray) else None
-    if not isinstance(values, np.ndarray) or values.ndim != 1:
-        raise Refused(f"{what}: a sparse matrix without values")
-    if matrix.form == "coo":
-        coordinates = state.get("coords", (state.get("row"), state.get("col")))
-        if type(coordinates) is not tuple or len(coordinates) != 2:
-            raise Refused(f"{what}: a sparse matrix without coordinates")
-        rows, columns = (numbers(one, what) for one in coordinates)
-    else:
-        starts, columns = numbers(state.get("indptr"), what), numbers(state.get("indices"), what)
-        outer = shape[0] if matrix.form == "csr" else shape[1]
-        if len(starts) != outer + 1 or starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(columns):
-            raise Refused(f"{what}: a sparse matrix whose row starts do not fit its shape {shape}")
-        rows = np.repeat(np.arange(outer), np.diff(starts))
-        if matrix.form == "csc":
-            rows, columns = columns, rows
-    if not len(rows) == len(columns) == len(values):
-        raise Refused(f"{what}: a sparse matrix of {len(values)} values at {len(rows)} rows and {len(columns)} columns")
-    for index, size in ((rows, shape[0]), (columns, shape[1])):
-        if len(index) and (index.min() < 0 or index.max() >= size):
-            raise Refused(f"{what}: a sparse matrix with an entry outside its shape {shape}")
-    order = np.lexsort((columns, rows))
-    return shape, rows[order], columns[order], values[order]

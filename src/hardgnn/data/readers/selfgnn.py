@@ -14,19 +14,17 @@ from __future__ import annotations
 import hashlib
 import platform
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 import hardgnn
 from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, TRAIN, VALID, Candidates, Dataset
 from hardgnn.data.intervals import cut
-from hardgnn.data.readers import pickles
+from hardgnn.data.readers.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
 from hardgnn.data.readers.pickles import Refused, load_pickle
 from hardgnn.errors import HardGNNError
 from hardgnn.files import sha256
@@ -99,17 +97,17 @@ def decode(folder: Path) -> Released:
         Refused: it holds something else than it should, or does not fit the others.
     """
     size = sum((folder / name).stat().st_size for name in FILES)
-    matrices = pickles.entries(load_pickle(folder / "trn_mat_time"), "trn_mat_time")
+    matrices = entries(load_pickle(folder / "trn_mat_time"), "trn_mat_time")
     if len(matrices) < 2:
         raise Refused("trn_mat_time: expected the training matrix and a list of matrices, one per interval")
-    (n_users, n_items), *_ = pickles.sparse_entries(matrices[0], "trn_mat_time: the training matrix")
+    (n_users, n_items), *_ = sparse_entries(matrices[0], "trn_mat_time: the training matrix")
     if max(n_users, n_items) > size:
         raise Refused(f"trn_mat_time: {n_users} users and {n_items} items are more than {size} bytes can hold")
-    parts = pickles.entries(matrices[1], "trn_mat_time: the intervals")
+    parts = entries(matrices[1], "trn_mat_time: the intervals")
     edges = []
     for number, part in enumerate(parts):
         what = f"trn_mat_time: interval {number}"
-        shape, user, item, time = pickles.sparse_entries(part, what)
+        shape, user, item, time = sparse_entries(part, what)
         if shape != (n_users, n_items):
             raise Refused(f"{what} has shape {shape}, the training matrix {(n_users, n_items)}")
         if len(time) and not np.isfinite(time).all():
@@ -119,23 +117,23 @@ def decode(folder: Path) -> Released:
         raise Refused("trn_mat_time: the intervals are without a single edge")
     edge_user, edge_item, edge_time, edge_interval = (np.concatenate(column) for column in zip(*edges))
 
-    lists = pickles.entries(load_pickle(folder / "sequence"), "sequence")
+    lists = entries(load_pickle(folder / "sequence"), "sequence")
     if len(lists) != n_users:
         raise Refused(f"sequence has {len(lists)} users, trn_mat_time {n_users}")
     offsets, items = ragged(lists, "sequence: user", size)
     check_range(items, n_items, "sequence: item", "trn_mat_time")
 
     targets = load_pickle(folder / "tst_int")
-    listed = [-1 if one is None else one for one in pickles.entries(targets, "tst_int")]
+    listed = [-1 if one is None else one for one in entries(targets, "tst_int")]
     if len(listed) != n_users:
         raise Refused(f"tst_int has {len(listed)} users, trn_mat_time {n_users}")
-    test = pickles.whole_numbers(listed, "tst_int")
+    test = whole_numbers(listed, "tst_int")
     check_range(test[test != -1], n_items, "tst_int: item", "trn_mat_time")
 
     drawn = load_pickle(folder / "test_dict")
     if type(drawn) is not dict:
         raise Refused(f"test_dict: a {type(drawn).__name__}, expected a dictionary of user to negatives")
-    users = pickles.whole_numbers(drawn, "test_dict: user") - 1
+    users = whole_numbers(drawn, "test_dict: user") - 1
     check_range(users, n_users, "test_dict: user", "trn_mat_time", first=1)
     starts, flat = ragged(list(drawn.values()), "test_dict: entry", size)
     flat = flat - 1
@@ -161,38 +159,6 @@ def decode(folder: Path) -> Released:
         users[order],
         negatives[order],
     )
-
-
-def ragged(lists: list[Any], what: str, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lists of whole numbers as offsets and one array.
-
-    Raises:
-        Refused: an entry is of another type, or a list is named again and again until there are more than `most`.
-    """
-    plain = [one.values if isinstance(one, pickles.PickledArray) else one for one in lists]
-    for place, one in enumerate(plain):
-        if not isinstance(one, (list, tuple, np.ndarray)) or (isinstance(one, np.ndarray) and one.ndim != 1):
-            raise Refused(f"{what} {place}: a {type(one).__name__}, expected a list of items")
-    lengths = [len(one) for one in plain]
-    if sum(lengths) > most:
-        raise Refused(f"{what}s: {sum(lengths)} items are more than {most} bytes can hold")
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    if all(isinstance(one, np.ndarray) for one in plain):
-        arrays = [pickles.numbers(pickles.PickledArray(one), what) for one in plain]
-        return offsets, np.concatenate([np.empty(0, np.int64), *arrays])
-    flat = chain.from_iterable(one.tolist() if isinstance(one, np.ndarray) else one for one in plain)
-    return offsets, pickles.whole_numbers(flat, what + "s")
-
-
-def check_range(values: NDArray[np.int64], size: int, what: str, other: str, first: int = 0) -> None:
-    """Checks that numbers, counted from 0, are below `size`; errors count from `first`.
-
-    Raises:
-        Refused: one is not.
-    """
-    wrong = values[(values < 0) | (values >= size)]
-    if len(wrong):
-        raise Refused(f"{what} {wrong[0] + first}, but {other} has numbers from {first} to {size - 1 + first}")
 
 
 def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
@@ -293,6 +259,8 @@ def timed_edges(released: Released) -> tuple[NDArray[np.float64], tuple[float, f
 
     Where no span is, the middle of the interval's number stands for the time, and the span is (0, T).
     """
+    from scipy.optimize import linprog  # slow to import, and needed nowhere else
+
     present = np.unique(released.edge_interval)
     low = np.array([released.edge_time[released.edge_interval == one].min() for one in present])
     high = np.array([released.edge_time[released.edge_interval == one].max() for one in present])
@@ -310,7 +278,7 @@ def timed_edges(released: Released) -> tuple[NDArray[np.float64], tuple[float, f
             and (cut(released.edge_time, released.intervals, span=span) == released.edge_interval).all()
         ):
             return released.edge_time, span
-    return released.edge_interval + 0.5, (0.0, float(released.intervals))
+    return released.edge_interval.astype(np.float64) + 0.5, (0.0, float(released.intervals))
 
 
 def sequence_times(

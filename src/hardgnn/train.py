@@ -267,7 +267,7 @@ def train(
         "epochs": progress.epoch,
         "chosen_by": f"{config.train.metric} on {config.train.choose_on}, {config.train.protocol}",
         config.train.choose_on: {config.train.protocol: best.get(config.train.choose_on, {})},
-        "leaks": leaking,
+        "leaks": [*leaking, *data.manifest.get("leaks", [])],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": round(progress.seconds, 2),
         "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from hardgnn.errors import HardGNNError
-from hardgnn.progress import TrainingBar, console, users_bar
+from hardgnn.progress import TrainingBar, bytes_bar, console, users_bar
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +45,11 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
+def _say(sentence: str) -> None:
+    """A sentence on standard error, on one line, so that a command in it can be copied."""
+    console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
 def _print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, ensure_ascii=False))
 
@@ -72,7 +77,8 @@ def download(
     """
     from hardgnn.data.download import download as fetch
 
-    path = fetch(name, to or Path("data") / name, say=console.print)
+    with bytes_bar(name) as bar:
+        path = fetch(name, to or Path("data") / name, progress=bar, say=_say)
     _print_json({"path": str(path)}) if as_json else print(path)
 
 
@@ -133,7 +139,7 @@ def prepare(
     data = prepare_file(source, preset, format_, reading | {"items_file": items_file}, settings, allow_leaks)
     data.save(out)
     for warning in data.manifest["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}")
+        _say(f"warning: {warning}")
     if as_json:
         _print_json({"out": str(out), **data.manifest})
         return

@@ -13,6 +13,8 @@ from hardgnn.errors import HardGNNError
 # the unit of a time column is told by its median: seconds until the year 5138, then milli-, micro-, nanoseconds
 UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 SECONDS_END = UNITS[-1][0]
+# the forms that whole files have are tried alone first, for trying them all takes several times as long
+PLAIN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
@@ -23,11 +25,8 @@ def checked_table(source: Source, label: str) -> pl.DataFrame:
         HardGNNError: an id, a time or a rating is missing or wrong; names the line and the value.
     """
     schema = source.table.collect_schema()
-    parsed = [
-        pl.col(USER).cast(pl.String),
-        pl.col(ITEM).cast(pl.String),
-        time_expression(source.table, schema[TIMESTAMP]),
-    ]
+    quick, every = time_expressions(source.table, schema[TIMESTAMP])
+    parsed = [pl.col(USER).cast(pl.String), pl.col(ITEM).cast(pl.String), every]
     if RATING in schema:
         text = pl.col(RATING).str.strip_chars() if schema[RATING] == pl.String else pl.col(RATING)
         # an empty rating is no rating; one that is not a number becomes NaN, and an error below
@@ -37,7 +36,10 @@ def checked_table(source: Source, label: str) -> pl.DataFrame:
             pl.when(text.is_null() | missing).then(None).otherwise(number.fill_null(float("nan"))).alias(RATING)
         )
     blank = pl.all_horizontal(pl.all().is_null()) if source.text else pl.lit(False)
-    table = source.table.filter(~blank).select(parsed).collect(engine="streaming")
+    rows = source.table.filter(~blank)
+    table = rows.select(*parsed[:2], quick, *parsed[3:]).collect(engine="streaming")
+    if quick is not every and table[TIMESTAMP].null_count():
+        table = rows.select(parsed).collect(engine="streaming")
 
     wrong = wrong_values(table.columns)
     flagged = table.lazy().select(expression.any().alias(what) for what, expression in wrong.items()).collect()
@@ -81,23 +83,35 @@ def first_wrong(source: Source, parsed: list[pl.Expr], blank: pl.Expr, wrong: di
     return f"{source.place(row['row'][0])}: {what.format(told)}"
 
 
-def time_expression(table: pl.LazyFrame, dtype: pl.DataType) -> pl.Expr:
-    """The time column as Float64: seconds for dates, the file's own unit for numbers, null where it is neither."""
+def time_expressions(table: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
+    """The time column as Float64: seconds for dates, the file's own unit for numbers, null where it is neither.
+
+    The first expression knows only the form of the first value, the second every form.
+    """
     time = pl.col(TIMESTAMP)
     if dtype == pl.Date or dtype == pl.Datetime:
-        return time.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6
+        seconds = time.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6
+        return seconds, seconds
     if dtype != pl.String:
-        return time.cast(pl.Float64, strict=False)
+        number = time.cast(pl.Float64, strict=False)
+        return number, number
     text = time.str.strip_chars()
     numbers = text.cast(pl.Float64, strict=False)
     first = table.select(text).filter(time.is_not_null()).head(1).collect()
     if first.is_empty() or first.select(numbers.is_not_null()).item():
-        return numbers
+        return numbers, numbers
     spaced = text.str.replace(r"^(\S{10})T", "${1} ").str.replace(r"\s*(Z|UTC)$", "+00:00")
-    moments = [
-        spaced.str.to_datetime(
-            form, time_unit="us", time_zone="UTC" if "z" in form else None, strict=False
-        ).dt.timestamp("us")
-        for form in ISO_FORMATS
-    ]
-    return (pl.coalesce(moments).cast(pl.Float64) / 1e6).alias(TIMESTAMP)
+    every = seconds_of(pl.coalesce(microseconds(spaced, form) for form in ISO_FORMATS))
+    plain = next((form for form in PLAIN_FORMATS if first.select(microseconds(text, form)).item() is not None), None)
+    return every if plain is None else seconds_of(microseconds(text, plain)), every
+
+
+def microseconds(text: pl.Expr, form: str) -> pl.Expr:
+    """Microseconds since 1970 of times in UTC or with an offset, null where the form does not fit."""
+    zone = "UTC" if "z" in form else None
+    return text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False).dt.timestamp("us")
+
+
+def seconds_of(microseconds: pl.Expr) -> pl.Expr:
+    """The time column in seconds."""
+    return (microseconds.cast(pl.Float64) / 1e6).alias(TIMESTAMP)

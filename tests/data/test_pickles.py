@@ -160,6 +160,10 @@ def test_prepare_takes_the_folder_and_refuses_options_that_would_do_nothing(tmp_
         prepare_file(folder, format="selfgnn")
     with pytest.raises(HardGNNError, match="a folder, expected a file"):
         prepare_file(folder)
+    with pytest.raises(HardGNNError, match="split already"):
+        Dataset.read(folder, format="selfgnn")
+    with pytest.raises(HardGNNError, match="did you mean 'selfgnn'"):
+        prepare_file(folder, format="selfgn")
 
 
 def renamed(data: bytes, names: dict[str, str]) -> bytes:
@@ -464,3 +468,21 @@ def test_every_released_file_is_read_in_this_way(tmp_path: Path) -> None:
     for name in FILES:
         with pytest.raises(HardGNNError, match=f"{name}: refused: posix.system"):
             read_selfgnn(write(tmp_path / "r", release(), **{name: pickle.dumps(Call(os.system, "touch harm"))}))
+
+
+def test_damaged_pickles_are_read_or_told_in_one_sentence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pickled = [{name: pickle.dumps(content, protocol) for name, content in release().items()} for protocol in range(6)]
+    told = []
+    for _ in range(150):
+        files = dict(pickled[rng.integers(6)])
+        name = FILES[rng.integers(4)]
+        data = bytearray(files[name])
+        for place in rng.integers(len(data), size=rng.integers(1, 6)):
+            data[place : place + rng.integers(2)] = rng.bytes(rng.integers(3))
+        try:
+            read_selfgnn(write(tmp_path / "r", files | {name: bytes(data)}))
+        except HardGNNError as error:
+            told.append(str(error))
+    assert len(told) > 50
+    assert not any("\n" in one for one in told)

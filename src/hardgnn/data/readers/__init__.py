@@ -65,8 +65,10 @@ def read_log(
         HardGNNError: the file, a column or a value cannot be read; names the line where there is one.
     """
     path = Path(path)
+    if format == "selfgnn":
+        raise HardGNNError(f"{path}: released pickles are no log but split already; see `readers.selfgnn.read_selfgnn`")
     if format != "auto" and format not in FORMATS:
-        raise HardGNNError(f"unknown format '{format}': {nearest(format, [*FORMATS, 'auto'])}")
+        raise HardGNNError(f"unknown format '{format}': {nearest(format, [*FORMATS, 'auto', 'selfgnn'])}")
     raw = RawFile.find(path)
     kind = guess_format(raw) if format == "auto" else format
     wanted: Columns = {USER: user_col, ITEM: item_col, TIMESTAMP: time_col, RATING: rating_col}

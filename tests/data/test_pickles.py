@@ -486,3 +486,34 @@ def test_damaged_pickles_are_read_or_told_in_one_sentence(tmp_path: Path) -> Non
             told.append(str(error))
     assert len(told) > 50
     assert not any("\n" in one for one in told)
+
+
+FIXTURES = sorted((Path(__file__).resolve().parents[3] / "shared" / "parity").glob("*.npz"))
+
+
+@pytest.mark.skipif(not FIXTURES, reason="no ../shared/parity beside this checkout")
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.stem)
+def test_what_the_released_loader_was_fed_is_read_as_it_was(fixture: Path, tmp_path: Path) -> None:
+    with np.load(fixture, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files if name.startswith(("data/", "in/adj", "meta"))}
+    meta = json.loads(str(arrays["meta_json"]))
+    shape, intervals = (meta["users"], meta["items"]), meta["intervals"]
+    edges = [[arrays[f"in/adj_{t}_{what}"] for what in ("times", "users", "items")] for t in range(intervals)]
+    graphs = [sp.csr_matrix((time, (user, item)), shape) for time, user, item in edges]
+    lists = np.split(arrays["data/sequence_flat"], arrays["data/sequence_offsets"][1:-1])
+    test, users = arrays["data/test_item"], arrays["data/test_users"]
+    objects = {
+        "sequence": [one.tolist() for one in lists],
+        "tst_int": [None if one < 0 else int(one) for one in test],
+        "test_dict": {int(u) + 1: (row + 1).tolist() for u, row in zip(users, arrays["data/test_negatives"])},
+        "trn_mat_time": [graphs[0], graphs, graphs[0]],
+    }
+    data = read_selfgnn(write(tmp_path / "r", objects))
+    for user, (items, target) in enumerate(zip(lists, test)):
+        expected = [*items.tolist(), *([target] if target >= 0 else [])]
+        assert data.item[data.user == user].tolist() == expected
+    np.testing.assert_array_equal(data.candidates.users, users)
+    np.testing.assert_array_equal(data.candidates.items, arrays["data/test_negatives"])
+    found = data.manifest["released"]
+    assert (found["test_items_in_sequence"], found["graph_edges"]) == (0, sum(len(time) for time, *_ in edges))
+    assert (found["edges_only_in_our_graphs"], found["edges_only_in_released_graphs"]) == (0, 0)

@@ -1,8 +1,9 @@
-"""Times reading and preparing a simulated CSV: 20 million rows, 140,000 users, 27,000 items by default.
+"""Times reading and preparing a simulated log of 20 million rows, as a CSV or in the form of Amazon or Yelp.
 
-python benchmarks/prepare.py [--events N] [--users N] [--items N] [--file LOG] [--json]
+python benchmarks/prepare.py [--form csv|amazon|yelp] [--events N] [--users N] [--items N] [--file LOG] [--json]
 
-The file is written by a process of its own, so that the peak memory told is that of reading and preparing.
+Users and items are as many as in a data set of that form: MovieLens-20M, Amazon's books, Yelp. The file is written by
+a process of its own, so that the peak memory told is that of reading and preparing. Yelp's takes 14 GB of disk.
 """
 
 from __future__ import annotations
@@ -23,26 +24,37 @@ import numpy as np
 import polars as pl
 
 from hardgnn.data.readers import read_log
+from hardgnn.data.simulate import simulate, write_simulated
 
-WRITE = "import sys; from hardgnn.data.simulate import write_simulated as w; w(sys.argv[1], *map(int, sys.argv[2:]))"
+# users and items of the forms, the latter two rounded from the published counts and scaled to 20 million rows
+SIZES = {"csv": (140_000, 27_000), "amazon": (7_000_000, 2_000_000), "yelp": (5_000_000, 400_000)}
+NAMES = {"csv": "market.csv", "amazon": "ratings_Books.csv", "yelp": "yelp_academic_dataset_review.json"}
+CHUNK = 500_000  # rows written at once
+WORDS = 'The place was great, the service "friendly" and the coffee not bad at all.\nWe will come again! Café ünïque. '
 
 
 def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=20_000_000)
-    parser.add_argument("--users", type=int, default=140_000)
-    parser.add_argument("--items", type=int, default=27_000)
+    parser.add_argument("--form", choices=SIZES, default="csv")
+    parser.add_argument("--users", type=int)
+    parser.add_argument("--items", type=int)
     parser.add_argument("--file", type=Path, help="a log of your own instead of a simulated one")
+    parser.add_argument("--to", type=Path, help="folder for the simulated log, which then stays there")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    users, items = options.users or SIZES[options.form][0], options.items or SIZES[options.form][1]
+    if options.write is not None:
+        write(options.form, options.write, users, items, options.events)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        source = options.file or Path(folder) / "market.csv"
+        source = options.file or (options.to or Path(folder)) / NAMES[options.form]
         seconds: dict[str, float] = {}
         if options.file is None:
-            numbers = [str(number) for number in (options.users, options.items, options.events, 0)]
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", WRITE, str(source), *numbers], check=True)
+            subprocess.run([sys.executable, *sys.argv, "--write", str(source)], check=True)
             seconds["simulate and write"] = time.perf_counter() - start
         report = {**measure(source, Path(folder) / "data", seconds), "file_mib": source.stat().st_size / 2**20}
     if options.json:
@@ -57,6 +69,29 @@ def main() -> None:
         print(f"  {name:<20}{value:8.1f} s   peak so far {report['peak_mib'].get(name, 0):7,.0f} MiB")
     print(f"  kept {report['counts']}")
     print("  " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()))
+
+
+def write(form: str, out: Path, users: int, items: int, events: int) -> None:
+    """Writes the simulated log in the form of a data set, a chunk of rows at a time."""
+    if form == "csv":
+        write_simulated(out, users, items, events)
+        return
+    log, _ = simulate(users, items, events)
+    long = pl.lit(WORDS * 12).str.slice(0, 200 + pl.int_range(pl.len()).cast(pl.UInt32) * 7919 % 700)
+    with out.open("wb") as file:
+        for start in range(0, log.height, CHUNK):
+            rows = log.slice(start, CHUNK)
+            user, item = (pl.col(name).str.slice(1) for name in ("user", "item"))
+            if form == "amazon":
+                user, item = pl.lit("A") + user.str.zfill(13), item.str.zfill(10)
+                table = rows.select(user, item=item, rating=pl.lit(5.0), time=pl.col("timestamp").cast(pl.Int64))
+                table.write_csv(file, include_header=False)
+                continue
+            when = pl.from_epoch(pl.col("timestamp").cast(pl.Int64)).dt.strftime("%Y-%m-%d %H:%M:%S")
+            counts = {name: pl.lit(0) for name in ("useful", "funny", "cool")}
+            ids = {"user_id": user.str.zfill(22), "business_id": item.str.zfill(22), "stars": pl.lit(4.0)}
+            row = pl.int_range(start, start + pl.len()).cast(pl.String).str.zfill(22)
+            rows.select(review_id=row, **ids, **counts, text=long, date=when).write_ndjson(file)
 
 
 def measure(source: Path, out: Path, seconds: dict[str, float]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 
 from hardgnn import cli_study
 from hardgnn.errors import HardGNNError
-from hardgnn.progress import TrainingBar, console, users_bar
+from hardgnn.progress import TrainingBar, bytes_bar, console, users_bar
 from hardgnn.terminal import print_json as _print_json
 from hardgnn.terminal import print_table as _print_table
 
@@ -46,6 +46,11 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
+def _say(sentence: str) -> None:
+    """A sentence on standard error, on one line, so that a command in it can be copied."""
+    console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="A public data set, such as ml-100k.")],
@@ -58,59 +63,69 @@ def download(
     """
     from hardgnn.data.download import download as fetch
 
-    path = fetch(name, to or Path("data") / name, say=console.print)
+    with bytes_bar(name) as bar:
+        path = fetch(name, to or Path("data") / name, progress=bar, say=_say)
     _print_json({"path": str(path)}) if as_json else print(path)
 
 
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(help="The raw log.")],
-    out: Annotated[Path, typer.Option(help="The prepared folder to write.")],
-    format_: Annotated[str, typer.Option("--format", help="auto, inter, csv, parquet or movielens.")] = "auto",
+    source: Annotated[Path | None, typer.Argument(help="The raw log, or the folder of released pickles.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The prepared folder to write.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A paper's settings; see --list-presets.")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp or selfgnn."),
+    ] = None,
     user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
     item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
     time_col: Annotated[str | None, typer.Option(help="Column of times.")] = None,
     rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None,
     items_file: Annotated[Path | None, typer.Option(help="A table of items with titles.")] = None,
+    since: Annotated[str | None, typer.Option(help="Drop what is earlier than this date (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Drop what is not earlier than this date (UTC).")] = None,
     min_rating: Annotated[float | None, typer.Option(help="Keep ratings of at least this.")] = None,
-    repeats: Annotated[str, typer.Option(help="Repeated pairs: first, last or all.")] = "first",
-    k_core: Annotated[int, typer.Option(help="Fewest interactions per user and item, iterated.")] = 5,
-    thresholds: Annotated[str, typer.Option(help="k_core, or selfgnn: one pass of 20, 15 and 5.")] = "k_core",
-    split: Annotated[str, typer.Option(help="leave-one-out or global-time.")] = "leave-one-out",
+    repeats: Annotated[str | None, typer.Option(help="Repeated pairs: first (default), last or all.")] = None,
+    k_core: Annotated[int | None, typer.Option(help="Fewest interactions per user and item, iterated; 5.")] = None,
+    thresholds: Annotated[str | None, typer.Option(help="k_core (default), or selfgnn: passes of 20, 15, 5.")] = None,
+    split: Annotated[str | None, typer.Option(help="leave-one-out (default) or global-time.")] = None,
     candidate_users: Annotated[
-        int, typer.Option(min=0, help="Users at most with candidates of sampled-999; 0 is all.")
-    ] = 10_000,
+        int | None, typer.Option(min=0, help="Users at most with candidates of sampled-999; 10,000; 0 is all.")
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Leave test items in the sequences of released pickles.")
+    ] = False,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Reads a raw log, filters and splits it, and writes the prepared folder.
 
     Example: `hardgnn prepare events.csv --out data/events --k-core 5`
     """
-    from hardgnn.data.prepare import PrepareConfig
-    from hardgnn.data.prepare import prepare as run
-    from hardgnn.data.readers import read_log
+    from hardgnn.data.prepare import prepare_file
+    from hardgnn.data.presets import prepare_presets
 
-    config = PrepareConfig.checked(
-        min_rating=min_rating,
-        repeats=repeats,
-        k_core=k_core,
-        thresholds=thresholds,
-        split=split,
-        candidate_users=candidate_users or None,
-    )
-    log = read_log(
-        source,
-        format=format_,
-        user_col=user_col,
-        item_col=item_col,
-        time_col=time_col,
-        rating_col=rating_col,
-        items_file=items_file,
-    )
-    data = run(log, config)
+    if list_presets:
+        names = list(prepare_presets())
+        _print_json(names) if as_json else print("\n".join(names))
+        return
+    if source is None or out is None:
+        raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
+    settings = {
+        "since": since,
+        "until": until,
+        "min_rating": min_rating,
+        "repeats": repeats,
+        "k_core": k_core,
+        "thresholds": thresholds,
+        "split": split,
+        "candidate_users": candidate_users,
+    }
+    reading = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
+    data = prepare_file(source, preset, format_, reading | {"items_file": items_file}, settings, allow_leaks)
     data.save(out)
     for warning in data.manifest["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}")
+        _say(f"warning: {warning}")
     if as_json:
         _print_json({"out": str(out), **data.manifest})
         return
@@ -119,6 +134,8 @@ def prepare(
         for step in data.manifest["steps"]
     ]
     _print_table(f"{data.name} → {out}", ["step", "interactions", "users", "items"], rows)
+    if found := data.manifest.get("released"):
+        _print_table("found in the released pickles", ["what", "count"], [[k, f"{v:,}"] for k, v in found.items()])
 
 
 @app.command()

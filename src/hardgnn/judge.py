@@ -44,7 +44,7 @@ def evaluate_run(
     if noise is not None:
         ranker = SeesNoise(model, with_noise(clean, **noise), PARTS[part])
     result, frame = evaluate(ranker, clean, part, protocol, at, progress=progress)
-    result["leaks"] = leaks(model.config)
+    result["leaks"] = run_leaks(folder)
     with atomic_path(ranks_path(folder, part, protocol)) as temporary:
         frame.write_parquet(temporary)
     record = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
@@ -97,9 +97,15 @@ def _stored(folder: Path, name: str, part: str, protocol: str, at: Sequence[int]
         return evaluate_run(folder, part, protocol, at) | {"model": name}
     dataset = str(check_version(folder)["data"]["manifest"].get("name"))
     result = summarise_frame(pl.read_parquet(path), dataset, name, part, protocol, at)
-    return result | {"leaks": leaks(load(folder / CONFIG))}
+    return result | {"leaks": run_leaks(folder)}
 
 
 def ranks_path(folder: Path, part: str, protocol: str) -> Path:
     """Where a run keeps its ranks."""
     return folder / f"ranks-{part}-{protocol}.parquet"
+
+
+def run_leaks(folder: Path) -> list[str]:
+    """How the test part steered a run, by its settings or by its data; empty for an honest run."""
+    recorded = read_json(folder / RESULT).get("leaks") if (folder / RESULT).exists() else None
+    return leaks(load(folder / CONFIG)) if recorded is None else recorded

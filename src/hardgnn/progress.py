@@ -9,7 +9,16 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from hardgnn.config import Config
 from hardgnn.errors import HardGNNError
@@ -35,6 +44,15 @@ def users_bar(description: str) -> Iterator[Any]:
     """A bar over users, as the function (done, total) that blocks of users report to."""
     with _bar() as bar:
         task = bar.add_task(description, total=None, note="users")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def bytes_bar(description: str) -> Iterator[Any]:
+    """A bar over a download, as the function (bytes so far, bytes in all or None)."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -185,7 +185,8 @@ def build_graph(data: Dataset, config: Config) -> InteractionGraph:
     rows = data.part == TRAIN
     shape = (config.model.intervals, data.n_users, data.n_items)
     times, are_positions = times_or_positions(data.timestamp[rows], data.user[rows])
-    interval = cut(times, config.model.intervals, "count" if are_positions else config.model.interval_cut)
+    how = "count" if are_positions else config.model.interval_cut
+    interval = cut(times, config.model.intervals, how, data.time_span)
     return InteractionGraph(stacked_graph(interval, data.user[rows], data.item[rows], shape), shape, config.model.norm)
 
 
@@ -292,7 +293,7 @@ def train(
         "epochs": progress.epoch,
         "chosen_by": f"{config.train.metric} on {config.train.choose_on}, {config.train.protocol}",
         config.train.choose_on: {config.train.protocol: best.get(config.train.choose_on, {})},
-        "leaks": leaking,
+        "leaks": [*leaking, *data.manifest.get("leaks", [])],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": round(progress.seconds, 2),
         "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),

@@ -176,12 +176,73 @@ def test_presets_are_listed() -> None:
         ),
         ("sparse.csv", b"user,item,timestamp\na,b,1\na,c,2\n", "k_core"),
         ("log.parquet", b"not parquet", "parquet"),
+        ("ratings.dat", b"1::2::3::4\n1::2::3::x\n", "ratings.dat: line 2: time 'x'"),
+        ("books.csv", b"u,i,5.0,1400457600\nu,i,5.0,1400457600,1\n", "line 2: 5 fields, expected 4"),
+        ("checkins.txt", b"0\t2010-10-19T23:55:27Z\t1\t2\t3\n0\tsoon\t1\t2\t3\n", "line 2: time 'soon'"),
+        (
+            "reviews.json",
+            b'{"user_id":"u","business_id":"b","date":"2010-10-19"}\n{"user_id"\n',
+            "line 2: not valid JSON",
+        ),
+        ("ml.zip", b"PK\x03\x04 cut short", "zip archive is truncated or damaged"),
     ],
 )
 def test_a_bad_log_gets_one_sentence_and_leaves_nothing(name: str, content: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     assert told in refused("prepare", tmp_path / name, "--out", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_a_raw_file_with_a_papers_settings(tmp_path: Path) -> None:
+    lines = [f"A{user:09}X,{item:010},5.0,{1_400_000_000 + item}\n" for user in range(20) for item in range(20)]
+    (tmp_path / "books.csv").write_text("".join([*lines, "A000000000X,0000000000,1.0,1300000000\n"]))
+    hardgnn("prepare", tmp_path / "books.csv", "--preset", "amazon-book", "--out", tmp_path / "a")
+    words = ["--preset", "amazon-book", "--since", "2010", "--repeats", "all", "--json"]
+    document = json.loads(hardgnn("prepare", tmp_path / "books.csv", "--out", tmp_path / "b", *words).stdout)
+    assert document["settings"]["since"] == "2010-01-01T00:00:00Z"
+    assert document["settings"]["until"] == "2015-01-01T00:00:00Z"
+    assert document["counts"]["interactions"] == 401
+    assert hardgnn("prepare", "--list-presets").stdout.split() == ["amazon-book", "gowalla", "movielens-10m", "yelp"]
+
+
+def test_released_pickles_from_the_folder_to_a_trained_run(tmp_path: Path) -> None:
+    import pickle
+
+    import numpy as np
+    import scipy.sparse as sp
+
+    rng, users, items = np.random.default_rng(0), 20, 30
+    folder = tmp_path / "gowalla"
+    folder.mkdir()
+    lists = [rng.permutation(items)[:9].tolist() for _ in range(users)]
+    user = np.repeat(np.arange(users), 7)
+    item, time = np.array([one[:7] for one in lists]).ravel(), np.tile(np.arange(1.0, 8), users)
+    part = [(time >= 4) == late for late in (False, True)]
+    graphs = [sp.csr_matrix((time[rows], (user[rows], item[rows])), (users, items)) for rows in part]
+    objects = {
+        "sequence": lists,  # with the test item at the end, as in the published Amazon
+        "tst_int": [one[-1] for one in lists],
+        "test_dict": {n + 1: [1 + int(i) for i in np.setdiff1d(np.arange(items), lists[n])] for n in range(users)},
+        "trn_mat_time": [graphs[0] + graphs[1], graphs, graphs[0]],
+    }
+    for name, content in objects.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    done = hardgnn("prepare", folder, "--format", "selfgnn", "--out", tmp_path / "data")
+    assert "stands in their training sequence" in " ".join(done.stderr.split())
+    assert "test_items_in_sequence" in done.stdout
+    run = tmp_path / "run"
+    hardgnn("train", tmp_path / "data", "--out", run, "--preset", "selfgnn", *settings("model.intervals=2"))
+    result = json.loads(hardgnn("evaluate", run, "--protocol", "sampled-999", "--json").stdout)
+    assert (result["users"], result["candidates"]) == (20, [22, 22])
+    assert result["leaks"] == []
+    hardgnn("prepare", folder, "--allow-leaks", "--out", tmp_path / "leaky")
+    hardgnn(
+        "train", tmp_path / "leaky", "--out", tmp_path / "lr", "--preset", "selfgnn", *settings("model.intervals=2")
+    )
+    assert "LEAKS: the test item of 20 of 20 users" in " ".join(hardgnn("evaluate", tmp_path / "lr").stdout.split())
+    (folder / "tst_int").write_bytes(b"cos\nsystem\n(S'touch harm'\ntR.")
+    assert "refused: os.system" in refused("prepare", folder, "--out", tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_other_bad_input_gets_one_sentence(market: Path, runs: Path, tmp_path: Path) -> None:
@@ -196,6 +257,12 @@ def test_other_bad_input_gets_one_sentence(market: Path, runs: Path, tmp_path: P
     assert "unknown user 'nobody'" in refused("recommend", runs / "hardgnn", "--user", "nobody")
     assert "at least two" in refused("compare", runs / "hardgnn")
     assert "ml-100k" in refused("download", "ml-100")
+    assert "hardgnn prepare data/yelp/yelp_dataset.tar --preset yelp --out" in refused("download", "yelp")
+    assert "did you mean 'gowalla'" in refused("prepare", tmp_path / "x", "--out", out, "--preset", "gowala")
+    assert "did you mean 'movielens'" in refused("prepare", market, "--out", out, "--format", "movielense")
+    assert "hardgnn prepare SOURCE --out DATA" in refused("prepare", tmp_path / "x")
+    assert "expected a date" in refused("prepare", tmp_path / "x", "--out", out, "--since", "soon")
+    assert "no file sequence" in refused("prepare", market, "--out", out, "--format", "selfgnn")
     assert not out.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import gzip
 import hashlib
 import http.server
 import io
@@ -17,6 +18,7 @@ import pytest
 
 from hardgnn.data import download as module
 from hardgnn.data.download import download
+from hardgnn.data.presets import prepare_presets
 from hardgnn.data.readers import read_log
 from hardgnn.errors import HardGNNError
 
@@ -39,8 +41,10 @@ class Origin:
     def __init__(self) -> None:
         self.body = archive()
         self.url = ""
+        self.file = "ml-100k.zip"
         self.status = 200
         self.ranges = True
+        self.tells_size = True  # as Apache does when nothing lies beyond the range
         self.cut_after: list[int] = []  # bytes sent before the connection breaks, per request
         self.asked: list[str | None] = []
 
@@ -53,12 +57,16 @@ def origin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             state.asked.append(wanted)
-            if state.status != 200 or self.path != "/ml-100k.zip":
+            if state.status != 200 or self.path != f"/{state.file}":
                 self.send_error(state.status if state.status != 200 else 404)
                 return
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and state.ranges else 0
             if start >= len(state.body):
-                self.send_error(416)
+                self.send_response(416)
+                if state.tells_size:
+                    self.send_header("Content-Range", f"bytes */{len(state.body)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
             body = state.body[start:]
             self.send_response(206 if start else 200)
@@ -128,7 +136,11 @@ def test_a_transfer_that_keeps_breaking_goes_on_at_the_next_call(origin: Origin,
 
 
 @pytest.mark.parametrize("size", [10, 10_000_000])
-def test_a_wrong_rest_of_an_earlier_transfer_is_thrown_away(origin: Origin, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("tells_size", [True, False])
+def test_a_wrong_rest_of_an_earlier_transfer_is_thrown_away(
+    origin: Origin, tmp_path: Path, size: int, tells_size: bool
+) -> None:
+    origin.tells_size = tells_size
     (tmp_path / ".ml-100k.zip.part").write_bytes(b"x" * size)
     assert download("ml-100k", tmp_path, base_url=origin.url).read_bytes() == DATA
     assert names(tmp_path) == WHOLE
@@ -153,11 +165,96 @@ def test_not_found_and_not_there(origin: Origin, tmp_path: Path) -> None:
 def test_unknown_and_licensed_names(tmp_path: Path) -> None:
     with pytest.raises(HardGNNError, match="unknown data set 'ml100k': did you mean 'ml-100k'"):
         download("ml100k", tmp_path)
-    with pytest.raises(HardGNNError, match="licence"):
+    with pytest.raises(HardGNNError, match="accepting its licence: do so at https://www.yelp.com/dataset") as caught:
         download("yelp", tmp_path)
+    assert f"hardgnn prepare {tmp_path}/yelp_dataset.tar --preset yelp --out" in str(caught.value)
     (tmp_path / "file").write_text("x")
     with pytest.raises(HardGNNError, match="a file is in the way"):
         download("ml-100k", tmp_path / "file")
+
+
+def packed(members: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+CHECKINS = "".join(f"{n % 50}\t2010-10-19T23:55:{n % 60:02}Z\t30.2\t-97.7\t{n}\n" for n in range(2_000)).encode()
+BOOKS = "".join(f"A{n % 50},{n:010},5.0,{1_400_000_000 + n}\n" for n in range(2_000)).encode()
+RATINGS = "".join(f"{n % 50 + 1}::{n}::5::{800_000_000 + n}\n" for n in range(2_000))
+KEPT = {
+    "gowalla": ("loc-gowalla_totalCheckins.txt.gz", gzip.compress(CHECKINS), "gowalla"),
+    "amazon-book": ("ratings_Books.csv", BOOKS, "amazon-book"),
+    "ml-10m": (
+        "ml-10m.zip",
+        packed({"ml-10M100K/ratings.dat": RATINGS, "ml-10M100K/movies.dat": "1::A::B\n"}),
+        "movielens-10m",
+    ),
+    "ml-25m": (
+        "ml-25m.zip",
+        packed({"ml-25m/ratings.csv": "userId,movieId,rating,timestamp\n" + RATINGS.replace("::", ",")}),
+        None,
+    ),
+}
+
+
+def serve(origin: Origin, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the server have a file that is kept as it is."""
+    origin.file, origin.body, _ = KEPT[name]
+    known = module.SOURCES[name]
+    assert (known.archive, known.members) == (origin.file, {})
+    if known.md5 is not None:
+        monkeypatch.setitem(module.SOURCES, name, replace(known, md5=hashlib.md5(origin.body).hexdigest()))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_files_that_are_read_as_they_are_stay_so(
+    origin: Origin, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(origin, name, monkeypatch)
+    origin.cut_after = [500]
+    said: list[str] = []
+    log = download(name, tmp_path, base_url=origin.url, say=said.append)
+    assert names(tmp_path) == {origin.file, "download.json"}
+    assert log.read_bytes() == origin.body
+    assert read_log(log).table.height == 2_000
+    digest = hashlib.sha256(origin.body).hexdigest()
+    assert any(f"no checksum is published for it, its SHA-256 is {digest}" in one for one in said) == (
+        module.SOURCES[name].md5 is None
+    )
+    preset = KEPT[name][2]
+    assert any(f"hardgnn prepare {log} --preset {preset}" in one for one in said) == (preset is not None)
+    assert preset is None or preset in prepare_presets()
+    assert len(origin.asked) == 2
+    assert download(name, tmp_path, base_url=origin.url) == log
+    assert len(origin.asked) == 2
+    log.write_bytes(b"x")
+    assert download(name, tmp_path, base_url=origin.url).read_bytes() == origin.body
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("gowalla", KEPT["gowalla"][1][:-900], "gzip file is truncated or damaged"),
+        ("gowalla", KEPT["gowalla"][1][:-6] + b"\0" * 6, "gzip file is truncated or damaged"),
+        ("gowalla", gzip.compress(BOOKS), "not the expected gowalla file but one of format amazon"),
+        ("amazon-book", b"<html>gone, alas</html>", "not the expected amazon file but one of format csv"),
+        ("amazon-book", b"\n", "the file is empty"),
+        ("ml-10m", KEPT["ml-10m"][1][:-1], "wrong checksum"),
+    ],
+)
+def test_without_a_checksum_the_file_must_be_whole_and_of_its_format(
+    origin: Origin, tmp_path: Path, name: str, body: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(origin, name, monkeypatch)
+    origin.body = body
+    with pytest.raises(HardGNNError, match=words) as caught:
+        download(name, tmp_path / "new", base_url=origin.url)
+    assert "\n" not in str(caught.value)
+    assert ".part:" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def wheel(folder: Path, files: dict[str, bytes]) -> None:

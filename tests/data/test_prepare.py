@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.data.prepare import NO_TIMES, PrepareConfig, k_core, prepare
-from hardgnn.data.readers import read_log
+from hardgnn.data.presets import prepare_presets, preset_settings
+from hardgnn.data.readers import FORMATS, read_log
 from hardgnn.data.simulate import simulate
 from hardgnn.data.split import global_time, leave_one_out
 from hardgnn.errors import HardGNNError
@@ -277,3 +279,69 @@ def test_shared_logs(name: str, users: int, items: int, count: int) -> None:
     assert np.bincount(data.user).min() >= 5
     assert np.bincount(data.item).min() >= 5
     assert (data.candidates.items >= 0).all()
+
+
+TIMES = ["2009-12-31T23:59:59", "2010-01-01", "2010-06-01", "2010-12-31T23:59:59", "2011-01-01"]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "kept"),
+    [
+        ("2010-01-01", "2011-01-01", "wxy"),
+        ("2010", "2011", "wxy"),
+        (date(2010, 1, 1), None, "wxyz"),
+        (None, datetime(2011, 1, 1), "vwxy"),
+        ("2010-01-01T01:59:59+02:00", "2011-01-01T00:00:01Z", "vwxyz"),
+    ],
+)
+def test_since_and_until_cut_in_utc_and_leave_the_end_out(since: object, until: object, kept: str) -> None:
+    rows = [
+        ("a", item, datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()) for item, time in zip("vwxyz", TIMES)
+    ]
+    data = make_log(rows[::-1]).prepare(since=since, until=until, k_core=0)
+    assert "".join(data.item_ids.gather(data.item)) == kept
+    assert data.manifest["steps"][1] == {
+        "step": "since, until",
+        "interactions": len(kept),
+        "users": 1,
+        "items": len(kept),
+    }
+    assert data.manifest["settings"]["since"] in (None, "2010-01-01T00:00:00Z", "2009-12-31T23:59:59Z")
+
+
+@pytest.mark.parametrize("name", prepare_presets())
+def test_presets_prepare_as_the_papers_do(name: str) -> None:
+    """One user keeps 20 items inside the years, one has them outside, one has 19."""
+    inside = {"amazon-book": 2014, "gowalla": 2010, "movielens-10m": 2005, "yelp": 2019}[name]
+    year = {shift: datetime(inside + shift, 7, 1, tzinfo=UTC).timestamp() for shift in (0, -20, 20)}
+    rows = [(f"u{user}", item, year[0] + item) for user in range(20) for item in range(20)]
+    rows += [("few", item, year[0] + item) for item in range(19)]
+    rows += [("early", item, year[-20] + item) for item in range(20)] + [("late", item, year[20]) for item in range(20)]
+    settings = preset_settings(name)
+    assert settings.pop("format") in FORMATS
+    data = make_log(rows).prepare(name)
+    assert data.user_ids.to_list() == [f"u{user}" for user in range(20)]
+    assert data.manifest["settings"] == PrepareConfig.checked(**settings).model_dump(mode="json")
+    assert make_log(rows).prepare(name, thresholds="k_core").n_users == 21  # an option wins over the preset
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"since": "soon"}, "since: expected a date such as 2010-01-01, a year, or .*got 'soon'"),
+        ({"since": 20100101}, "since: expected a date"),
+        ({"since": "2010-02-30"}, "since: expected a date"),
+        ({"since": "2011", "until": "2010"}, "since must be earlier than until"),
+        ({"since": "2010", "until": "2010-01-01"}, "since must be earlier than until"),
+        ({"preset": "amazon-books"}, "unknown preset 'amazon-books' of prepare: did you mean 'amazon-book'"),
+    ],
+)
+def test_wrong_times_and_presets_are_told_in_one_sentence(wrong: dict, words: str) -> None:
+    with pytest.raises(HardGNNError, match=words) as caught:
+        PrepareConfig.checked(**wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_time_range_without_anything_is_told() -> None:
+    with pytest.raises(HardGNNError, match="the log is empty after since, until: read left 1 interactions"):
+        make_log([("a", "x", 1)]).prepare(since="2010")

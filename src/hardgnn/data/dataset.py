@@ -71,6 +71,12 @@ class Dataset:
         """The source's name, as the manifest has it."""
         return str(self.manifest.get("name", "data"))
 
+    @property
+    def time_span(self) -> tuple[float, float] | None:
+        """The seconds between which intervals are cut, where the source tells them: released pickles do."""
+        span = self.manifest.get("time_span_s")
+        return None if span is None else (float(span[0]), float(span[1]))
+
     @cached_property
     def train(self) -> Histories:
         """Each user's training items."""

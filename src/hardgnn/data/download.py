@@ -1,9 +1,10 @@
-"""Public data sets from their origin: resumed, checksummed, unpacked in one step; or how to get them by hand."""
+"""Public data sets from their origin: resumed, checksummed, ready to be prepared; or how to get them by hand."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import shutil
 import ssl
 import subprocess
@@ -13,9 +14,11 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hardgnn.data.readers import guess_format
+from hardgnn.data.readers.raw import DAMAGE, RawFile, damage
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.files import atomic_path, read_json, sha256, write_json
 
@@ -40,18 +43,33 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Source:
-    """An archive at its origin: its checksum, which members are unpacked under which name, and which is the log."""
+    """A file at its origin.
+
+    `md5` is the sum that the origin publishes; where it publishes none, the file must be whole and of the format
+    `kind`. `members` are unpacked under other names; without any the file stays as it is, for the readers take it so.
+    `log` is what `hardgnn prepare` is given, with `preset` if there is one.
+    """
 
     base: str
     archive: str
-    md5: str
-    members: dict[str, str]
     log: str
+    md5: str | None = None
+    kind: str = "movielens"
+    members: dict[str, str] = field(default_factory=dict)
+    preset: str | None = None
     wheel: Wheel | None = None
 
 
 MOVIELENS = "https://files.grouplens.org/datasets/movielens"
-# the MD5 sums are those that GroupLens publishes beside the archives
+SNAP = "https://snap.stanford.edu/data"
+
+
+def archive(name: str, md5: str, preset: str | None = None) -> Source:
+    """One of GroupLens' larger archives, which is read as it is."""
+    return Source(base=MOVIELENS, archive=f"{name}.zip", log=f"{name}.zip", md5=md5, preset=preset)
+
+
+# the MD5 sums are those that GroupLens publishes beside the archives (NAME.zip.md5); SNAP publishes none
 SOURCES: dict[str, Source] = {
     "ml-100k": Source(
         base=MOVIELENS,
@@ -80,10 +98,29 @@ SOURCES: dict[str, Source] = {
         members={"ml-1m/ratings.dat": "ratings.dat", "ml-1m/movies.dat": "movies.dat"},
         log="ratings.dat",
     ),
+    "ml-10m": archive("ml-10m", "ce571fd55effeba0271552578f2648bd", "movielens-10m"),
+    "ml-20m": archive("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3"),
+    "ml-25m": archive("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
+    "ml-32m": archive("ml-32m", "d472be332d4daa821edc399621853b57"),
+    "amazon-book": Source(
+        base=f"{SNAP}/amazon/productGraph/categoryFiles",
+        archive="ratings_Books.csv",
+        log="ratings_Books.csv",
+        kind="amazon",
+        preset="amazon-book",
+    ),
+    "gowalla": Source(
+        base=SNAP,
+        archive="loc-gowalla_totalCheckins.txt.gz",
+        log="loc-gowalla_totalCheckins.txt.gz",
+        kind="gowalla",
+        preset="gowalla",
+    ),
 }
 BY_HAND = {
-    "yelp": "the Yelp data set may be had only after accepting its licence: get it at https://www.yelp.com/dataset, "
-    "and unpack it; the interactions are in yelp_academic_dataset_review.json",
+    "yelp": "the Yelp data set may be had only after accepting its licence: do so at https://www.yelp.com/dataset, "
+    "download the JSON there as {to}/yelp_dataset.tar, and leave it packed; then run: "
+    "hardgnn prepare {to}/yelp_dataset.tar --preset yelp --out {to}/prepared",
 }
 
 
@@ -113,7 +150,7 @@ def download(
         HardGNNError: an unknown name, a data set to be got by hand, no way to reach it, or a wrong checksum.
     """
     if name in BY_HAND:
-        raise HardGNNError(f"{name} cannot be downloaded for you: {BY_HAND[name]}")
+        raise HardGNNError(f"{name} cannot be downloaded for you: {BY_HAND[name].format(to=to)}")
     if name not in SOURCES:
         raise HardGNNError(f"unknown data set '{name}': {nearest(name, [*SOURCES, *BY_HAND])}")
     source, to, tell = SOURCES[name], Path(to), say or (lambda _: None)
@@ -122,6 +159,7 @@ def download(
     present = verified(name, to)
     if present is not None:
         tell(f"{present}: already there and verified")
+        tell_next(name, present, tell)
         return present
     made = not to.exists()
     to.mkdir(parents=True, exist_ok=True)
@@ -129,9 +167,9 @@ def download(
     part = to / f".{source.archive}.part"
     try:
         tell(f"fetching {url}")
-        fetch(url, part, source.md5, progress)
-        log = unpack(name, part, to)
-        part.unlink()
+        fetch(url, part, source, progress)
+        log = unpack(name, part, to) if source.members else keep(name, part, to)
+        part.unlink(missing_ok=True)
     except Unreachable as reason:
         if source.wheel is None:
             raise HardGNNError(f"{name} could not be fetched: {reason}") from None
@@ -141,8 +179,16 @@ def download(
     finally:
         if made and not any(to.iterdir()):
             to.rmdir()
-    tell(f"{log}: verified")
+    told = "verified" if source.md5 else f"whole; no checksum is published for it, its SHA-256 is {sha256(log)}"
+    tell(f"{log}: {told}")
+    tell_next(name, log, tell)
     return log
+
+
+def tell_next(name: str, log: Path, tell: Say) -> None:
+    """Says how to go on with a log that has settings of its own."""
+    if (preset := SOURCES[name].preset) is not None:
+        tell(f"next: hardgnn prepare {log} --preset {preset} --out {log.parent / 'prepared'}")
 
 
 def verified(name: str, folder: Path) -> Path | None:
@@ -159,7 +205,7 @@ def verified(name: str, folder: Path) -> Path | None:
         return None  # a record of another kind counts as none
 
 
-def fetch(url: str, part: Path, md5: str, progress: Progress | None) -> None:
+def fetch(url: str, part: Path, source: Source, progress: Progress | None) -> None:
     """Brings the file at `url` to `part`, going on where an earlier transfer stopped.
 
     Raises:
@@ -170,14 +216,31 @@ def fetch(url: str, part: Path, md5: str, progress: Progress | None) -> None:
         resumed = part.exists() and part.stat().st_size > 0
         if not transfer(url, part, progress):
             continue
-        with part.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "md5").hexdigest()
-        if digest == md5:
+        wrong = complaint(part, source)
+        if wrong is None:
             return
         part.unlink()
         if not resumed:  # what was kept from an earlier transfer may be to blame: then try from the start
-            raise HardGNNError(f"{url}: wrong checksum (MD5 {digest}, published {md5}), so the file was thrown away")
+            raise HardGNNError(f"{url}: {wrong}, so the file was thrown away")
     raise Unreachable(f"{url}: the transfer broke {TRIES} times; call again to go on where it stopped")
+
+
+def complaint(part: Path, source: Source) -> str | None:
+    """What is wrong with a file that came whole: another checksum, or, without a published one, another content."""
+    if source.md5 is not None:
+        with part.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "md5").hexdigest()
+        return None if digest == source.md5 else f"wrong checksum (MD5 {digest}, published {source.md5})"
+    try:
+        raw = RawFile.find(part)
+        found = guess_format(raw)
+        for _ in raw.blocks():  # to the end of a gzip, whose own checksum is there
+            pass
+    except DAMAGE as error:
+        return damage(part, error)
+    except HardGNNError as error:
+        return str(error).removeprefix(f"{part}: ")
+    return None if found == source.kind else f"not the expected {source.kind} file but one of format {found}"
 
 
 def transfer(url: str, part: Path, progress: Progress | None) -> bool:
@@ -192,6 +255,10 @@ def transfer(url: str, part: Path, progress: Progress | None) -> bool:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing lies beyond what is there: whole, or of another file
+            size = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+            if size.isdigit() and int(size) != have:
+                part.unlink()
+                return False
             return True
         raise Unreachable(f"{url}: answered {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -219,6 +286,14 @@ def unpack(name: str, archive: Path, to: Path) -> Path:
     with zipfile.ZipFile(archive) as packed:
         members = {member: (file, None) for member, file in source.members.items()}
         return install(name, packed, members, to, source.log)
+
+
+def keep(name: str, part: Path, to: Path) -> Path:
+    """Gives a verified file its name, and records it."""
+    log = to / SOURCES[name].log
+    os.replace(part, log)
+    write_json(to / RECORD, {"name": name, "files": {log.name: sha256(log)}, "log": log.name})
+    return log
 
 
 def unpack_wheel(name: str, wheel: Wheel, to: Path, reason: str) -> Path:

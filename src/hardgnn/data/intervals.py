@@ -9,22 +9,27 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 
-def cut(timestamps: NDArray[np.float64], count: int, how: Literal["width", "count"] = "width") -> NDArray[np.int32]:
+def cut(
+    timestamps: NDArray[np.float64],
+    count: int,
+    how: Literal["width", "count"] = "width",
+    span: tuple[float, float] | None = None,
+) -> NDArray[np.int32]:
     """The interval, 0 to count - 1, of each training timestamp (N,).
 
-    `width` cuts [min, max] into equal widths; `count` gives every interval equally many interactions, ties in
-    time going by row. Where all times are equal, no width can tell them apart and the caller passes positions
+    `width` cuts [min, max], or `span`, into equal widths; `count` gives every interval equally many interactions,
+    ties in time going by row. Where all times are equal, no width can tell them apart and the caller passes positions
     instead (`times_or_positions`). Source: SPEC section 1.
     """
     if len(timestamps) == 0:
         return np.empty(0, dtype=np.int32)
-    first, last = timestamps.min(), timestamps.max()
+    first, last = (timestamps.min(), timestamps.max()) if span is None else span
     if how == "count" or first == last:
         place = np.empty(len(timestamps), dtype=np.int64)
         place[np.argsort(timestamps, kind="stable")] = np.arange(len(timestamps))
         return (place * count // len(timestamps)).astype(np.int32)
     share = (timestamps - first) / (last - first)
-    return np.minimum((share * count).astype(np.int32), count - 1)
+    return np.clip(np.floor(share * count), 0, count - 1).astype(np.int32)
 
 
 def times_or_positions(timestamps: NDArray[np.float64], user: NDArray[np.int32]) -> tuple[NDArray[np.float64], bool]:

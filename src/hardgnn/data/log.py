@@ -35,8 +35,11 @@ class InteractionLog:
 
         return read_log(path, **options)
 
-    def prepare(self, **settings: Any) -> Dataset:
-        """Filters, splits and indexes the log; see `hardgnn.data.prepare.PrepareConfig` for the settings."""
+    def prepare(self, preset: str | None = None, **settings: Any) -> Dataset:
+        """Filters, splits and indexes the log; see `hardgnn.data.prepare.PrepareConfig` for the settings.
+
+        `preset` names settings that the others win over; see `hardgnn prepare --list-presets`.
+        """
         from hardgnn.data.prepare import PrepareConfig, prepare
 
-        return prepare(self, PrepareConfig.checked(**settings))
+        return prepare(self, PrepareConfig.checked(preset, **settings))

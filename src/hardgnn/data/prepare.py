@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import replace
-from typing import Any, Literal, Self
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 import hardgnn
 from hardgnn.config import Section
 from hardgnn.data.candidates import draw_candidates
 from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, VALID, Candidates, Dataset
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, TITLE, USER, InteractionLog
+from hardgnn.data.presets import preset_settings
+from hardgnn.data.readers import read_log
+from hardgnn.data.readers.selfgnn import is_released, read_selfgnn
 from hardgnn.data.split import global_time, leave_one_out
 from hardgnn.errors import HardGNNError, nearest
 
 NO_TIMES = "no usable times: intervals will be cut by equal counts over positions"
 
 
+def moment(value: Any) -> datetime:
+    """A date, a time or a year as a moment in UTC; what has no zone is taken as UTC."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = datetime.fromisoformat(f"{text}-01-01" if re.fullmatch(r"\d{4}", text) else text)
+        except ValueError:
+            value = None
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise ValueError("expected a date such as 2010-01-01, a year, or a time such as 2010-01-01T12:00:00Z")
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, BeforeValidator(moment)]
+
+
 class PrepareConfig(Section):
     """What is kept of a log, how it is split, and which candidates are stored with it."""
 
+    since: Moment | None = None
+    """Earlier interactions are dropped; a date is its first moment in UTC. None keeps all."""
+    until: Moment | None = None
+    """Interactions at this moment or later are dropped; a date is its first moment in UTC. None keeps all."""
     min_rating: float | None = Field(None, allow_inf_nan=False)
     """Rows with a lower rating, or none, are dropped; None keeps all (implicit feedback)."""
     repeats: Literal["first", "last", "all"] = "first"
@@ -54,15 +82,20 @@ class PrepareConfig(Section):
     def _shares_leave_training(self) -> Self:
         if self.valid_share + self.test_share >= 1:
             raise ValueError("valid_share and test_share must leave something to train on")
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError("since must be earlier than until")
         return self
 
     @classmethod
-    def checked(cls, **settings: Any) -> PrepareConfig:
-        """The config from keyword settings.
+    def checked(cls, preset: str | None = None, **settings: Any) -> PrepareConfig:
+        """The config from keyword settings over those of a preset.
 
         Raises:
-            HardGNNError: an unknown setting (names the nearest), or a value that does not fit.
+            HardGNNError: an unknown preset or setting (names the nearest), or a value that does not fit.
         """
+        if preset is not None:
+            settings = preset_settings(preset) | settings
+            settings.pop("format", None)  # for the reader
         for name in settings:
             if name not in cls.model_fields:
                 raise HardGNNError(f"unknown setting '{name}' of prepare: {nearest(name, cls.model_fields)}")
@@ -131,6 +164,11 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
     """
     config = config or PrepareConfig()
     kept = Kept(log)
+    if config.since is not None or config.until is not None:
+        time = log.table[TIMESTAMP].to_numpy()[kept.rows]
+        first = -np.inf if config.since is None else config.since.timestamp()
+        end = np.inf if config.until is None else config.until.timestamp()
+        kept.keep("since, until", (time >= first) & (time < end))
     if config.min_rating is not None:
         if RATING not in log.table.columns:
             raise HardGNNError(f"min_rating={config.min_rating:g} needs ratings, but {log.name} has no rating column")
@@ -240,3 +278,42 @@ def titles_of(item_ids: pl.Series, titles: pl.DataFrame | None) -> pl.Series | N
     known = titles.unique(ITEM, keep="first", maintain_order=True)
     found = item_ids.to_frame(ITEM).join(known, on=ITEM, how="left", maintain_order="left")[TITLE]
     return None if found.null_count() == len(found) else found.alias("title")
+
+
+def prepare_file(
+    path: str | Path,
+    preset: str | None = None,
+    format: str | None = None,
+    reading: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    allow_leaks: bool = False,
+) -> Dataset:
+    """Reads a raw log and prepares it, or takes SelfGNN's released pickles as they are split: `hardgnn prepare`.
+
+    Args:
+        path: the raw log, or the folder of the released pickles.
+        preset: named settings; see `hardgnn.data.presets`.
+        format: one of `hardgnn.data.readers.FORMATS`, `selfgnn` or `auto`; the preset's, or `auto`, by default.
+        reading: further options of `hardgnn.data.readers.read_log`.
+        settings: fields of `PrepareConfig`, which win over the preset; None is as good as not given, and no
+            `candidate_users` (0) is everybody.
+        allow_leaks: see `hardgnn.data.readers.selfgnn.read_selfgnn`.
+
+    Raises:
+        HardGNNError: as the functions named, or an option that would do nothing.
+    """
+    path = Path(path)
+    given = {name: value for name, value in (settings or {}).items() if value is not None}
+    options = {name: value for name, value in (reading or {}).items() if value is not None}
+    named = preset_settings(preset) if preset is not None else {}
+    kind = format or named.get("format", "auto")
+    if kind == "selfgnn" or (kind == "auto" and is_released(path)):
+        if unused := [*given, *options, *(["preset"] if preset is not None else [])]:
+            raise HardGNNError(f"{path}: the released split is taken as it is, so {unused[0]} would do nothing")
+        return read_selfgnn(path, allow_leaks)
+    if allow_leaks:
+        raise HardGNNError(f"{path}: only released pickles can leak, so allow_leaks would do nothing")
+    if given.get("candidate_users") == 0:
+        given["candidate_users"] = None
+    config = PrepareConfig.checked(preset, **given)
+    return prepare(read_log(path, format=kind, **options), config)

@@ -1,0 +1,38 @@
+"""Amazon's ratings-only files of 2014: `user,item,rating,timestamp`, no header, repeated ratings among them.
+
+Source: https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html, "ratings only".
+"""
+
+from __future__ import annotations
+
+import re
+
+from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
+from hardgnn.errors import HardGNNError
+
+PRODUCT = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")  # an ASIN, or a book's ISBN
+REVIEWER = re.compile(r"A[0-9A-Z]{9,20}")
+LINE = re.compile(r"[^,]+,[^,]+,\s*[0-9.]+\s*,\s*[0-9]+\s*")
+
+
+def looks_like_amazon(line: str) -> bool:
+    """Whether a file's first line is one of these."""
+    return LINE.fullmatch(line) is not None
+
+
+def read_amazon(raw: RawFile, wanted: Columns) -> Source:
+    """Amazon's ratings CSV of 2014.
+
+    Raises:
+        HardGNNError: column names are given, or item and user stand in the other order, as in the files of 2018.
+    """
+    refuse_columns(raw, wanted, "amazon")
+    first, second, *_ = [*raw.first_line().split(","), "", ""]
+    if PRODUCT.fullmatch(first.strip()) and REVIEWER.fullmatch(second.strip()):
+        raise HardGNNError(
+            f"{raw.label}: line 1: item and user stand in the order of the 2018 files, expected user,item,rating,"
+            "timestamp; put a header item,user,rating,timestamp in front and read it as csv"
+        )
+    return split_lines(raw, ",", [USER, ITEM, RATING, TIMESTAMP])

@@ -26,8 +26,8 @@ import polars as pl
 from hardgnn.data.readers import read_log
 from hardgnn.data.simulate import simulate, write_simulated
 
-# users and items of the forms, the latter two rounded from the published counts and scaled to 20 million rows
-SIZES = {"csv": (140_000, 27_000), "amazon": (7_000_000, 2_000_000), "yelp": (5_000_000, 400_000)}
+# users and items of MovieLens-20M, Amazon books and Yelp, rounded; the simulated users are more alike than real ones
+SIZES = {"csv": (140_000, 27_000), "amazon": (7_000_000, 2_000_000), "yelp": (2_000_000, 150_000)}
 NAMES = {"csv": "market.csv", "amazon": "ratings_Books.csv", "yelp": "yelp_academic_dataset_review.json"}
 CHUNK = 500_000  # rows written at once
 WORDS = 'The place was great, the service "friendly" and the coffee not bad at all.\nWe will come again! Café ünïque. '

@@ -18,8 +18,8 @@ USER, ITEM, TIMESTAMP, RATING, TITLE = "user", "item", "timestamp", "rating", "t
 class InteractionLog:
     """Who interacted with what and when.
 
-    `table` has the columns user (String), item (String), timestamp (Float64, seconds since 1970) and, where the
-    source has it, rating (Float64), in the source's row order. `titles` maps item to title (both String).
+    `table` has the columns user and item (Categorical as read, for that keeps each text once; String will do),
+    timestamp (Float64, seconds since 1970) and, where the source has it, rating (Float64), in the source's row order. `titles` maps item to title (both String).
     `name` is the source's short name, `sha256` the hash of its bytes.
     """
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 from hardgnn.errors import HardGNNError
 
 HEAD_BYTES = 65_536
-BLOCK_BYTES = 4 << 20  # larger blocks were neither faster nor smaller in memory (docs/data.md)
+BLOCK_BYTES = 4 << 20  # larger blocks were neither faster nor smaller in memory
 LONGEST_LINE = 64 << 20
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"

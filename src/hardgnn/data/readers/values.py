@@ -26,7 +26,7 @@ def checked_table(source: Source, label: str) -> pl.DataFrame:
     """
     schema = source.table.collect_schema()
     quick, every = time_expressions(source.table, schema[TIMESTAMP])
-    parsed = [pl.col(USER).cast(pl.String), pl.col(ITEM).cast(pl.String), every]
+    parsed = [identity(USER), identity(ITEM), every]
     if RATING in schema:
         text = pl.col(RATING).str.strip_chars() if schema[RATING] == pl.String else pl.col(RATING)
         # an empty rating is no rating; one that is not a number becomes NaN, and an error below
@@ -57,13 +57,16 @@ def checked_table(source: Source, label: str) -> pl.DataFrame:
     return table.with_columns(pl.col(TIMESTAMP) / factor)
 
 
+def identity(name: str) -> pl.Expr:
+    """A column of ids, each text kept once; null where it is blank."""
+    text = pl.col(name).cast(pl.String)
+    return pl.when(text.str.strip_chars() != "").then(text).cast(pl.Categorical).alias(name)
+
+
 def wrong_values(columns: Sequence[str]) -> dict[str, pl.Expr]:
     """What may be wrong with a parsed row, in the words of the error."""
     time = pl.col(TIMESTAMP)
-    wrong = {
-        f"the {name} id is empty": pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
-        for name in (USER, ITEM)
-    }
+    wrong = {f"the {name} id is empty": pl.col(name).is_null() for name in (USER, ITEM)}
     wrong["time {} is neither a number of seconds or milliseconds nor an ISO date"] = time.is_null()
     wrong["time {} is not a finite number"] = time.is_not_null() & ~time.is_finite()
     wrong["time {} is negative"] = time < 0

@@ -19,8 +19,8 @@ class InteractionLog:
     """Who interacted with what and when.
 
     `table` has the columns user and item (Categorical as read, for that keeps each text once; String will do),
-    timestamp (Float64, seconds since 1970) and, where the source has it, rating (Float64), in the source's row order. `titles` maps item to title (both String).
-    `name` is the source's short name, `sha256` the hash of its bytes.
+    timestamp (Float64, seconds since 1970) and, where the source has it, rating (Float64), in the source's row order.
+    `titles` maps item to title (both String). `name` is the source's short name, `sha256` the hash of its bytes.
     """
 
     table: pl.DataFrame

@@ -52,7 +52,7 @@ def study(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("report")
     shutil.copytree(market, base / "gowalla")
     data, out = [base / "gowalla"], base / "s"
-    again = Retraining(epochs=2, baseline="selfgnn")
+    again = Retraining(epochs=2, baseline="selfgnn", floors=True)
     grid = ("hard.k=2,4", "hard.weight=0.1,0.5")
     run_sweep(data, out, grid=grid, shared=SMALL, seeds=(0, 1), retraining=again, workers=0, command="hardgnn sweep x")
     for kind in ("components", "noise", "sparsity", "history"):
@@ -112,6 +112,8 @@ def test_the_page_tells_the_figures_of_the_study_and_the_number_of_comparisons(p
         for row in table["rows"]:
             for figure in row["metrics"].values():
                 assert f"{figure['mean']:.4f} ± {figure['sd']:.4f}" in text
+    for floor in document["floors"]["gowalla"].values():
+        assert f"{floor['full']['ndcg@10']:.4f}" in text
     for plan in ("components", "noise", "sparsity", "history"):
         count = len(summary(Study(study), plan)["comparisons"])
         assert f"all {count} comparisons made" in text

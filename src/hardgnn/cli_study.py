@@ -17,6 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting of every run, as in model.dim=64.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
+Floors = Annotated[bool, typer.Option("--floors", help="Rank popularity, ItemKNN and recency kNN beside.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes at a time; they share the cores.")]
 
 
@@ -37,6 +38,7 @@ def study(
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Accept variants that let the test part steer training.")
     ] = False,
+    floors: Floors = False,
     workers: Workers = 1,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +68,7 @@ def study(
             baseline=baseline,
             file=variants,
             allow_leaks=allow_leaks,
+            floors=floors,
             workers=workers,
             command=command_line(),
             told=bar.told,
@@ -93,6 +96,7 @@ def sweep(
     baseline: Annotated[
         str | None, typer.Option(help="Trained as long, to compare with: a preset, or own (the best, hard.weight=0).")
     ] = None,
+    floors: Floors = False,
     trials: Annotated[int | None, typer.Option(min=1, help="Search with Optuna: trials per data set in all.")] = None,
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Search with Optuna: seconds after which no trial begins.")
@@ -126,7 +130,7 @@ def sweep(
     if searched and grid:
         raise HardGNNError("a sweep takes --grid, or a search with --trials or --timeout, not both")
     cutoffs = whole_numbers(at, "--at", 1)
-    retraining = sweeping.Retraining(retrain_epochs, baseline) if then_retrain == "best" else None
+    retraining = sweeping.Retraining(retrain_epochs, baseline, floors) if then_retrain == "best" else None
     with RunsBar("sweep") as bar:
         shared: dict[str, Any] = {
             "retraining": retraining,
@@ -244,6 +248,11 @@ def print_summary(document: dict[str, Any], protocol: str | None = None) -> None
         metrics = list(table["rows"][0]["metrics"])
         grouped = "group" in table["rows"][0]
         rows = [
+            [name, "–", *(f"{by[table['protocol']][metric]:.4f}" for metric in metrics)]
+            for name, by in document.get("floors", {}).get(table["data"], {}).items()
+            if not grouped
+        ]
+        rows += [
             [
                 row["variant"] + (" †" if row["leaks"] else ""),
                 *([row["group"], f"{row['users']:,}"] if grouped else [str(len(row["seeds"]))]),

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
+from hardgnn.baselines import BASELINES, baseline
 from hardgnn.config import Config
 from hardgnn.data.dataset import MANIFEST, Dataset
 from hardgnn.data.noise import NOISE, with_noise
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import PROTOCOLS
-from hardgnn.files import read_json, write_json
+from hardgnn.evaluate import PROTOCOLS, rank_targets
+from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.judge import evaluate_run, ranks_path
 from hardgnn.run import CONFIG, ENVIRONMENT, RESULT
 from hardgnn.train import train
 from hardgnn.workers import Report, Task, carry_out, locked
 
 FORMAT_VERSION = 1
-STUDY, RUNS, LOCK = "study.json", "runs", ".lock"
+STUDY, RUNS, FLOORS, LOCK = "study.json", "runs", "floors", ".lock"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Plan:
     """What one command asks for: every variant on every data set with every seed.
 
     `kind` says which question it answers. `test` is False where the runs only serve a choice: their test part is
-    never read. `more` holds what belongs to the kind, such as a sweep's grid.
+    never read. `floors` asks for the baselines that need no gradient, too. `more` holds what belongs to the kind,
+    such as a sweep's grid.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class Plan:
     seeds: tuple[int, ...]
     test: bool = True
     allow_leaks: bool = False
+    floors: bool = False
     command: str = ""
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -204,24 +207,36 @@ class Study:
             return False
         return not test or all(ranks_path(folder, "test", protocol).exists() for protocol in PROTOCOLS)
 
+    def floor(self, data: str, name: str) -> Path:
+        """Where the ranks of a baseline that needs no gradient are kept."""
+        return self.folder / FLOORS / data / name
+
+    def size(self, plan: Plan) -> int:
+        """How many pieces of work a plan is."""
+        return len(plan.runs()) + (len(plan.data) if plan.floors else 0)
+
     def carry_out(self, plan: Plan, workers: int, told: Callable[[float, int, str], None]) -> None:
         """Trains what is not trained yet and ranks the test part of each finished run once.
 
         Args:
             workers: processes at a time; 0 works in this process.
-            told: see `hardgnn.workers.carry_out`; it counts the runs of the plan.
+            told: see `hardgnn.workers.carry_out`; it counts the `size` of the plan.
 
         Raises:
             HardGNNError: runs that failed, by name, after all others are done.
         """
         self.check(plan)
-        open_ = [run for run in plan.runs() if not self.done(run, plan.test)]
-        before = len(plan.runs()) - len(open_)
-        told(before, 0, "")
         tasks = [
             Task(run.name, carry_out_run, (self.path(run), self.paths[run.data], run, plan.test, plan.allow_leaks))
-            for run in open_
+            for run in plan.runs()
+            if not self.done(run, plan.test)
         ]
+        for data in plan.data if plan.floors else ():
+            folders = {name: self.floor(data, name) for name in BASELINES}
+            if not all(ranks_path(folder, "test", p).exists() for folder in folders.values() for p in PROTOCOLS):
+                tasks.append(Task(f"{data}/floors", rank_floors, (folders, self.paths[data])))
+        before = self.size(plan) - len(tasks)
+        told(before, 0, "")
         errors = carry_out(tasks, workers, lambda done, failed, names: told(before + done, failed, names))
         if errors:
             first, sentence = next(iter(errors.items()))
@@ -269,6 +284,18 @@ def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_lea
         for protocol in PROTOCOLS:
             if not ranks_path(folder, "test", protocol).exists():
                 evaluate_run(folder, "test", protocol, progress=lambda done, total: report(0.99))
+
+
+def rank_floors(folders: dict[str, Path], data_path: Path, report: Report) -> None:
+    """Fits the baselines that need no gradient, their own choices on validation, and ranks their test part."""
+    data = Dataset.load(data_path)
+    for number, (name, folder) in enumerate(folders.items()):
+        report(number / len(folders))
+        ranker = baseline(name, data)
+        for protocol in PROTOCOLS:
+            frame = rank_targets(ranker, data, "test", protocol)
+            with atomic_path(ranks_path(folder, "test", protocol)) as temporary:
+                frame.write_parquet(temporary)
 
 
 def _trained_share(report: Report, share: float) -> None:

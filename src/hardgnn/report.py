@@ -157,10 +157,11 @@ def _of_runs(
         preset = str(read_json(folder / ENVIRONMENT).get("preset"))
         variant = Variant(name, preset, reference=reference)
         cells.append(Finished(result["dataset"], variant, [result["seed"]], [folder]))
-    document = {"study": "runs", **summarise_cells(cells, at)}
+    by_data = {cell.data: floors for cell in cells}
+    document = {"study": "runs", "floors": by_data, **summarise_cells(cells, at)}
     sections = []
     if document["tables"]:
-        sections.append(figures_section("Test figures", document, "", floors))
+        sections.append(figures_section("Test figures", document, ""))
         datasets = list(dict.fromkeys(cell.data for cell in cells))
         beside = published_section(document, _published_names(datasets, published))
         if beside is not None:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hardgnn.baselines import BASELINES
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS
 from hardgnn.experiment import Plan, Study, Variant
@@ -73,7 +74,8 @@ def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int =
         study (the plan's name), kind, tables: one per data set and protocol, with rows of variant, seeds, leaks, users
         and metrics (mean, sd, low, high over seeds; values by seed); comparisons: rows as `hardgnn.stats.compare_ranks`
         gives them, with data, protocol, a, b, seeds, seed_p and seed_effect_size, p-values Holm-corrected over all
-        of them; for noise `relative` (`relative_to_clean`), for sparsity `groups` (`activity_groups`).
+        of them; for noise `relative` (`relative_to_clean`), for sparsity `groups` (`activity_groups`); where the plan
+        asked for them `floors` by data set (`floors_of`).
 
     Raises:
         HardGNNError: nothing is finished yet.
@@ -83,11 +85,23 @@ def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int =
     if not cells:
         raise HardGNNError(f"{study.folder}: no run of '{name}' is finished yet; run its command again to go on")
     document = {"study": name, "kind": plan.kind, **summarise_cells(cells, at)}
+    if plan.floors:
+        document["floors"] = {data: floors_of(study, data, at) for data in plan.data}
     if plan.kind == "noise":
         document["relative"] = relative_to_clean(document["tables"], plan)
     if plan.kind == "sparsity":
         document["groups"] = activity_groups(cells, at, groups)
     return document
+
+
+def floors_of(study: Study, data: str, at: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
+    """The test metrics of the baselines that need no gradient, by name and protocol, where they are ranked."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in BASELINES:
+        paths = {protocol: ranks_path(study.floor(data, name), "test", protocol) for protocol in PROTOCOLS}
+        if all(path.exists() for path in paths.values()):
+            found[name] = {p: summarise(pl.read_parquet(path)["rank"].to_numpy(), at) for p, path in paths.items()}
+    return found
 
 
 def summarise_cells(cells: Sequence[Finished], at: Sequence[int] = (10, 20)) -> dict[str, Any]:

@@ -31,14 +31,14 @@ class Section:
     figures: list[Figure] = field(default_factory=list)
 
 
-def figures_section(
-    title: str, document: dict[str, Any], command: str, floors: dict[str, Any] | None = None
-) -> Section:
+def figures_section(title: str, document: dict[str, Any], command: str) -> Section:
     """The test figures of one plan, the best of each column in bold, significance marked, every comparison listed."""
     section = Section(title)
     comparisons = document["comparisons"]
     for table in document["tables"]:
-        section.tables.append(_main_table(document["study"], table, comparisons, floors or {}))
+        section.tables.append(
+            _main_table(document["study"], table, comparisons, document.get("floors", {}).get(table["data"], {}))
+        )
     if comparisons:
         section.tables.append(_comparisons(document["study"], comparisons))
     if command:

@@ -118,6 +118,7 @@ def run_study(
     baseline: str | None = None,
     file: Path | None = None,
     allow_leaks: bool = False,
+    floors: bool = False,
     workers: int = 1,
     command: str = "",
     told: Callable[[float, int, str], None] = lambda done, failed, names: None,
@@ -130,10 +131,18 @@ def run_study(
     """
     variants = variants_of(kind, preset, settings, baseline, file)
     study = Study(out)
-    plan = Plan(kind, study.add_data(data), variants, tuple(seeds), allow_leaks=allow_leaks, command=command)
+    plan = Plan(
+        kind,
+        study.add_data(data),
+        variants,
+        tuple(seeds),
+        allow_leaks=allow_leaks,
+        floors=floors,
+        command=command,
+    )
     study.check(plan)
     study.save(kind, plan)
-    counted(len(plan.runs()))
+    counted(study.size(plan))
     study.carry_out(plan, workers, told)
     return study
 

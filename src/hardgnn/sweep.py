@@ -25,6 +25,7 @@ class Retraining:
 
     epochs: int
     baseline: str | None = None
+    floors: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,10 @@ def retrain(
         variants.append(Variant(f"{preset}-without-hard", preset, longer, chosen=soft))
     elif baseline is not None:
         variants.append(Variant(baseline, baseline, longer))
-    again = Plan(RETRAINED, plan.data, tuple(variants), plan.seeds, command=plan.command)
+    again = Plan(RETRAINED, plan.data, tuple(variants), plan.seeds, floors=retraining.floors, command=plan.command)
     study.check(again)
     study.save(RETRAINED, again)
-    watched.begins("retraining", len(again.runs()))
+    watched.begins("retraining", study.size(again))
     study.carry_out(again, workers, watched.told)
 
 

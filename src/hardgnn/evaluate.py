@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from hardgnn.data.dataset import PARTS, TRAIN, Dataset
@@ -30,6 +31,16 @@ class Ranker(Protocol):
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I) of all items for `users` (B,), whose `histories` are given in the same order."""
+
+
+@runtime_checkable
+class CandidateRanker(Protocol):
+    """A ranker that can score a few items per user at a lower cost than all of them."""
+
+    def candidate_scores(
+        self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Scores (B, C) of `items` (B, C) for `users` (B,), whose `histories` are given in the same order."""
 
 
 def rank_targets(
@@ -82,11 +93,13 @@ def rank_targets(
     candidates = np.empty(len(judged), dtype=np.int32)
     for block in blocks(len(judged), dataset.n_items, block_bytes):
         histories = known.take(judged[block])
-        scores = checked_scores(ranker, judged[block], histories, dataset.n_items)
         if sampled is None:
+            scores = checked_scores(ranker, judged[block], histories, dataset.n_items)
             ranks[block], candidates[block] = _rank_among_unseen(scores, targets[block], histories)
         else:
-            ranks[block], candidates[block] = _rank_among_sampled(scores, targets[block], sampled[block])
+            items = np.column_stack([targets[block], sampled[block]])  # (B, 1 + C)
+            scores = _sampled_scores(ranker, judged[block], histories, items, dataset.n_items)
+            ranks[block], candidates[block] = _rank_among_sampled(scores, items)
         if progress is not None:
             progress(block.stop, len(judged))
     return pl.DataFrame({"user": judged.astype(np.int32), "target": targets, "rank": ranks, "candidates": candidates})
@@ -183,14 +196,27 @@ def checked_scores(
     Raises:
         HardGNNError: their shape is another, or one is NaN.
     """
-    scores = np.asarray(ranker.scores(users, histories))
-    if scores.shape != (len(users), n_items):
-        raise HardGNNError(f"{ranker.name}: scores have shape {scores.shape}, expected {(len(users), n_items)}")
+    return _checked(ranker, np.asarray(ranker.scores(users, histories)), (len(users), n_items))
+
+
+def _checked(ranker: Ranker, scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    if scores.shape != shape:
+        raise HardGNNError(f"{ranker.name}: scores have shape {scores.shape}, expected {shape}")
     # The minimum is NaN if any score is, at a quarter of the cost of asking each.
-    if np.isnan(scores.min(initial=np.inf)):
+    if scores.size and torch.from_numpy(scores).min().isnan():
         bad = int(np.isnan(scores).any(axis=1).sum())
-        raise HardGNNError(f"{ranker.name}: scores are NaN for {bad} of {len(users)} users")
+        raise HardGNNError(f"{ranker.name}: scores are NaN for {bad} of {len(scores)} users")
     return scores
+
+
+def _sampled_scores(
+    ranker: Ranker, users: NDArray[np.integer], histories: Histories, items: NDArray[np.int32], n_items: int
+) -> NDArray[np.float32]:
+    """Scores (B, C) of `items` (B, C), of which -1 is none and gets any score."""
+    items = np.maximum(items, 0)
+    if isinstance(ranker, CandidateRanker):
+        return _checked(ranker, ranker.candidate_scores(users, histories, items), items.shape)
+    return np.take_along_axis(checked_scores(ranker, users, histories, n_items), items, axis=1)
 
 
 def _rank_among_unseen(
@@ -202,17 +228,16 @@ def _rank_among_unseen(
     others = seen != targets[rows]
     rows, seen = rows[others], seen[others]
     limits = scores[np.arange(n_users), targets]  # (B,)
-    above = np.count_nonzero(scores >= limits[:, None], axis=1) - 1  # the target itself is counted once
+    reached = torch.from_numpy(scores) >= torch.from_numpy(limits)[:, None]  # (B, I), on all of torch's threads
+    above = np.count_nonzero(reached.numpy(), axis=1) - 1  # the target itself is counted once
     above_seen = np.bincount(rows[scores[rows, seen] >= limits[rows]], minlength=n_users)
     return above - above_seen, n_items - np.bincount(rows, minlength=n_users)
 
 
 def _rank_among_sampled(
-    scores: NDArray[np.float32], targets: NDArray[np.int32], sampled: NDArray[np.int32]
+    scores: NDArray[np.float32], items: NDArray[np.int32]
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Rank and number of candidates (B,), the candidates being the target and `sampled` (B, C), -1 being none."""
-    rows = np.arange(len(scores))
-    present = (sampled >= 0) & (sampled != targets[:, None])
-    drawn = scores[rows[:, None], np.where(present, sampled, 0)]  # (B, C)
-    above = (drawn >= scores[rows, targets][:, None]) & present
+    """Rank and number of candidates (B,) from scores (B, 1 + C) of the target and the sampled; an item -1 is none."""
+    present = (items[:, 1:] >= 0) & (items[:, 1:] != items[:, :1])
+    above = (scores[:, 1:] >= scores[:, :1]) & present
     return np.count_nonzero(above, axis=1), np.count_nonzero(present, axis=1) + 1

@@ -15,6 +15,7 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress, Ranker, checked_part, checked_protocol, evaluate, summarise_frame
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.run import CONFIG, RESULT, check_version, load_data, load_model, run_name
+from hardgnn.runtime import keep_freed_memory
 from hardgnn.stats import compare_ranks, correct
 
 
@@ -37,6 +38,7 @@ def evaluate_run(
     """
     checked_part(part)
     checked_protocol(protocol)
+    keep_freed_memory()
     model = load_model(folder)
     ranker: Ranker = model
     clean = load_data(folder, data)

@@ -67,13 +67,15 @@ def top_n(
 def _largest(scores: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Indices and values (B, n) of the largest scores of each row, best first, ties by lower index."""
     rows = np.arange(len(scores))[:, None]
-    limits = torch.topk(torch.from_numpy(scores), n, sorted=True).values[:, -1:].numpy()  # (B, 1) the n-th largest
-    chosen = scores >= limits
-    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > n)  # more items tie at the limit than have room
-    level = scores[crowded] == limits[crowded]
-    room = n - np.count_nonzero(chosen[crowded] & ~level, axis=1)[:, None]
-    chosen[crowded] &= ~level | (np.cumsum(level, axis=1, dtype=np.int32) <= room)
-    items = np.nonzero(chosen)[1].reshape(len(scores), n)  # ascending by item within a row
+    table = torch.from_numpy(scores)
+    best, found = torch.topk(table, n)
+    items = found.numpy()
+    reached = (table >= best[:, -1:]).numpy()
+    for row in np.flatnonzero(np.count_nonzero(reached, axis=1) > n):  # more tie at the limit than have room
+        above = np.flatnonzero(scores[row] > best[row, -1].item())
+        level = np.flatnonzero(scores[row] == best[row, -1].item())
+        items[row] = np.concatenate([above, level[: n - len(above)]])
+    items.sort(axis=1)
     values = scores[rows, items]
     order = np.argsort(-values, axis=1, kind="stable")
     return items[rows, order], values[rows, order]

@@ -14,6 +14,7 @@ from hardgnn.evaluate import Progress
 from hardgnn.files import atomic_path
 from hardgnn.recommend import NO_ITEM, top_n
 from hardgnn.run import TrainedModel, load_ids, load_model
+from hardgnn.runtime import keep_freed_memory
 
 SHOWN = 5  # unknown ids that an error lists
 
@@ -26,6 +27,7 @@ class Recommender:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        keep_freed_memory()
         self.model: TrainedModel = load_model(folder)
         self.user_ids, self.histories, self.item_ids, self.titles = load_ids(Path(folder))
         self._user_index = {raw: index for index, raw in enumerate(self.user_ids)}

@@ -260,9 +260,9 @@ def train(
             value = loss.item()
             if not np.isfinite(value):
                 raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
-            optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.item()
             if watcher is not None:

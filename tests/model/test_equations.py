@@ -99,7 +99,14 @@ def test_propagation_has_the_right_gradient(stacked: sp.csr_matrix, layers: int,
         found_u, found_i = propagate(matrices, u, v, layers, 0.5, *rows)
         return *found_u, *found_i
 
+    def sum_of(u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        (sum_u,), (sum_v,) = propagate(matrices, u, v, layers, 0.5, *rows, summed=True)
+        return sum_u, sum_v
+
     assert torch.autograd.gradcheck(layers_of, (users, items))
+    assert torch.autograd.gradcheck(sum_of, (users, items))
+    found = layers_of(users, items)
+    torch.testing.assert_close(sum_of(users, items), (sum(found[: layers + 1]), sum(found[layers + 1 :])))
     if some:
         whole_u, whole_i = propagate(matrices, users, items, layers, 0.5)
         for found, whole in zip(layers_of(users, items), [x[rows[0]] for x in whole_u] + [x[rows[1]] for x in whole_i]):

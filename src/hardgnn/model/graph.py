@@ -97,12 +97,13 @@ class _Propagation(torch.autograd.Function):
         slope: float,
         user_rows: Tensor | None,
         item_rows: Tensor | None,
+        summed: bool,
     ) -> tuple[Tensor, ...]:
-        ctx.constants = matrices, slope, user_rows, item_rows, (users.shape, items.shape)
+        ctx.constants = matrices, slope, user_rows, item_rows, (users.shape, items.shape), summed
         ctx.activated = []  # σ(A e) per layer: its sign tells which side of the LeakyReLU a number was on
         learning = any(ctx.needs_input_grad)
         forward, backward = matrices
-        user_layers, item_layers = [_take(users, user_rows)], [_take(items, item_rows)]
+        user_layers, item_layers = [_take(users, user_rows, True)], [_take(items, item_rows, True)]
         for layer in range(1, layers + 1):
             top = layer == layers
             matrix_u = _row_slice(forward, user_rows) if top else forward
@@ -112,20 +113,27 @@ class _Propagation(torch.autograd.Function):
             if learning:
                 ctx.activated.append((z_user, z_item))
             if top:
-                user_layers.append(_take(users, user_rows).add_(z_user))
-                item_layers.append(_take(items, item_rows).add_(z_item))
+                asked_users, asked_items = _take(users, user_rows) + z_user, _take(items, item_rows) + z_item
             else:
                 users, items = z_user + users, z_item + items
-                user_layers.append(_take(users, user_rows))
-                item_layers.append(_take(items, item_rows))
+                asked_users, asked_items = _take(users, user_rows), _take(items, item_rows)
+            if summed:
+                user_layers[0].add_(asked_users)
+                item_layers[0].add_(asked_items)
+            else:
+                user_layers.append(asked_users)
+                item_layers.append(asked_items)
         return (*user_layers, *item_layers)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        matrices, slope, user_rows, item_rows, (user_shape, item_shape) = ctx.constants
+        matrices, slope, user_rows, item_rows, (user_shape, item_shape), summed = ctx.constants
         forward, backward = matrices
         layers = len(ctx.activated)
-        of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
+        if summed:
+            of_users, of_items = ([gradient] * (layers + 1) for gradient in gradients)
+        else:
+            of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
         g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L
         g_item = _spread(of_items[layers], item_rows, item_shape)
         for layer in range(layers, 0, -1):
@@ -141,11 +149,13 @@ class _Propagation(torch.autograd.Function):
             g_item.add_(to_items)
             _add(g_user, user_rows, of_users[layer - 1])
             _add(g_item, item_rows, of_items[layer - 1])
-        return g_user, g_item, None, None, None, None, None
+        return g_user, g_item, None, None, None, None, None, None
 
 
-def _take(x: Tensor, rows: Tensor | None) -> Tensor:
-    return x.clone() if rows is None else x.index_select(0, rows)
+def _take(x: Tensor, rows: Tensor | None, copied: bool = False) -> Tensor:
+    if rows is not None:
+        return x.index_select(0, rows)
+    return x.clone() if copied else x
 
 
 def _spread(values: Tensor, rows: Tensor | None, shape: torch.Size) -> Tensor:
@@ -187,8 +197,9 @@ def propagate(
     slope: float,
     user_rows: Tensor | None = None,
     item_rows: Tensor | None = None,
+    summed: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    r"""The layers 0..L of the short-term graphs.
+    r"""The layers 0..L of the short-term graphs, or their sum.
 
     `z_l^(u) = σ(A e_{l-1}^(v))`, `z_l^(v) = σ(Aᵀ e_{l-1}^(u))`, `e_l = z_l + e_{l-1}`, both sides from layer
     l - 1 at once (SelfGNN, section 3.1; SPEC section 2).
@@ -199,12 +210,14 @@ def propagate(
         layers: L.
         slope: of the LeakyReLU.
         user_rows, item_rows: the rows that are asked for, each once; None is all.
+        summed: the sum of the layers instead, which holds one table of each side and not L + 1.
 
     Returns:
-        L + 1 tensors (n_u, d) and L + 1 tensors (n_i, d).
+        L + 1 tensors (n_u, d) and L + 1 tensors (n_i, d), or one each.
     """
-    found: tuple[Tensor, ...] = _Propagation.apply(users, items, matrices, layers, slope, user_rows, item_rows)
-    return list(found[: layers + 1]), list(found[layers + 1 :])
+    found: tuple[Tensor, ...] = _Propagation.apply(users, items, matrices, layers, slope, user_rows, item_rows, summed)
+    half = len(found) // 2
+    return list(found[:half]), list(found[half:])
 
 
 def _int(array: np.ndarray) -> Tensor:

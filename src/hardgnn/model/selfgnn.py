@@ -95,6 +95,7 @@ class SelfGNN(nn.Module):
     ) -> ShortTerm:
         """The short-term vectors from the interval graphs, of all nodes or of distinct `users` and `items` (n,)."""
         intervals, n_users, n_items = graph.shape
+        summed = self.config.layer_combination == "sum" or self.config.layers == 0
         user_layers, item_layers = propagate(
             graph.matrices(self.config.edge_dropout, generator),
             self.user_embedding.view(intervals * n_users, -1),
@@ -103,12 +104,13 @@ class SelfGNN(nn.Module):
             self.config.leaky_slope,
             _stacked(users, intervals, n_users),
             _stacked(items, intervals, n_items),
+            summed,
         )
-        if self.config.layer_combination == "concat" and self.config.layers > 0:
+        if summed:
+            user_sum, item_sum = user_layers[0], item_layers[0]
+        else:
             user_sum = self.combine_users(torch.cat(user_layers[1:], -1))
             item_sum = self.combine_items(torch.cat(item_layers[1:], -1))
-        else:
-            user_sum, item_sum = _total(user_layers), _total(item_layers)
         dim = self.config.dim
         return ShortTerm(user_sum.view(intervals, -1, dim), item_sum.view(intervals, -1, dim))
 

@@ -69,7 +69,7 @@ def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path)
     assert all(row["comparisons"] == 4 for row in document["comparisons"])
     hardgnn("report", runs / "hardgnn", runs / "selfgnn", "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") >= 2  # training and validation
     assert f"{document['runs'][0]['metrics']['ndcg@10']:.4f}" in page
     for asked in ('src="http', 'href="http', "@import", "<script"):
         assert asked not in page.replace("http://www.w3.org", "")

@@ -131,7 +131,7 @@ class _Propagation(torch.autograd.Function):
         forward, backward = matrices
         layers = len(ctx.activated)
         if summed:
-            of_users, of_items = ([gradient] * (layers + 1) for gradient in gradients)
+            of_users, of_items = ((gradient,) * (layers + 1) for gradient in gradients)
         else:
             of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
         g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L

@@ -131,11 +131,11 @@ def test_variants_from_a_file(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def noise(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "s"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with pytest.MonkeyPatch.context() as patch:  # as each of two workers has it on two cores
+        patch.setenv("OMP_NUM_THREADS", "1")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         run_study("noise", [market], folder, settings=SMALL, seeds=(0, 1), workers=0)
-    finally:
         torch.set_num_threads(threads)
     return folder
 
@@ -186,7 +186,9 @@ def test_plans_of_one_folder_share_their_runs_and_other_settings_are_refused(noi
     assert set(json.loads((noise / "study.json").read_text())["plans"]) == {"noise", "sparsity"}
 
 
-def test_a_killed_study_goes_on_to_the_same_models(noise: Path, market: Path, tmp_path: Path) -> None:
+def test_a_killed_study_goes_on_to_the_same_models(
+    noise: Path, market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, file = tmp_path / "s", tmp_path / "v.toml"
     file.write_text("[variants.hardgnn]\n[variants.hardgnn-noise-25]\nnoise = 0.25\n")
     words = [
@@ -206,6 +208,7 @@ def test_a_killed_study_goes_on_to_the_same_models(noise: Path, market: Path, tm
     for setting in SMALL:
         words += ["--set", setting]
     command = [sys.executable, "-c", "from hardgnn.cli import main; main()", *map(str, words), "--json"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for kill, runs in ((signal.SIGKILL, 1), (signal.SIGINT, 3)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and len(list(out.glob("runs/*/*/metrics.jsonl"))) < runs:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError
+from hardgnn.runtime import usable_processors
 
 Report = Callable[[float], None]  # told the share of a task that is done; raises KeyboardInterrupt to stop it
 LOCK_PATIENCE_S = 20.0  # a killed command's last process may need a moment to notice
@@ -27,11 +28,6 @@ class Task:
     name: str
     work: Callable[..., None]
     arguments: tuple[Any, ...] = field(default=())
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, str], None]) -> dict[str, str]:
@@ -61,7 +57,7 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
     waiting = deque(tasks)
     running: dict[Any, tuple[Task, Any]] = {}  # by the pipe that its process reports through
     shares: dict[str, float] = {}
-    threads = max(1, available_cores() // workers)
+    threads = max(1, usable_processors() // workers)
     try:
         while waiting or running:
             while waiting and len(running) < workers:

@@ -35,7 +35,7 @@ FIGURES = {
     *("figure-grid-gowalla", "figure-retrained-gowalla", "figure-components-gowalla", "figure-sparsity-gowalla"),
     *("figure-noise-hr10", "figure-noise-ndcg10", "figure-history-hr10", "figure-history-ndcg10"),
     *("figure-curve-validation-retrained-gowalla", "figure-curve-training-retrained-gowalla"),
-    *("figure-false-negatives-retrained", "figure-temperature-retrained"),
+    *("figure-false-negatives-retrained-gowalla", "figure-temperature-retrained"),
 }
 PLANS = ("retrained", "components", "noise", "sparsity", "history")
 TABLES = {
@@ -169,6 +169,10 @@ def test_every_colour_stands_out_from_its_page() -> None:
 def test_odd_figures_are_drawn() -> None:
     one = lines("a", "A", "x", "y", [Series("s", [1], [0.5], [0.4], [0.6], 0), Series("t", [1], [0.5])], log=True)
     assert "0.5000 at 1" in one.alt
+    many = [Series(f"a variant with a long name {n}", [1, 2], [0.1, 0.2], [0, 0.1], [0.2, 0.3]) for n in range(9)]
+    crowded = lines("d", "D", "epoch", "share of hard negatives", many, band=True)
+    crowded.canvas.draw_without_rendering()
+    assert crowded.canvas.axes[0].get_window_extent().height > 0.5 * 3.4 * crowded.canvas.dpi
     flat = heat_map("b", "B", "x", "y", ["1"], ["1", "2"], np.array([[0.5], [np.nan]]), chosen=(0, 0))
     assert "0.5000" in flat.inline()
     words = lines("c", "C", "x", "y", [Series("s", [0, 1], [0.5, 0.6])], categories=["full", "none"])

@@ -94,6 +94,7 @@ def test_figures_over_seeds_against_scipy() -> None:
     assert paired_over_seeds(a, b)["seed_p"] == pytest.approx(stats.ttest_rel(a, b).pvalue)
     assert over_seeds([0.5])["sd"] is None
     assert paired_over_seeds([0.5], [0.4])["seed_p"] is None
+    assert paired_over_seeds([0.5, 0.4], [0.4, 0.3])["seed_p"] is None  # no spread between the seeds
     assert paired_over_seeds(a, a) == {"seed_p": 1.0, "seed_effect_size": 0.0}
 
 

@@ -26,6 +26,7 @@ INK = "#101112"  # becomes the page's own ink
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))  # fewer than colours: pairs repeat late
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH_IN, HEIGHT_IN = 5.0, 3.4
+LEGEND_ROW_IN = 0.2
 MANY_MARKS = 25  # a line with more points has no mark at each
 
 
@@ -148,6 +149,8 @@ def dots(
         axes.plot([mean], [place], MARKERS[0 if place == 0 else 1], color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, 0.0), min(right, 1.0))  # a metric is nowhere else, whatever few seeds let one believe
     axes.set_xlabel(x_label)
     told = "; ".join(f"{label} {mean:.4f}" for label, mean, *_ in rows)
     return Figure(name, title, f"{title}: {told}", canvas, command)
@@ -285,6 +288,8 @@ def _legend(canvas: Canvas, axes: Axes) -> None:
         return
     longest = max(map(len, labels))
     columns = 3 if longest <= 12 else 2 if longest <= 24 else 1
+    width, height = canvas.get_size_inches()
+    canvas.set_size_inches(width, height + LEGEND_ROW_IN * (-(-len(labels) // columns) - 1))
     with _style():
         canvas.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6)
 

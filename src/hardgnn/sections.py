@@ -115,7 +115,8 @@ def _comparisons(plan: str, comparisons: list[dict[str, Any]]) -> Table:
         f"{len(rows)} comparisons were made and all are listed; p-values in brackets are Holm-corrected over them. "
         "d is Cohen's d of the paired differences. Over users the seeds' figures are averaged per user first."
     ]
-    return Table(f"{plan}-comparisons", f"Every comparison of '{plan}'", header, rows, notes, text_columns=4)
+    caption = f"All {len(rows)} comparisons of '{plan}'"
+    return Table(f"{plan}-comparisons", caption, header, rows, notes, text_columns=4, folded=True)
 
 
 def published_section(document: dict[str, Any], names: dict[str, str]) -> Section | None:
@@ -322,7 +323,8 @@ def noise_section_parts(document: dict[str, Any], command: str) -> tuple[list[Ta
             title = f"Relative {metric} after noise, test, {PROTOCOL}"
             axis = "training interactions replaced, %"
             name = f"noise-{metric.replace('@', '')}"
-            figures.append(lines(name, title, axis, f"relative {metric}", series, command=command))
+            ticks = sorted({x for one in series for x in one.x})
+            figures.append(lines(name, title, axis, f"relative {metric}", series, command=command, ticks=ticks))
     return tables, figures
 
 
@@ -408,22 +410,28 @@ def curve_figures(plan: str, cells: Sequence[Finished], command: str) -> list[Fi
 
 
 def hard_figures(plan: str, cells: Sequence[Finished], command: str) -> list[Figure]:
-    """The temperature and the share of false negatives among the hard ones, by epoch."""
+    """The share of false negatives among the hard ones, a figure per data set, and the temperature, by epoch."""
     figures = []
-    for key, label in (
-        ("false_negatives", "share of the hard negatives"),
-        ("temperature", "temperature τ"),
-    ):
-        many = len({cell.variant.name for cell in cells}) > 1
-        series = [
-            Series(f"{cell.data}, {cell.variant.name}" if many else cell.data, one.x, one.y, one.low, one.high)
-            for cell in cells
-            if (one := _curve(cell, (key,))) is not None
-        ]
+    for data in dict.fromkeys(cell.data for cell in cells):
+        curves = [_curve(cell, ("false_negatives",)) for cell in cells if cell.data == data]
+        series = [curve for curve in curves if curve is not None]
         if series:
-            title = f"{'False negatives' if key == 'false_negatives' else 'Temperature'} by epoch"
-            name = f"{key.replace('_', '-')}-{plan}"
+            name, title = f"false-negatives-{plan}-{data}", f"{data}: false negatives by epoch"
+            label = "share of hard negatives"
             figures.append(lines(name, title, "epoch", label, series, command=command, band=True))
+    temperatures: dict[tuple[float, ...], Series] = {}
+    for cell in cells:
+        curve = _curve(cell, ("temperature",))
+        if curve is not None:
+            known = temperatures.setdefault((curve.y[0], curve.y[-1]), curve)
+            if len(curve.x) > len(known.x):
+                temperatures[curve.y[0], curve.y[-1]] = curve
+    if temperatures:
+        drawn = list(temperatures.values())
+        if len(drawn) == 1:
+            drawn = [Series("all models", drawn[0].x, drawn[0].y)]
+        title = "Temperature by epoch" + (", the same for all models" if len(drawn) == 1 else "")
+        figures.append(lines(f"temperature-{plan}", title, "epoch", "temperature τ", drawn, command=command))
     return figures
 
 

@@ -144,14 +144,16 @@ def paired_over_seeds(a: ArrayLike, b: ArrayLike) -> dict[str, float | None]:
         a, b: (S,) one figure per seed, in the same order.
 
     Returns:
-        seed_p (two-sided; 1 when no pair differs) and seed_effect_size; both None for a single seed.
+        seed_p (two-sided; 1 when no pair differs) and seed_effect_size. Both are None for a single seed, and where
+        all differences are the same and not zero: without spread between seeds nothing can be tested.
     """
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if len(differences) < 2:
         return {"seed_p": None, "seed_effect_size": None}
+    if np.ptp(differences) <= 1e-12:  # metrics are of order 1, so this is rounding
+        zero = abs(float(differences.mean())) <= 1e-12
+        return {"seed_p": 1.0, "seed_effect_size": 0.0} if zero else {"seed_p": None, "seed_effect_size": None}
     effect = _effect_size(differences)
-    if not np.isfinite(effect) or effect == 0:
-        return {"seed_p": 1.0 if effect == 0 else 0.0, "seed_effect_size": effect}
     p = 2 * float(scipy_stats.t.sf(abs(effect) * np.sqrt(len(differences)), len(differences) - 1))
     return {"seed_p": p, "seed_effect_size": effect}
 

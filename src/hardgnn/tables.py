@@ -19,7 +19,8 @@ class Cell:
 class Table:
     """A table with a caption that says what it shows and notes that say how to read it.
 
-    `rows` have as many cells as `header`; the first `text_columns` are words, the others numbers.
+    `rows` have as many cells as `header`; the first `text_columns` are words, the others numbers. A `folded` table is
+    for looking things up: a page shows it on demand.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default=())
     text_columns: int = 1
+    folded: bool = False
 
     def to_markdown(self) -> str:
         """As a Markdown table, the best in bold."""

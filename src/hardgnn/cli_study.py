@@ -262,7 +262,9 @@ def print_summary(document: dict[str, Any], protocol: str | None = None) -> None
         ]
         header = ["variant", *(["training items", "users"] if grouped else ["seeds"]), *metrics]
         users = "" if grouped else f", {table['rows'][0]['users']:,} users"
-        print_table(f"{table['data']}: test, {table['protocol']}{users}, mean ± sd over seeds", header, rows)
+        several = any(len(row["seeds"]) > 1 for row in table["rows"])
+        figures = ", mean ± sd over seeds" if several else ""
+        print_table(f"{table['data']}: test, {table['protocol']}{users}{figures}", header, rows)
     for table in document.get("relative", []):
         if protocol not in (None, table["protocol"]):
             continue

@@ -69,7 +69,8 @@ def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path)
     assert all(row["comparisons"] == 4 for row in document["comparisons"])
     hardgnn("report", runs / "hardgnn", runs / "selfgnn", "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") >= 2  # training and validation
+    for figure in ("curve-validation-runs", "curve-training-runs", "false-negatives-runs", "temperature-runs"):
+        assert f'<figure id="figure-{figure}' in page
     assert f"{document['runs'][0]['metrics']['ndcg@10']:.4f}" in page
     for asked in ('src="http', 'href="http', "@import", "<script"):
         assert asked not in page.replace("http://www.w3.org", "")
@@ -151,7 +152,20 @@ def _epochs(folder: Path) -> int:
 
 def test_every_command_has_help_with_an_example() -> None:
     listed = hardgnn("--help").stdout
-    for command in ("download", "prepare", "train", "evaluate", "compare", "report", "recommend", "simulate", "demo"):
+    for command in (
+        "download",
+        "prepare",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "recommend",
+        "simulate",
+        "demo",
+        "study",
+        "sweep",
+        "inspect",
+    ):
         assert command in listed
         assert f"hardgnn {command}" in hardgnn(command, "--help").stdout
 
@@ -282,3 +296,35 @@ def test_a_full_disk_is_told() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_studies_and_sweeps_from_the_command_line(market: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    words = ["--grid", "hard.k=2,4", "--epochs", "2", "--seeds", "0", "--workers", "2", "--then-retrain", "best"]
+    words += ["--retrain-epochs", "2", "--baseline", "selfgnn"]
+    document = json.loads(hardgnn("sweep", market, "--out", out, *words, *settings(), "--json").stdout)
+    assert len(document["choices"][0]["points"]) == 2
+    compared = json.loads(hardgnn("compare", out, "--json").stdout)
+    assert compared["plans"][0]["comparisons"] == document["retrained"]["comparisons"]
+    told = hardgnn("compare", out, "--protocol", "full").stdout
+    assert "Holm-corrected over all 8 comparisons made" in told
+    assert "hardgnn-best − selfgnn" in told
+    hardgnn("report", out, "--out", tmp_path / "r.html", "--figures", tmp_path / "figures")
+    assert "figure-ndcg10-against-hard-k" in (tmp_path / "r.html").read_text()
+    user = pl.read_parquet(out / "runs/market/hardgnn-best-0/users.parquet")["raw_id"][0]
+    told = hardgnn("inspect", out / "runs/market/hardgnn-best-0", "--user", user, "--figure", tmp_path / "u.svg").stdout
+    assert "hard negatives" in told
+    assert (tmp_path / "u.svg").exists()
+
+
+def test_bad_studies_and_sweeps_get_one_sentence(market: Path, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    assert "did you mean 'noise'" in refused("study", "noisy", market, "--out", out)
+    assert "--seeds" in refused("study", "noise", market, "--out", out, "--seeds", "0,0")
+    assert "did you mean 'hard.k'" in refused("sweep", market, "--out", out, "--grid", "hard.kk=1,2")
+    assert "not both" in refused("sweep", market, "--out", out, "--grid", "hard.k=1,2", "--trials", "3")
+    assert "--then-retrain" in refused("sweep", market, "--out", out, "--grid", "hard.k=1", "--baseline", "selfgnn")
+    assert "left alone" in refused("study", "noise", market, "--out", runs)
+    assert "unknown user" in refused("inspect", runs / "hardgnn", "--user", "nobody")
+    assert "NAME=PAPERS" in refused("report", runs / "hardgnn", "--published", "gowalla")
+    assert not out.exists()

@@ -136,6 +136,8 @@ def published_section(document: dict[str, Any], names: dict[str, str]) -> Sectio
             texts = ["–" if figure is None else f"{figure:.3f}" for figure in figures]
             rows.append([Cell(one["model"]), Cell(one["source"]), *map(Cell, texts)])
         notes = [f"Published: {published.HOW}. Ours: {table['protocol']}, epoch chosen on validation."]
+        if theirs != table["data"]:
+            notes.append(f"{table['data']} may differ from the papers' {theirs}; if so, nothing compares.")
         caption = f"{table['data']} beside the published {theirs}"
         name = f"published-{table['data']}"
         section.tables.append(Table(name, caption, ["model", "source", *metrics], rows, notes, text_columns=2))
@@ -280,7 +282,8 @@ def components_figures(document: dict[str, Any], command: str) -> list[Figure]:
     return [
         dots(
             f"{document['study']}-{table['data']}",
-            f"{table['data']}: test {SHOWN[-1]} of each variant, {table['protocol']}, 95 % over seeds",
+            f"{table['data']}: test {SHOWN[-1]} of each variant, {table['protocol']}"
+            + (", 95 % over seeds" if table["rows"][0]["metrics"][SHOWN[-1]]["n"] > 1 else ""),
             SHOWN[-1],
             [(r["variant"], *(r["metrics"][SHOWN[-1]][key] for key in ("mean", "low", "high"))) for r in table["rows"]],
             command=command,

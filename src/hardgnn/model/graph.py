@@ -48,7 +48,7 @@ class InteractionGraph:
         forward = stacked.tocsr()
         # The transpose carries edge numbers, so that both directions can drop the same edges.
         numbered = sp.csr_matrix(
-            (np.arange(forward.nnz, dtype=np.int64), forward.indices, forward.indptr), shape=forward.shape
+            (np.arange(forward.nnz, dtype=np.int32), forward.indices, forward.indptr), shape=forward.shape
         )
         backward = numbered.T.tocsr()
         self._users = (_int(forward.indptr), _int(forward.indices))
@@ -77,7 +77,7 @@ class InteractionGraph:
         if dropout > 0 and generator is not None:
             kept = (torch.rand(self.edges, generator=generator) >= dropout).float() / (1 - dropout)
             weights = kept if weights is None else weights * kept
-        reverse = None if weights is None else weights[self._edge_of_items]
+        reverse = None if weights is None else weights.index_select(0, self._edge_of_items)
         return (*self._users, weights), (*self._items, reverse)
 
 

@@ -131,9 +131,8 @@ class _Propagation(torch.autograd.Function):
         forward, backward = matrices
         layers = len(ctx.activated)
         if summed:
-            of_users, of_items = ([gradient] * (layers + 1) for gradient in gradients)
-        else:
-            of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
+            gradients = (gradients[0],) * (layers + 1) + (gradients[1],) * (layers + 1)
+        of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
         g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L
         g_item = _spread(of_items[layers], item_rows, item_shape)
         for layer in range(layers, 0, -1):

@@ -32,6 +32,7 @@ class Clock:
         self.marks = [(time.perf_counter(), time.process_time())]
         self.epochs: list[dict[str, Any]] = []
         self.steps: list[float] = []
+        self.step_cpu: list[float] = []
         self.losses: list[float] = []
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
@@ -47,6 +48,7 @@ class Clock:
         wall = np.diff([mark[0] for mark in self.marks])
         cpu = self.marks[-1][1] - self.marks[0][1] if len(self.marks) > 1 else float("nan")
         self.steps += wall.tolist()
+        self.step_cpu += np.diff([mark[1] for mark in self.marks]).tolist()
         self.epochs.append({"seconds": line["seconds"], "cpu_seconds": cpu * len(self.marks) / max(1, len(wall))})
 
 

@@ -60,9 +60,8 @@ class SelfAttention(nn.Module):
         """
         dim = x.shape[-1]
         query, key, value = F.linear(x, self.qkv.weight, self.qkv.bias).split(dim, -1)  # (T, N, d) each
-        query = query * (dim // self.heads) ** -0.5
         member = torch.eye(self.heads, dtype=x.dtype).repeat_interleave(dim // self.heads, 0)  # (d, H)
-        scores = (query.unsqueeze(1) * key) @ member  # (T, T, N, H)
+        scores = (query.unsqueeze(1) * key) @ (member * (dim // self.heads) ** -0.5)  # (T, T, N, H)
         weights = scores.softmax(1).mean(0)  # (T, N, H)
         return self.output(((weights @ member.T) * value).sum(0))
 

@@ -48,7 +48,7 @@ class InteractionGraph:
         forward = stacked.tocsr()
         # The transpose carries edge numbers, so that both directions can drop the same edges.
         numbered = sp.csr_matrix(
-            (np.arange(forward.nnz, dtype=np.int64), forward.indices, forward.indptr), shape=forward.shape
+            (np.arange(forward.nnz, dtype=np.int32), forward.indices, forward.indptr), shape=forward.shape
         )
         backward = numbered.T.tocsr()
         self._users = (_int(forward.indptr), _int(forward.indices))
@@ -77,7 +77,7 @@ class InteractionGraph:
         if dropout > 0 and generator is not None:
             kept = (torch.rand(self.edges, generator=generator) >= dropout).float() / (1 - dropout)
             weights = kept if weights is None else weights * kept
-        reverse = None if weights is None else weights[self._edge_of_items]
+        reverse = None if weights is None else weights.index_select(0, self._edge_of_items)
         return (*self._users, weights), (*self._items, reverse)
 
 
@@ -131,9 +131,8 @@ class _Propagation(torch.autograd.Function):
         forward, backward = matrices
         layers = len(ctx.activated)
         if summed:
-            of_users, of_items = ((gradient,) * (layers + 1) for gradient in gradients)
-        else:
-            of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
+            gradients = (gradients[0],) * (layers + 1) + (gradients[1],) * (layers + 1)
+        of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
         g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L
         g_item = _spread(of_items[layers], item_rows, item_shape)
         for layer in range(layers, 0, -1):

@@ -63,13 +63,15 @@ def gated_states(gru: nn.GRU, inputs: Tensor) -> Tensor:
     Shapes: inputs (T, N, d) -> (T, N, d).
     """
     size = gru.hidden_size
-    names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
-    input_weight, input_bias, weight, bias = (gru.get_parameter(name) for name in names)
-    projected = F.linear(inputs, input_weight, input_bias)  # (T, N, 3 d): reset, update, new
+    projected = F.linear(inputs, gru.weight_ih_l0, gru.bias_ih_l0)  # (T, N, 3 d): reset, update, new
+    # Two products, since the gradient keeps only the second one's result.
+    gate_weight, new_weight = gru.weight_hh_l0.split([2 * size, size])
+    gate_bias, new_bias = gru.bias_hh_l0.split([2 * size, size])
     states: list[Tensor] = []
     for step in projected:
-        recurrent = F.linear(states[-1], weight, bias) if states else bias
-        reset, update = torch.sigmoid(step[:, : 2 * size] + recurrent[..., : 2 * size]).split(size, 1)
-        new = torch.tanh(step[:, 2 * size :] + reset * recurrent[..., 2 * size :])
+        gates = F.linear(states[-1], gate_weight, gate_bias) if states else gate_bias
+        reset, update = torch.sigmoid(step[:, : 2 * size] + gates).split(size, 1)
+        candidate = F.linear(states[-1], new_weight, new_bias) if states else new_bias
+        new = torch.tanh(step[:, 2 * size :] + reset * candidate)
         states.append(torch.addcmul(new, update, states[-1] - new) if states else new - update * new)
     return torch.stack(states)

@@ -1,0 +1,132 @@
+"""Time and memory of a training step as a log grows: events, users and items times 1, 4, 16 and 64.
+
+    python benchmarks/scale.py [--events 50000 --users 2500 --items 3000] [--factors 1 4 16 64] [--json]
+    python benchmarks/scale.py --factors 1 --events 30000000 --users 600000 --items 200000 --steps 4   # one large log
+
+Each size is simulated, prepared and trained in a process of its own, for `--steps` steps of 512 users of which the
+first, which makes Adam's state, does not count; an epoch is told as 20 such steps, not run. The exponents are the
+slopes of the logarithms by least squares; memory counts what lies above a process that has only imported the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STEPS_PER_EPOCH = 20
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> None:
+    """Simulates and prepares in this process, so that its memory is not counted with that of training."""
+    import shapes
+
+    shapes.market(options.users, options.items, options.events).save(folder)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Trains a few steps in this process."""
+    import shapes
+    from epoch import Clock
+
+    from hardgnn.data.dataset import Dataset
+    from hardgnn.runtime import peak_memory_mb
+    from hardgnn.train import train
+
+    idle = peak_memory_mb()
+    start = time.perf_counter()
+    data = Dataset.load(folder)
+    loaded = time.perf_counter() - start
+    batch = min(512, data.n_users)
+    more = [f"train.users_per_epoch={options.steps * batch}", "train.protocol=sampled-999", *options.set]
+    config = shapes.settings(options.shape, options.model, more, 1, options.threads)
+    clock = Clock()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as run:
+        train(data, config, Path(run) / "run", watcher=clock)
+    return {
+        **shapes.described(data),
+        "load_s": loaded,
+        "train_s": time.perf_counter() - start,
+        "step_s": float(np.median(clock.steps)),
+        "step_cpu_s": float(np.median(clock.step_cpu)),
+        "idle_mib": idle,
+        "peak_mib": peak_memory_mb(),
+        "machine": shapes.machine(),
+    }
+
+
+def exponent(sizes: list[float], values: list[float]) -> float:
+    """The slope of log(values) over log(sizes)."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def main() -> None:
+    """Parses, measures, prints."""
+    import shapes
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--users", type=int, default=2_500)
+    parser.add_argument("--items", type=int, default=3_000)
+    parser.add_argument("--factors", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--shape", choices=list(shapes.SHAPES), default="gowalla", help="whose settings are taken")
+    parser.add_argument("--model", choices=["selfgnn", "hardgnn"], default="selfgnn")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of hardgnn train")
+    parser.add_argument("--folder", type=Path, help="where the data and the run lie meanwhile")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument("--child", choices=["prepare", "measure"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child == "prepare":
+        prepare(options, options.folder)
+        return
+    if options.child == "measure":
+        json.dump(measure(options, options.folder), sys.stdout)
+        return
+    rows = []
+    for factor in options.factors:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            sizes = {name: getattr(options, name) * factor for name in ("events", "users", "items")}
+            words = [sys.executable, __file__, *sys.argv[1:], "--folder", str(Path(folder) / "data")]
+            for name, size in sizes.items():
+                words += [f"--{name}", str(size)]
+            start = time.perf_counter()
+            subprocess.run([*words, "--child", "prepare"], check=True)
+            prepared = time.perf_counter() - start
+            done = subprocess.run([*words, "--child", "measure"], check=True, stdout=subprocess.PIPE, text=True)
+            rows.append({"factor": factor, "simulate_and_prepare_s": prepared, **json.loads(done.stdout)})
+            print(f"done: x{factor}", file=sys.stderr, flush=True)
+    exponents = {}
+    if len(rows) > 1:
+        events = [row["training_events"] for row in rows]
+        exponents = {
+            "step_s": exponent(events, [row["step_s"] for row in rows]),
+            "step_cpu_s": exponent(events, [row["step_cpu_s"] for row in rows]),
+            "memory": exponent(events, [row["peak_mib"] - row["idle_mib"] for row in rows]),
+        }
+    report = {"model": options.model, "settings": options.set, "sizes": rows, "exponents": exponents}
+    if options.json:
+        json.dump(report, sys.stdout, indent=1)
+        print()
+        return
+    print(f"{options.model}, settings of {options.shape}; {rows[0]['machine']}")
+    print("| events | users | items | s/step | processor s/step | s/epoch of 20 steps (told, not run) | peak MiB |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        numbers = f"| {row['training_events']:,} | {row['users']:,} | {row['items']:,} | {row['step_s']:.3f} "
+        epoch = STEPS_PER_EPOCH * row["step_s"]
+        print(f"{numbers}| {row['step_cpu_s']:.3f} | {epoch:.1f} | {row['peak_mib']:.0f} |")
+    print("exponents: " + ", ".join(f"{name} {value:.2f}" for name, value in exponents.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -63,10 +63,12 @@ def gated_states(gru: nn.GRU, inputs: Tensor) -> Tensor:
     Shapes: inputs (T, N, d) -> (T, N, d).
     """
     size = gru.hidden_size
-    projected = F.linear(inputs, gru.weight_ih_l0, gru.bias_ih_l0)  # (T, N, 3 d): reset, update, new
+    names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
+    input_weight, input_bias, weight, bias = (gru.get_parameter(name) for name in names)
+    projected = F.linear(inputs, input_weight, input_bias)  # (T, N, 3 d): reset, update, new
     # Two products, since the gradient keeps only the second one's result.
-    gate_weight, new_weight = gru.weight_hh_l0.split([2 * size, size])
-    gate_bias, new_bias = gru.bias_hh_l0.split([2 * size, size])
+    gate_weight, new_weight = weight.split([2 * size, size])
+    gate_bias, new_bias = bias.split([2 * size, size])
     states: list[Tensor] = []
     for step in projected:
         gates = F.linear(states[-1], gate_weight, gate_bias) if states else gate_bias

@@ -77,6 +77,7 @@ def write_report(
     html = page.from_string(template).render(
         title=title,
         sections=sections,
+        leaking=any(cell.results[0].get("leaks") for cell in cells),
         records=[_record(cell) for cell in cells],
         colours=(ON_LIGHT, ON_DARK),
         pages=PAGES,

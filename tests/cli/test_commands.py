@@ -83,6 +83,11 @@ def test_leaks_are_refused_and_marked_in_the_tables(runs: Path, market: Path, tm
     assert "leaky †" in told
     assert "LEAKS: negatives avoid" in told
     assert json.loads((tmp_path / "leaky" / "result.json").read_text())["leaks"]
+    hardgnn("evaluate", tmp_path / "leaky")
+    hardgnn("report", tmp_path / "leaky", "--out", tmp_path / "leaky.html")
+    page = (tmp_path / "leaky.html").read_text()
+    assert "LEAKS: negatives avoid" in page
+    assert "Where a † stands" in page
     for command in (["evaluate", tmp_path / "leaky"], ["compare", tmp_path / "leaky", runs / "selfgnn"]):
         assert "† leaky LEAKS" in hardgnn(*command).stdout
         assert "chosen on the test part" in hardgnn(*command, "--json").stdout

@@ -32,7 +32,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     TIMESTAMP: ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime", "createdat", "eventtime"),
     RATING: ("rating", "ratings", "stars", "score", "overall"),
 }
-OPTIONS = {USER: "user_col", ITEM: "item_col", TIMESTAMP: "time_col", RATING: "rating_col"}
+OPTIONS = {USER: "--user-col", ITEM: "--item-col", TIMESTAMP: "--time-col", RATING: "--rating-col"}
 
 
 def read_inter(raw: RawFile, wanted: Columns) -> Source:

@@ -32,7 +32,12 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     TIMESTAMP: ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime", "createdat", "eventtime"),
     RATING: ("rating", "ratings", "stars", "score", "overall"),
 }
-OPTIONS = {USER: "--user-col", ITEM: "--item-col", TIMESTAMP: "--time-col", RATING: "--rating-col"}
+OPTIONS = {
+    USER: "--user-col (in Python user_col)",
+    ITEM: "--item-col (in Python item_col)",
+    TIMESTAMP: "--time-col (in Python time_col)",
+    RATING: "--rating-col (in Python rating_col)",
+}
 
 
 def read_inter(raw: RawFile, wanted: Columns) -> Source:

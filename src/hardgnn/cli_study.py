@@ -91,6 +91,9 @@ def sweep(
         int | None, typer.Option(min=1, help="Epochs at most of each run that serves the choice.")
     ] = None,
     seeds: Seeds = "0,1,2",
+    choice_seeds: Annotated[
+        str | None, typer.Option(help="Seeds of the runs that serve the choice; --seeds by default.")
+    ] = None,
     then_retrain: Annotated[str, typer.Option(help="best: train the chosen settings again; or none.")] = "none",
     retrain_epochs: Annotated[int, typer.Option(min=1, help="Epochs at most of the retraining.")] = 150,
     baseline: Annotated[
@@ -130,7 +133,10 @@ def sweep(
     if searched and grid:
         raise HardGNNError("a sweep takes --grid, or a search with --trials or --timeout, not both")
     cutoffs = whole_numbers(at, "--at", 1)
-    retraining = sweeping.Retraining(retrain_epochs, baseline, floors) if then_retrain == "best" else None
+    numbers = tuple(whole_numbers(seeds, "--seeds", 0))
+    retraining = sweeping.Retraining(retrain_epochs, baseline, floors, numbers) if then_retrain == "best" else None
+    if choice_seeds is not None:
+        numbers = tuple(whole_numbers(choice_seeds, "--choice-seeds", 0))
     with RunsBar("sweep") as bar:
         shared: dict[str, Any] = {
             "retraining": retraining,
@@ -138,7 +144,6 @@ def sweep(
             "command": command_line(),
             "watched": sweeping.Watched(bar.begins, bar.told),
         }
-        numbers = tuple(whole_numbers(seeds, "--seeds", 0))
         if searched:
             keys = [key.strip() for key in search.split(",") if key.strip()]
             space = searching.chosen_space(keys)

@@ -21,11 +21,13 @@ FIXED = ("train.metric", "train.protocol", "train.choose_on", "run.seed")
 @dataclass(frozen=True)
 class Retraining:
     """The chosen settings again for longer, and a baseline that got as long: a preset, or `own`, the chosen settings
-    without hard negatives, which is the fair one where more than those was tuned."""
+    without hard negatives, which is the fair one where more than those was tuned. The seeds are by default those of
+    the choice."""
 
     epochs: int
     baseline: str | None = None
     floors: bool = False
+    seeds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ def retrain(
         variants.append(Variant(f"{preset}-without-hard", preset, longer, chosen=soft))
     elif baseline is not None:
         variants.append(Variant(baseline, baseline, longer))
-    again = Plan(RETRAINED, plan.data, tuple(variants), plan.seeds, floors=retraining.floors, command=plan.command)
+    seeds = retraining.seeds or plan.seeds
+    again = Plan(RETRAINED, plan.data, tuple(variants), seeds, floors=retraining.floors, command=plan.command)
     study.check(again)
     study.save(RETRAINED, again)
     watched.begins("retraining", study.size(again))

@@ -305,10 +305,12 @@ def test_a_full_disk_is_told() -> None:
 
 def test_studies_and_sweeps_from_the_command_line(market: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
-    words = ["--grid", "hard.k=2,4", "--epochs", "2", "--seeds", "0", "--workers", "2", "--then-retrain", "best"]
+    words = ["--grid", "hard.k=2,4", "--epochs", "2", "--seeds", "0,1", "--choice-seeds", "0", "--workers", "2"]
+    words += ["--then-retrain", "best"]
     words += ["--retrain-epochs", "2", "--baseline", "selfgnn"]
     document = json.loads(hardgnn("sweep", market, "--out", out, *words, *settings(), "--json").stdout)
-    assert len(document["choices"][0]["points"]) == 2
+    assert [point["seeds"] for point in document["choices"][0]["points"]] == [[0], [0]]
+    assert {row["seeds"] for row in document["retrained"]["comparisons"]} == {2}
     compared = json.loads(hardgnn("compare", out, "--json").stdout)
     assert compared["plans"][0]["comparisons"] == document["retrained"]["comparisons"]
     told = hardgnn("compare", out, "--protocol", "full").stdout

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from hardgnn import published
 from hardgnn.config import ModelConfig, SelfAugmentedConfig, leaks, resolve
 from hardgnn.data.batches import Batch
 from hardgnn.errors import HardGNNError
 from hardgnn.losses import info_nce
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.temporal import IntervalEncoder
+from hardgnn.report import published
 from hardgnn.train import in_place_of_first, mean_of_last
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published.json"

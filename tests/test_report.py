@@ -18,14 +18,14 @@ pytest.importorskip("matplotlib")
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.experiment import Study
+from hardgnn.experiment.plan import Study
+from hardgnn.experiment.results import summary
+from hardgnn.experiment.studies import run_study
+from hardgnn.experiment.sweep import Retraining, run_sweep
 from hardgnn.judge import evaluate_run
-from hardgnn.plots import ON_DARK, ON_LIGHT, PAGES, Series, heat_map, lines
-from hardgnn.report import _of_study, write_report
-from hardgnn.results import summary
-from hardgnn.study import run_study
-from hardgnn.sweep import Retraining, run_sweep
-from hardgnn.tables import Cell, Table
+from hardgnn.report.page import _of_study, write_report
+from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, heat_map, lines
+from hardgnn.report.tables import Cell, Table
 from hardgnn.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")

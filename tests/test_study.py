@@ -25,9 +25,9 @@ from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.data.noise import SeesNoise, with_noise
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
-from hardgnn.results import quantile_groups, summary
+from hardgnn.experiment.results import quantile_groups, summary
+from hardgnn.experiment.studies import COMPONENTS, run_study, variants_from, variants_of
 from hardgnn.stats import over_seeds, paired_over_seeds
-from hardgnn.study import COMPONENTS, run_study, variants_from, variants_of
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
 
@@ -142,7 +142,7 @@ def noise(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_tells_each_figure_with_its_spread_and_every_comparison_with_their_number(noise: Path) -> None:
-    from hardgnn.experiment import Study
+    from hardgnn.experiment.plan import Study
 
     document = summary(Study(noise), "noise", (10,))
     table = next(table for table in document["tables"] if table["protocol"] == "full")

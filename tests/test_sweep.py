@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from hardgnn import config as settings
 from hardgnn.data.dataset import TEST, VALID, Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.experiment import Study
-from hardgnn.results import summary
-from hardgnn.sweep import RETRAINED, Retraining, choices, parse_grid, run_sweep
+from hardgnn.experiment.plan import Study
+from hardgnn.experiment.results import summary
+from hardgnn.experiment.sweep import RETRAINED, Retraining, choices, parse_grid, run_sweep
 from hardgnn.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1")
@@ -103,7 +103,7 @@ def test_every_declared_search_range_lies_within_its_field() -> None:
 
 def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    from hardgnn.search import Search, chosen_space, run_search
+    from hardgnn.experiment.search import Search, chosen_space, run_search
 
     out = tmp_path / "s"
     words = ["sweep", market, "--out", out, "--trials", "8", "--search", "hard.k,hard.weight,train.lr", "--seeds", "0"]

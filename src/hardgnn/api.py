@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from hardgnn import config as settings
+from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
-from hardgnn.progress import TrainingBar
 from hardgnn.recommender import Recommender
 from hardgnn.run import load_model
 from hardgnn.train import train

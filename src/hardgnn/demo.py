@@ -8,13 +8,13 @@ from typing import Any
 
 from hardgnn import config as settings
 from hardgnn.baselines import baseline
+from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.download import download
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS, evaluate
 from hardgnn.judge import compare_runs, evaluate_run
-from hardgnn.progress import TrainingBar
-from hardgnn.report import write_report
+from hardgnn.report.page import write_report
 from hardgnn.run import CONFIG
 from hardgnn.train import train
 

@@ -21,7 +21,7 @@ from hardgnn.files import atomic_path
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
-from hardgnn.plots import Figure, panels
+from hardgnn.report.plots import Figure, panels
 from hardgnn.run import CONFIG, MODEL, check_version, load_data, load_model
 from hardgnn.train import build_graph
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment import Plan, Study, Variant
+from hardgnn.experiment.plan import Plan, Study, Variant
 
 # Ablations as differences of config. In HardGNN hard negatives serve InfoNCE alone, so without InfoNCE nothing is left
 # of them and the model is SelfGNN; without hard negatives InfoNCE contrasts with random ones of the batch instead.

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from hardgnn.cli.progress import RunsBar
+from hardgnn.cli.terminal import p_value, print_json, print_table, spread
 from hardgnn.errors import HardGNNError
-from hardgnn.progress import RunsBar
-from hardgnn.terminal import p_value, print_json, print_table, spread
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
@@ -53,8 +53,8 @@ def study(
 
     Example: `hardgnn study components data/ml-100k --out studies/first --seeds 0,1,2 --workers 2`
     """
-    from hardgnn.results import summary as summarise
-    from hardgnn.study import run_study
+    from hardgnn.experiment.results import summary as summarise
+    from hardgnn.experiment.studies import run_study
 
     cutoffs = whole_numbers(at, "--at", 1)
     with RunsBar(f"study {name}") as bar:
@@ -121,9 +121,9 @@ def sweep(
     Example: `hardgnn sweep data/ml-100k --out studies/grid --grid hard.k=3,5,7 --grid hard.weight=0.01,0.1,0.2
     --epochs 25 --seeds 0,1,2 --then-retrain best --retrain-epochs 150 --baseline selfgnn --workers 2`
     """
-    from hardgnn import search as searching
-    from hardgnn import sweep as sweeping
-    from hardgnn.results import summary as summarise
+    from hardgnn.experiment import search as searching
+    from hardgnn.experiment import sweep as sweeping
+    from hardgnn.experiment.results import summary as summarise
 
     if then_retrain not in ("best", "none"):
         raise HardGNNError(f"--then-retrain {then_retrain}: expected best or none")
@@ -212,9 +212,9 @@ def inspect(
 
 def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_json: bool) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
-    from hardgnn.experiment import Study
-    from hardgnn.results import summary
-    from hardgnn.sweep import SWEEP, choices
+    from hardgnn.experiment.plan import Study
+    from hardgnn.experiment.results import summary
+    from hardgnn.experiment.sweep import SWEEP, choices
 
     opened = Study(folder)
     document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}

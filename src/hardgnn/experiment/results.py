@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hardgnn.baselines import BASELINES
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS
-from hardgnn.experiment import Plan, Study, Variant
+from hardgnn.experiment.plan import Plan, Study, Variant
 from hardgnn.files import read_json
 from hardgnn.judge import ranks_path
 from hardgnn.metrics import per_user, summarise

@@ -27,7 +27,7 @@ def figures(dataset: str) -> list[dict[str, Any]]:
     Raises:
         HardGNNError: the papers have no such data set; names the nearest.
     """
-    document = json.loads((resources.files("hardgnn") / "published.json").read_text("utf-8"))
+    document = json.loads((resources.files("hardgnn.report") / "published.json").read_text("utf-8"))
     known = sorted({name for table in document["tables"].values() for by in table.values() for name in by})
     if dataset not in known:
         raise HardGNNError(f"no published figures for '{dataset}': {nearest(dataset, known)}")

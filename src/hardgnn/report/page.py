@@ -7,14 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hardgnn import published as papers
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment import Study, Variant
+from hardgnn.experiment.plan import Study, Variant
+from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
+from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
 from hardgnn.files import atomic_path, read_json
-from hardgnn.plots import ON_DARK, ON_LIGHT, PAGES
-from hardgnn.results import Finished, finished, summarise_cells, summary
-from hardgnn.run import CONFIG, ENVIRONMENT, RESULT, run_name
-from hardgnn.sections import (
+from hardgnn.report import published as papers
+from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
+from hardgnn.report.sections import (
     Section,
     choice_section,
     components_figures,
@@ -26,8 +26,8 @@ from hardgnn.sections import (
     noise_section_parts,
     published_section,
 )
-from hardgnn.sweep import RETRAINED, SWEEP, choices
-from hardgnn.tables import Cell, Table
+from hardgnn.report.tables import Cell, Table
+from hardgnn.run import CONFIG, ENVIRONMENT, RESULT, run_name
 
 Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {
@@ -72,7 +72,7 @@ def write_report(
         sections, cells = _of_runs(folders, at, floors or {}, published or {})
     again = f"hardgnn report {' '.join(map(str, folders))} --out {out}"
     sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)]))
-    template = (resources.files("hardgnn") / "templates" / "report.html").read_text("utf-8")
+    template = (resources.files("hardgnn.report") / "templates" / "report.html").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = page.from_string(template).render(
         title=title,

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hardgnn import cli_study
+from hardgnn.cli import studies
+from hardgnn.cli.progress import TrainingBar, bytes_bar, console, users_bar
+from hardgnn.cli.terminal import print_json as _print_json
+from hardgnn.cli.terminal import print_table as _print_table
 from hardgnn.errors import HardGNNError
-from hardgnn.progress import TrainingBar, bytes_bar, console, users_bar
-from hardgnn.terminal import print_json as _print_json
-from hardgnn.terminal import print_table as _print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -249,14 +249,14 @@ def compare(
 
     Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`
     """
-    from hardgnn import published as papers
-    from hardgnn.experiment import Study
+    from hardgnn.experiment.plan import Study
     from hardgnn.judge import compare_runs
+    from hardgnn.report import published as papers
 
     if len(runs) == 1 and Study.is_one(runs[0]):
         if published or baseline or part != "test":
             raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
-        cli_study.compare_study(runs[0], protocol, _cutoffs(at), as_json)
+        studies.compare_study(runs[0], protocol, _cutoffs(at), as_json)
         return
     figures = papers.figures(published) if published else []
     protocol = protocol or (papers.PROTOCOL if published else "full")
@@ -356,7 +356,7 @@ def report(
 
     Example: `hardgnn report studies/first --out report.html --figures figures`
     """
-    from hardgnn.report import write_report
+    from hardgnn.report.page import write_report
 
     names = {}
     for word in published or []:
@@ -368,9 +368,9 @@ def report(
     _print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print(out)
 
 
-app.command()(cli_study.study)
-app.command()(cli_study.sweep)
-app.command()(cli_study.inspect)
+app.command()(studies.study)
+app.command()(studies.sweep)
+app.command()(studies.inspect)
 
 
 @app.command()

@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, Any
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment import LOCK, Plan, ReportingWatcher, Run, Study, Variant
+from hardgnn.experiment.plan import LOCK, Plan, ReportingWatcher, Run, Study, Variant
+from hardgnn.experiment.results import by_metric
+from hardgnn.experiment.sweep import (
+    RETRAINED,
+    SWEEP,
+    Retraining,
+    Watched,
+    check_retraining,
+    refuse_second_choice,
+    retrain,
+)
+from hardgnn.experiment.workers import Report, Task, carry_out, is_locked, locked
 from hardgnn.files import read_json
-from hardgnn.results import by_metric
 from hardgnn.run import METRICS, RESULT
-from hardgnn.sweep import RETRAINED, SWEEP, Retraining, Watched, check_retraining, refuse_second_choice, retrain
 from hardgnn.train import train
-from hardgnn.workers import Report, Task, carry_out, is_locked, locked
 
 if TYPE_CHECKING:
     import optuna

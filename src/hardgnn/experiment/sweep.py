@@ -10,8 +10,8 @@ from typing import Any
 
 from hardgnn import config as settings
 from hardgnn.errors import HardGNNError
-from hardgnn.experiment import Plan, Study, Variant
-from hardgnn.results import by_metric, finished
+from hardgnn.experiment.plan import Plan, Study, Variant
+from hardgnn.experiment.results import by_metric, finished
 
 SWEEP, RETRAINED = "sweep", "retrained"
 OWN = "own"

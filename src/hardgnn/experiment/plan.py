@@ -20,11 +20,11 @@ from hardgnn.data.dataset import MANIFEST, Dataset
 from hardgnn.data.noise import NOISE, with_noise
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS, rank_targets
+from hardgnn.experiment.workers import Report, Task, carry_out, locked
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.judge import evaluate_run, ranks_path
 from hardgnn.run import CONFIG, ENVIRONMENT, RESULT
 from hardgnn.train import train
-from hardgnn.workers import Report, Task, carry_out, locked
 
 FORMAT_VERSION = 1
 STUDY, RUNS, FLOORS, LOCK = "study.json", "runs", "floors", ".lock"

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from hardgnn.cli.progress import RunsBar
-from hardgnn.cli.terminal import p_value, print_json, print_table, spread
+from hardgnn.cli.terminal import print_json, print_table
 from hardgnn.errors import HardGNNError
+from hardgnn.report.tables import p_value, spread
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]

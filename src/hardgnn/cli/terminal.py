@@ -27,13 +27,3 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console = Console(width=WIDTH)
     console.print(table)
-
-
-def spread(figure: dict[str, Any]) -> str:
-    """A mean with its standard deviation over seeds, or alone for a single seed."""
-    return f"{figure['mean']:.4f}" + (f" ± {figure['sd']:.4f}" if figure["sd"] is not None else "")
-
-
-def p_value(value: float | None) -> str:
-    """A p-value to two digits; a dash where no test was made."""
-    return "–" if value is None else "<1e-16" if value < 1e-16 else f"{value:.2g}"

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hardgnn.cli.terminal import p_value, spread
 from hardgnn.experiment.results import Finished
 from hardgnn.report import published
 from hardgnn.report.plots import Figure, Series, dots, heat_map, lines
-from hardgnn.report.tables import Cell, Table
+from hardgnn.report.tables import Cell, Table, p_value, spread
 
 SIGNIFICANT = 0.05
 SHOWN = ("hr@10", "ndcg@10")  # what figures show, where it was computed

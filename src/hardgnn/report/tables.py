@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,13 @@ def _latex_cell(cell: Cell) -> str:
     text = _latex(cell.text)
     marks = f"\\textsuperscript{{{_latex(cell.marks)}}}" if cell.marks else ""
     return (f"\\textbf{{{text}}}" if cell.best and text else text) + marks
+
+
+def spread(figure: dict[str, Any]) -> str:
+    """A mean with its standard deviation over seeds, or alone for a single seed."""
+    return f"{figure['mean']:.4f}" + (f" ± {figure['sd']:.4f}" if figure["sd"] is not None else "")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to two digits; a dash where no test was made."""
+    return "–" if value is None else "<1e-16" if value < 1e-16 else f"{value:.2g}"

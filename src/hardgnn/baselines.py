@@ -15,13 +15,12 @@ from scipy import sparse
 
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.histories import Histories
+from hardgnn.data.transitions import cosine_similarity, decayed_history, forward_similarity
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Ranker, rank_targets
 from hardgnn.metrics import summarise
 
-FORWARD_STEPS = 5
 RECENCY_NEIGHBOURS = 2000  # bounds the memory of large catalogues
-BLOCK_ITEMS = 1024
 
 
 class Popularity:
@@ -60,17 +59,8 @@ class ItemToItem:
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I)."""
-        return (self._query(histories) @ self.similarity).toarray()
-
-    def _query(self, histories: Histories) -> sparse.csr_array:
-        """Weight of each of the last items, (B, I)."""
-        lengths = histories.lengths
-        age = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
-        kept = slice(None) if self.last is None else age < self.last
-        rows = np.repeat(np.arange(len(lengths)), lengths)[kept]
-        weights = (self.decay ** age[kept]).astype(np.float32)
-        shape = (len(lengths), self.similarity.shape[0])
-        return sparse.csr_array((weights, (rows, histories.items[kept])), shape=shape)
+        query = decayed_history(histories, self.decay, self.last, self.similarity.shape[0])
+        return (query @ self.similarity).toarray()
 
 
 class ItemKNN(ItemToItem):
@@ -178,51 +168,6 @@ class _Judge:
         return max(self.quality, key=lambda settings: self.quality[settings])
 
 
-def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_array:
-    """`S[i, j] = |U_i ∩ U_j| / sqrt(|U_i| |U_j|)` over training users, zero on the diagonal: (I, I) float32.
-
-    Args:
-        dataset: the prepared data set.
-        neighbours: each item j to be scored keeps its so many most similar items i, its column; None = all.
-
-    Source: Sarwar et al., Item-based collaborative filtering recommendation algorithms, 2001.
-    """
-    if neighbours is not None and neighbours < 1:
-        raise HardGNNError(f"the number of neighbours must be at least 1, got {neighbours}")
-    users = _training_matrix(dataset)  # (U, I)
-    norms = np.sqrt(np.maximum(users.sum(axis=0), 1)).astype(np.float32)  # (I,)
-    unit = users @ sparse.diags_array(1 / norms, format="csr")
-    transposed = unit.T.tocsr()  # (I, U)
-    columns = []  # of S; before the cut S is symmetric, so its rows do
-    for start in range(0, dataset.n_items, BLOCK_ITEMS):
-        block = (transposed[start : start + BLOCK_ITEMS] @ unit).tocoo()
-        off = block.row + start != block.col
-        values = sparse.csr_array((block.data[off], (block.row[off], block.col[off])), shape=block.shape)
-        columns.append(values if neighbours is None else _largest_per_row(values, neighbours))
-    return sparse.vstack(columns, format="csr").T.tocsr()
-
-
-def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS) -> sparse.csr_array:
-    """How often j came at most `steps` after i in a training sequence, weighted 1 / distance: (I, I) float32.
-
-    Divided by `sqrt(n_i n_j)`, the items' training counts, so that it has the scale of the cosine.
-    """
-    train, n_items = dataset.train, dataset.n_items
-    total = sparse.csr_array((n_items, n_items), dtype=np.float32)
-    owners = np.repeat(np.arange(len(train.lengths)), train.lengths)
-    for distance in range(1, steps + 1):
-        together = np.flatnonzero(owners[:-distance] == owners[distance:])
-        pairs = (train.items[together], train.items[together + distance])
-        weights = np.full(len(together), 1 / distance, dtype=np.float32)
-        total = total + sparse.csr_array((weights, pairs), shape=total.shape)
-    counts = np.bincount(train.items, minlength=n_items)
-    scale = sparse.diags_array((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32), format="csr")
-    total = (scale @ total @ scale).tocsr()
-    total.setdiag(0)
-    total.eliminate_zeros()
-    return total
-
-
 BASELINES: dict[str, Callable[..., Ranker]] = {
     "popularity": Popularity,
     "itemknn": fit_item_knn,
@@ -239,19 +184,3 @@ def baseline(name: str, dataset: Dataset, **settings: Any) -> Ranker:
     if name not in BASELINES:
         raise HardGNNError(f"unknown baseline '{name}'; {nearest(name, BASELINES)}")
     return BASELINES[name](dataset, **settings)
-
-
-def _training_matrix(dataset: Dataset) -> sparse.csr_array:
-    """Who interacted with what in training, (U, I) float32 of ones."""
-    users, items = np.divmod(dataset.train.keys(dataset.n_items), dataset.n_items)
-    ones = np.ones(len(users), dtype=np.float32)
-    return sparse.csr_array((ones, (users, items)), shape=(dataset.n_users, dataset.n_items))
-
-
-def _largest_per_row(matrix: sparse.csr_array, n: int) -> sparse.csr_array:
-    """The `n` largest values of each row, ties by lower column."""
-    entries = matrix.tocoo()
-    order = np.lexsort((entries.col, -entries.data, entries.row))
-    place = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))  # rank within the row
-    kept = order[place < n]
-    return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), shape=matrix.shape)

@@ -67,9 +67,9 @@ class ModelConfig(Section):
     """Dropout on the recurrent outputs; the paper writes none."""
     window: int = Field(200, ge=1, json_schema_extra=search(50, 100, 200))
     """The most recent M items that the sequence encoder sees."""
-    sequence: Literal["full", "pooled", "none"] = "full"
-    """Attention over M positions; over their sum as one token, so that it sees no order (the released code); or no
-    sequence encoder."""
+    sequence: Literal["full", "pooled", "causal", "none"] = "full"
+    """Attention over M positions; over their sum as one token, so that it sees no order (the released code); a causal
+    transformer, whose every position sees what came before it (`best`); or no sequence encoder."""
     sequence_layers: int = Field(2, ge=0, le=8, json_schema_extra=search(low=1, high=4))
     """Attention layers over the window."""
     sequence_pooling: Literal["sum", "mean", "last"] = "last"
@@ -78,6 +78,27 @@ class ModelConfig(Section):
     """Whether the sequence vector passes the LeakyReLU before the score, as in the released code (the paper: not)."""
     leaky_slope: float = Field(0.5, ge=0, le=1)
     """Slope of every LeakyReLU below zero."""
+    user_term: bool = True
+    """Whether the score has the user's long-term vector, or the sequence vector alone (`best`)."""
+    item_bias: bool = False
+    """Whether each item has an offset in the score; it starts at the log of its popularity."""
+
+
+class TransitionsConfig(Section):
+    """Item-to-item transitions in the score (docs/model.md); needs `train.objective = "positions"`."""
+
+    use: bool = False
+    """Whether `β log(ε + x)` is added to the score, x the transitions from the user's items to the one scored."""
+    forward: float = Field(1.0, ge=0, json_schema_extra=search(low=0.3, high=3.0, log=True))
+    """Weight of the directed co-occurrence beside the cosine similarity of items."""
+    steps: int = Field(5, ge=1)
+    """Distance up to which an item that comes after another counts as following it, with weight 1 / distance."""
+    neighbours: int = Field(2000, ge=1)
+    """Most similar items that the cosine keeps per item; bounds the memory of large catalogues."""
+    decay: float = Field(0.8, gt=0, lt=1)
+    """First value of the weight of an item relative to the one after it in the user's history; learned."""
+    epsilon: float = Field(0.03, gt=0)
+    """First value of ε, what an item without transitions has; learned."""
 
 
 class SelfAugmentedConfig(Section):
@@ -117,6 +138,9 @@ class HardConfig(Section):
     """The loss that the hardest negatives enter: InfoNCE, or (the released code) the hinge, in the place of K of each
     user's pairs, while InfoNCE has `shared_negatives`: then the contrast never sees a hard negative. With `none`
     InfoNCE has those and nothing is hard: the ablation without hard negatives."""
+    searched: Literal["items", "candidates"] = "items"
+    """Where the hardest are searched: among all items, or among the candidates of this step (`train.candidates`, a
+    random part of the items), where the very nearest, often false negatives, are mostly absent."""
     shared_negatives: int = Field(50, ge=1)
     """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge or none)."""
 
@@ -139,6 +163,17 @@ class TrainConfig(Section):
     """The validation figure that picks the epoch."""
     protocol: Literal["full", "sampled-999"] = "full"
     """The candidates that validation ranks."""
+    objective: Literal["pairs", "positions"] = "pairs"
+    """One positive per user and epoch against negatives one by one, or (`best`) the next item at every position of the
+    window against all candidates at once."""
+    candidates: int = Field(1024, ge=1)
+    """Random items that share the softmax with the next one (`positions` only), the same for a whole step; from as
+    many as there are items on, all."""
+    batch_positions: int = Field(2048, ge=1)
+    """Positions per step (`positions` only), about."""
+    recent_share: float = Field(0.5, ge=0, le=1)
+    """Share of windows that end with the user's last training item where the history is longer than the window; the
+    others end anywhere (`positions` only)."""
     batch_users: int = Field(512, ge=1)
     """Users per step."""
     users_per_epoch: int = Field(10_000, ge=1)
@@ -161,6 +196,8 @@ class TrainConfig(Section):
     """Factor on the learning rate per epoch."""
     l2: float = Field(1e-2, ge=0, json_schema_extra=search(low=1e-4, high=1e-1, log=True))
     """Coefficient of the squared norm of the parameters in `l2_over`."""
+    weight_decay: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=0.3, log=True))
+    """AdamW's decoupled decay of all but offsets and single numbers; takes the place of `l2`, which must be 0."""
     l2_over: Literal["embeddings", "all"] = "embeddings"
     """Embeddings, positions and the weights behind the user weight, or (the paper) all parameters. The released code
     adds 25 weights that feed nothing, which changes no other parameter."""
@@ -181,6 +218,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     ssl: SelfAugmentedConfig = SelfAugmentedConfig()
     hard: HardConfig = HardConfig()
+    transitions: TransitionsConfig = TransitionsConfig()
     train: TrainConfig = TrainConfig()
     run: RunConfig = RunConfig()
 
@@ -293,11 +331,37 @@ def build(document: dict[str, Any], where: str) -> Config:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise HardGNNError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from None
-    if config.model.dim % config.model.heads:
-        raise HardGNNError(
-            f"{where}: model.dim must be a multiple of model.heads, got {config.model.dim} and {config.model.heads}"
-        )
+    for refused, sentence in _conflicts(config):
+        if refused:
+            raise HardGNNError(f"{where}: {sentence}")
     return config
+
+
+def _conflicts(config: Config) -> list[tuple[bool, str]]:
+    """What settings cannot stand together, each with the sentence that says so."""
+    model, hard, train = config.model, config.hard, config.train
+    positions = train.objective == "positions"
+    return [
+        (
+            model.dim % model.heads > 0,
+            f"model.dim must be a multiple of model.heads, got {model.dim} and {model.heads}",
+        ),
+        (positions and model.sequence != "causal", "train.objective=positions needs model.sequence=causal"),
+        (config.transitions.use and not positions, "transitions.use=true needs train.objective=positions"),
+        (model.item_bias and not positions, "model.item_bias=true needs train.objective=positions"),
+        (positions and config.ssl.weight > 0, "train.objective=positions has no self-augmented loss: set ssl.weight=0"),
+        (
+            positions
+            and hard.active
+            and (hard.searched, hard.rank_by, hard.used_in) != ("candidates", "user", "infonce"),
+            "train.objective=positions needs hard.searched=candidates, hard.rank_by=user and hard.used_in=infonce",
+        ),
+        (hard.searched == "candidates" and not positions, "hard.searched=candidates needs train.objective=positions"),
+        (
+            train.weight_decay > 0 and train.l2 > 0,
+            "train.weight_decay takes the place of train.l2: set one of them to 0",
+        ),
+    ]
 
 
 def load(path: Path) -> Config:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardgnn.data.histories import Histories
+from hardgnn.data.dataset import VALID, Dataset
+from hardgnn.data.histories import PADDING, Histories
 
 ROUNDS = 16  # redraws before the rest is drawn from lists of what is left
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
@@ -70,3 +71,38 @@ def hardest(query: Tensor, items: Tensor, avoided: Histories, k: int) -> tuple[T
         found.append(indices)
         valid.append(torch.isfinite(values))
     return torch.cat(found), torch.cat(valid)
+
+
+class FalseNegatives:
+    """Counts hard negatives that are their user's validation item; it serves the log and nothing else."""
+
+    def __init__(self, data: Dataset) -> None:
+        users, targets = data.targets(VALID)
+        self._valid_item = torch.full((data.n_users,), PADDING)  # (U,)
+        self._valid_item[torch.from_numpy(users).long()] = torch.from_numpy(targets).long()
+        self._counts = torch.zeros(2)  # false ones, all
+
+    def reset(self) -> None:
+        """Forgets what was counted."""
+        self._counts.zero_()
+
+    def count(self, users: Tensor, hard: Tensor, valid: Tensor) -> None:
+        """Counts the hard negatives (B, K), where valid (B, K), of `users` (B,)."""
+        false = (hard == self._valid_item[users].unsqueeze(1)) & valid
+        self._counts += torch.stack([false.sum(), valid.sum()])
+
+    def share(self) -> float | None:
+        """The share of false ones since `reset`; None where nothing was counted."""
+        false, drawn = self._counts.tolist()
+        return false / drawn if drawn else None
+
+
+def distinct_rows(size: int, *groups: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+    """The distinct ids of all groups, sorted (n,), and the row of each id among them (size,)."""
+    present = np.zeros(size, dtype=bool)
+    for group in groups:
+        present[group] = True
+    distinct = np.flatnonzero(present)
+    row = np.zeros(size, dtype=np.int64)
+    row[distinct] = np.arange(len(distinct))
+    return torch.from_numpy(distinct), torch.from_numpy(row)

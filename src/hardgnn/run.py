@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy import sparse
 from torch import Tensor
 
 from hardgnn import config as settings
@@ -21,8 +22,8 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path, read_json, write_json
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.sequence import SequenceEncoder
+from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
+from hardgnn.model.transitions import Transitions, TransitionScores
 
 FORMAT_VERSION = 1
 CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT = (
@@ -33,22 +34,29 @@ CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT = (
     "environment.json",
 )
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
-SEQUENCE_PREFIX = "parameters/sequence_encoder."
+PARAMETERS, VECTORS, MATRIX = "parameters/", "vectors/", "transitions/"
 
 
 @dataclass
 class TrainedModel:
-    """Everything that scoring needs: final vectors and the sequence encoder, no graph.
+    """Everything that scoring needs: final vectors, the sequence encoder, offsets and transitions, no graph.
 
-    Shapes: `user_vectors` (U, d), zero rows for users without training interactions; `item_vectors` (I, d).
-    It is a `hardgnn.evaluate.Ranker`.
+    Shapes: `user_vectors` (U, d), zero rows for users without training interactions; `item_vectors` (I, d);
+    `item_bias` (I,). It is a `hardgnn.evaluate.Ranker`.
     """
 
     name: str
     config: Config
     user_vectors: Tensor
     item_vectors: Tensor
-    sequence_encoder: SequenceEncoder | None
+    sequence_encoder: Encoder | None
+    item_bias: Tensor | None = None
+    transitions: TransitionScores | None = None
+
+    @property
+    def inner_product(self) -> bool:
+        """Whether the score is `query · item vector` and nothing else."""
+        return self.item_bias is None and self.transitions is None
 
     @torch.no_grad()
     def queries(self, users: NDArray[np.integer] | None, histories: Histories) -> Tensor:
@@ -65,7 +73,16 @@ class TrainedModel:
     @torch.no_grad()
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """The scores of all items for these users, (B, I)."""
-        return (self.queries(users, histories) @ self.item_vectors.T).numpy()
+        return self._added(self.queries(users, histories) @ self.item_vectors.T, histories).numpy()
+
+    def _added(self, scores: Tensor, histories: Histories, items: Tensor | None = None) -> Tensor:
+        """Scores (B, I), or (B, C) of `items` (B, C), with offsets and transitions added in place."""
+        if self.item_bias is not None:
+            scores += self.item_bias if items is None else self.item_bias[items]
+        if self.transitions is not None:
+            prior = self.transitions.scores(histories)
+            scores += prior if items is None else prior.gather(1, items)
+        return scores
 
     @torch.no_grad()
     def candidate_scores(
@@ -78,16 +95,36 @@ class TrainedModel:
             chosen = torch.from_numpy(items[rows.numpy()]).long()
             vectors = self.item_vectors.index_select(0, chosen.flatten()).view(*chosen.shape, -1)  # (b, C, d)
             scores[rows] = (vectors @ queries[rows]).squeeze(-1)
-        return scores.numpy()
+        return self._added(scores, histories, torch.from_numpy(items).long()).numpy()
 
 
-def save_model(folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch: int) -> None:
-    """Writes the parameters and the final vectors, atomically."""
-    tensors = {f"parameters/{name}": value.contiguous() for name, value in model.state_dict().items()}
+def trained(
+    name: str, config: Config, model: SelfGNN, users: Tensor, items: Tensor, matrix: sparse.csr_array | None
+) -> TrainedModel:
+    """The model as it now scores; `matrix` holds the transitions where the config uses them."""
+    return TrainedModel(
+        name,
+        config,
+        users,
+        items,
+        model.sequence_encoder if config.model.sequence != "none" else None,
+        model.item_bias.detach() if config.model.item_bias else None,
+        None if matrix is None else TransitionScores(model.transitions, matrix, config.model.window),
+    )
+
+
+def save_model(
+    folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch: int, matrix: sparse.csr_array | None = None
+) -> None:
+    """Writes the parameters, the final vectors and the matrix of transitions, atomically."""
+    tensors = {f"{PARAMETERS}{name}": value.contiguous() for name, value in model.state_dict().items()}
     # A shared recurrent network appears under two names; safetensors wants every tensor to own its memory.
     if model.config.interval_sharing == "shared":
         tensors = {name: value.clone() for name, value in tensors.items()}
-    tensors |= {"vectors/users": users.contiguous(), "vectors/items": items.contiguous()}
+    tensors |= {f"{VECTORS}users": users.contiguous(), f"{VECTORS}items": items.contiguous()}
+    if matrix is not None:
+        parts = {"offsets": matrix.indptr.astype(np.int64), "columns": matrix.indices, "values": matrix.data}
+        tensors |= {MATRIX + name: torch.from_numpy(part) for name, part in parts.items()}
     for stale in folder.glob("ranks-*.parquet"):
         stale.unlink()
     with atomic_path(folder / MODEL) as temporary:
@@ -112,22 +149,30 @@ def load_model(folder: str | Path) -> TrainedModel:
         raise HardGNNError(f"{folder}: no trained model yet; go on with `hardgnn train … --resume`")
     try:
         with safe_open(folder / MODEL, "pt") as stored:
-            names = list(stored.keys())
-            users, items = stored.get_tensor("vectors/users"), stored.get_tensor("vectors/items")
-            encoder = None
+            users, items = stored.get_tensor(f"{VECTORS}users"), stored.get_tensor(f"{VECTORS}items")
+            encoder, bias, transitions = None, None, None
             if config.model.sequence != "none":
-                encoder = SequenceEncoder(config.model)
-                encoder.load_state_dict(
-                    {
-                        name.removeprefix(SEQUENCE_PREFIX): stored.get_tensor(name)
-                        for name in names
-                        if name.startswith(SEQUENCE_PREFIX)
-                    }
-                )
+                encoder = sequence_encoder(config.model)
+                encoder.load_state_dict(_part(stored, f"{PARAMETERS}sequence_encoder."))
+            if config.model.item_bias:
+                bias = stored.get_tensor(f"{PARAMETERS}item_bias")
+            if config.transitions.use:
+                module = Transitions(config.transitions)
+                module.load_state_dict(_part(stored, f"{PARAMETERS}transitions."))
+                parts = _part(stored, MATRIX)
+                csr = (parts["values"].numpy(), parts["columns"].numpy(), parts["offsets"].numpy())
+                matrix = sparse.csr_array(csr, shape=(len(items), len(items)))
+                transitions = TransitionScores(module, matrix, config.model.window)
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise HardGNNError(f"{folder / MODEL}: damaged or not of this config ({reason})") from None
-    return TrainedModel(run_name(folder), config, users, items, encoder)
+    return TrainedModel(run_name(folder), config, users, items, encoder, bias, transitions)
+
+
+def _part(stored: Any, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
+    return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
 
 
 def run_name(folder: Path) -> str:

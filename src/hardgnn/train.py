@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,21 +12,25 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from hardgnn import checkpoint, losses, run
 from hardgnn.checkpoint import Progress
 from hardgnn.config import Config, leaks
 from hardgnn.data.batches import Batch, Batches
-from hardgnn.data.dataset import TRAIN, VALID, Dataset
+from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
+from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.negatives import hardest
+from hardgnn.model.transitions import transition_matrix
+from hardgnn.negatives import FalseNegatives, distinct_rows, hardest
+from hardgnn.positions import PositionsStep
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
 
 LAST_ITEMS = 5  # that make the released code's query for hard negatives (SPEC section 4)
@@ -40,6 +44,29 @@ class Watcher(Protocol):
 
     def epoch(self, line: dict[str, Any]) -> None:
         """After each epoch, with its line of metrics.jsonl."""
+
+
+class Objective(Protocol):
+    """What a step computes."""
+
+    def new_epoch(self) -> None:
+        """Forgets what earlier epochs cached and counted."""
+
+    def losses(self, batch: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The loss terms of one batch, without their coefficients; `generator` drives dropout."""
+
+    def false_negatives(self) -> float | None:
+        """The share of this epoch's hard negatives that are their user's validation item."""
+
+
+class Source(Protocol):
+    """What the steps of an epoch see."""
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Any]:
+        """The batches of one epoch."""
 
 
 @dataclass
@@ -59,20 +86,16 @@ class Step:
     def __post_init__(self) -> None:
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0
-        users, targets = self.data.targets(VALID)
-        self._valid_item = torch.full((self.data.n_users,), PADDING)  # (U,) to count false negatives, nothing else
-        self._valid_item[torch.from_numpy(users).long()] = torch.from_numpy(targets).long()
-        self._hard_count = torch.zeros(2)  # hard negatives of this epoch: false ones, all
+        self._false = FalseNegatives(self.data)
 
     def new_epoch(self) -> None:
         """Forgets what earlier epochs cached, so that a resumed run goes on as an unbroken one."""
         self._mined = None
-        self._hard_count.zero_()
+        self._false.reset()
 
     def false_negatives(self) -> float | None:
         """The share of this epoch's hard negatives that are their user's validation item; None where there are none."""
-        false, drawn = self._hard_count.tolist()
-        return false / drawn if drawn else None
+        return self._false.share()
 
     def losses(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The loss terms of one batch, without their coefficients; `generator` drives dropout.
@@ -84,19 +107,18 @@ class Step:
         mined = config.hard.active and config.hard.used_in != "none"
         hard, valid = self._hard_negatives(batch, windows) if mined else (None, None)
         if hard is not None and valid is not None:
-            false = (hard == self._valid_item[torch.from_numpy(batch.users)].unsqueeze(1)) & valid
-            self._hard_count += torch.stack([false.sum(), valid.sum()])
+            self._false.count(torch.from_numpy(batch.users), hard, valid)
         if hard is not None and valid is not None and config.hard.used_in == "hinge":
             batch = replace(batch, negatives=in_place_of_first(batch, hard.numpy(), valid.numpy()))
             hard = None
 
         edge_users = [users for users, _ in batch.edges]
         edge_items = [items for _, items in batch.edges]
-        users, user_row = _index(model.n_users, batch.users, *edge_users)
+        users, user_row = distinct_rows(model.n_users, batch.users, *edge_users)
         item_groups = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *edge_items]
         if hard is not None:
             item_groups.append(hard.numpy().ravel())
-        items, item_row = _index(model.n_items, *item_groups)
+        items, item_row = distinct_rows(model.n_items, *item_groups)
         short = model.short_term(self.graph, generator, users, items)
         user_vectors = model.users(short, generator)  # (n_u, d)
         item_vectors = model.items(short, generator)  # (n_i, d)
@@ -230,12 +252,13 @@ def train(
     _open_folder(folder, config, data, data_path, preset, resume)
 
     graph = build_graph(data, config)
-    shape = graph.shape
     initial = torch.Generator().manual_seed(config.run.seed)
-    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial)
-    step = Step(model, graph, data, config)
-    edges = (graph.rows[0].numpy(), graph.rows[1].numpy())
-    batches = Batches(data.train, edges, shape, config.model.window, config.train, config.ssl, step.avoided)
+    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial, config.transitions)
+    if config.model.item_bias:
+        counts = np.bincount(data.train.items, minlength=data.n_items)
+        model.item_bias.data = torch.from_numpy(np.log1p(counts)).float()
+    matrix = transition_matrix(data, config.transitions) if config.transitions.use else None
+    step, batches = _objective(model, graph, data, config, matrix)
     if len(batches) == 0:
         raise HardGNNError(f"{data.name}: no user has two training interactions, so there is nothing to learn")
 
@@ -277,7 +300,7 @@ def train(
             line |= {"temperature": config.hard.temperature, "false_negatives": false_negatives}
         line["seconds"] = round(time.perf_counter() - began, 4)
         if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
-            line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config)
+            line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config, matrix)
         lines.append(line)
         _write_lines(folder, lines)
         checkpoint.save(folder, progress, model, optimiser)
@@ -305,6 +328,18 @@ def train(
     return result
 
 
+def _objective(
+    model: SelfGNN, graph: InteractionGraph, data: Dataset, config: Config, matrix: sparse.csr_array | None
+) -> tuple[Objective, Source]:
+    """What a step computes and what it sees, as `train.objective` says."""
+    if config.train.objective == "positions":
+        sequences = Sequences(data.train, data.n_items, config.model.window, config.train)
+        return PositionsStep(model, graph, data, config, matrix), sequences
+    step = Step(model, graph, data, config)
+    edges = (graph.rows[0].numpy(), graph.rows[1].numpy())
+    return step, Batches(data.train, edges, graph.shape, config.model.window, config.train, config.ssl, step.avoided)
+
+
 def _total(terms: dict[str, Tensor], config: Config) -> Tensor:
     """L_rec + ssl.weight · L_sal + hard.weight · L_InfoNCE; the L2 term is Adam's weight decay, the same gradient."""
     total = terms["rec"]
@@ -316,15 +351,16 @@ def _total(terms: dict[str, Tensor], config: Config) -> Tensor:
 
 
 def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
-    """Adam, with the gradient 2 · l2 · θ of the L2 term added where that term applies."""
-    decayed = model.decayed(config.train.l2_over)
+    """Adam, with the gradient 2 · l2 · θ of the L2 term added where that term applies; or AdamW (`weight_decay`)."""
+    decoupled = config.train.weight_decay > 0
+    # Offsets and single numbers are not decayed: their zero means nothing.
+    decayed = [p for p in model.parameters() if p.dim() > 1] if decoupled else model.decayed(config.train.l2_over)
     chosen = {id(parameter) for parameter in decayed}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    groups = [
-        {"params": decayed, "weight_decay": 2 * config.train.l2},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.Adam(groups, lr=config.train.lr, fused=True)
+    decay = config.train.weight_decay if decoupled else 2 * config.train.l2
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    return kind(groups, lr=config.train.lr, fused=True)
 
 
 @torch.no_grad()
@@ -341,19 +377,19 @@ def _validate(
     graph: InteractionGraph,
     data: Dataset,
     config: Config,
+    matrix: sparse.csr_array | None,
 ) -> dict[str, float]:
     """Metrics of this epoch on the part that chooses; where it is the best so far, the model is kept."""
     users, items = model.encode(graph)
     # Users without training interactions have no vector of their own (SPEC section 2, Score).
     users[torch.from_numpy(data.train.lengths == 0)] = 0
-    encoder = model.sequence_encoder if config.model.sequence != "none" else None
-    trained = run.TrainedModel(folder.name, config, users, items, encoder)
+    trained = run.trained(folder.name, config, model, users, items, matrix)
     cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
     result, _ = evaluate(trained, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
     metrics: dict[str, float] = result["metrics"]
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0
-        run.save_model(folder, model, users, items, progress.epoch)
+        run.save_model(folder, model, users, items, progress.epoch, matrix)
     else:
         progress.waited += 1
     return metrics
@@ -394,14 +430,3 @@ def _read_lines(folder: Path, epochs: int) -> list[dict[str, Any]]:
 def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
     with atomic_path(folder / run.METRICS) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-
-
-def _index(size: int, *groups: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The distinct ids of all groups, sorted (n,), and the row of each id among them (size,)."""
-    present = np.zeros(size, dtype=bool)
-    for group in groups:
-        present[group] = True
-    distinct = np.flatnonzero(present)
-    row = np.zeros(size, dtype=np.int64)
-    row[distinct] = np.arange(len(distinct))
-    return torch.from_numpy(distinct), torch.from_numpy(row)

@@ -15,7 +15,8 @@ class SelfAttention(nn.Module):
         heads: number of heads H, a divisor of d.
         projection: whether an output projection follows.
 
-    Shapes: x (B, M, d), key_mask (B, M) bool, True where a key may be seen -> (B, M, d); with `last_only` the result
+    Shapes: x (B, M, d), key_mask (B, M) bool, True where a key may be seen, or (B, M, M), where the position may see
+    it -> (B, M, d); with `last_only` the result
     of the last position alone, (B, 1, d), at the cost of one query.
     """
 
@@ -36,7 +37,7 @@ class SelfAttention(nn.Module):
 
         query = split(F.linear(x[:, -1:] if last_only else x, weights[0], biases[0]))
         key, value = split(F.linear(x, weights[1], biases[1])), split(F.linear(x, weights[2], biases[2]))
-        mask = None if key_mask is None else key_mask[:, None, None, :]
+        mask = None if key_mask is None else _over_heads(key_mask)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(seen.transpose(1, 2).reshape(batch, -1, dim))
 
@@ -49,7 +50,7 @@ class SelfAttention(nn.Module):
         )
         logits = query @ key.transpose(-1, -2) / (dim // self.heads) ** 0.5  # (B, H, M, M)
         if key_mask is not None:
-            logits = logits.masked_fill(~key_mask[:, None, None, :], -torch.inf)
+            logits = logits.masked_fill(~_over_heads(key_mask), -torch.inf)
         return logits.softmax(-1).mean(1)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -64,6 +65,11 @@ class SelfAttention(nn.Module):
         scores = (query.unsqueeze(1) * key) @ (member * (dim // self.heads) ** -0.5)  # (T, T, N, H)
         weights = scores.softmax(1).mean(0)  # (T, N, H)
         return self.output(((weights @ member.T) * value).sum(0))
+
+
+def _over_heads(mask: Tensor) -> Tensor:
+    """A mask of keys (B, M) or of pairs (B, M, M) as one that SDPA takes, (B, 1, 1 or M, M)."""
+    return mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]
 
 
 def dropout(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:

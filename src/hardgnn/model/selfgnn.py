@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardgnn.config import ModelConfig, SelfAugmentedConfig
+from hardgnn.config import ModelConfig, SelfAugmentedConfig, TransitionsConfig
 from hardgnn.model.attention import reset
+from hardgnn.model.causal import CausalEncoder
 from hardgnn.model.graph import InteractionGraph, propagate
 from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.model.temporal import IntervalEncoder
+from hardgnn.model.transitions import Transitions
+
+Encoder = SequenceEncoder | CausalEncoder
 
 
 @dataclass
@@ -35,6 +39,7 @@ class SelfGNN(nn.Module):
         ssl: the settings of the user weight w_{t,u}.
         users, items: U and I.
         generator: source of the initial weights.
+        transitions: those of the transitions' part of the score; without them it has none.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class SelfGNN(nn.Module):
         users: int,
         items: int,
         generator: torch.Generator,
+        transitions: TransitionsConfig | None = None,
     ) -> None:
         super().__init__()
         self.config, self.ssl = model, ssl
@@ -57,11 +63,15 @@ class SelfGNN(nn.Module):
         shared = model.interval_sharing == "shared" and model.interval_encoder != "sum"
         self.item_encoder = IntervalEncoder(model, self.user_encoder.recurrent if shared else None)
         if model.sequence != "none":
-            self.sequence_encoder = SequenceEncoder(model)
+            self.sequence_encoder = sequence_encoder(model)
+        if model.item_bias:
+            self.item_bias = nn.Parameter(torch.zeros(items))
         if ssl.weight > 0:
             inputs = model.dim * (3 if ssl.user_weight == "concat" else 1)
             self.weight_hidden = nn.Linear(inputs, ssl.dim)
             self.weight_out = nn.Linear(ssl.dim, 1)
+        if transitions is not None and transitions.use:
+            self.transitions = Transitions(transitions)
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -141,10 +151,10 @@ class SelfGNN(nn.Module):
 
     @staticmethod
     def query_vector(config: ModelConfig, user_vectors: Tensor, sequence_vectors: Tensor) -> Tensor:
-        """The vector whose product with ē^(v) is the score: ē^(u) + σ(ẽ^(u)), (B, d)."""
+        """The vector whose product with ē^(v) is the score: ē^(u) + σ(ẽ^(u)), (B, d), or σ(ẽ^(u)) alone."""
         if config.sequence_activation == "leaky":
             sequence_vectors = F.leaky_relu(sequence_vectors, config.leaky_slope)
-        return user_vectors + sequence_vectors
+        return user_vectors + sequence_vectors if config.user_term else sequence_vectors
 
     def user_weight(self, long: Tensor, short: Tensor) -> Tensor:
         """w_{t,u} = sigmoid(FC(σ(FC([ē ⊙ e_t, ē, e_t])))), (n,) from ē (n, d) and e_t (n, d)."""
@@ -152,6 +162,11 @@ class SelfGNN(nn.Module):
         joined = torch.cat(parts, -1) if self.ssl.user_weight == "concat" else _total(parts)
         hidden = F.leaky_relu(self.weight_hidden(joined), self.config.leaky_slope)
         return torch.sigmoid(self.weight_out(hidden)).squeeze(-1)
+
+
+def sequence_encoder(config: ModelConfig) -> Encoder:
+    """The sequence encoder that the config names; it must name one."""
+    return CausalEncoder(config) if config.sequence == "causal" else SequenceEncoder(config)
 
 
 def _stacked(which: Tensor | None, intervals: int, size: int) -> Tensor | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,13 +42,7 @@ class SequenceEncoder(nn.Module):
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         if self.config.sequence == "pooled":
             return self._pooled(item_vectors, window)
-        # Windows of like length go together, so that short ones are not padded to the longest; it is exact.
-        lengths = (window != PADDING).sum(1).clamp_min(1)
-        order = lengths.argsort(stable=True)
-        group = (lengths[order].cumsum(0) - 1) // ITEMS_TOGETHER
-        sizes = torch.unique_consecutive(group, return_counts=True)[1].tolist()
-        parts = [self._full(item_vectors, window[rows, -int(lengths[rows[-1]]) :]) for rows in order.split(sizes)]
-        return torch.cat(parts).index_select(0, order.argsort())
+        return by_length(window, lambda part: self._full(item_vectors, part))
 
     @torch.no_grad()
     def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
@@ -101,3 +97,16 @@ class SequenceEncoder(nn.Module):
             attended = F.leaky_relu(layer(norm(state), mask, top), self.config.leaky_slope)
             state = attended + (state[:, -1:] if top else state)
         return state
+
+
+def by_length(window: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """`encode` of windows (B, m), those of like length together and without the padding that all of them have.
+
+    So short windows are not padded to the longest; it is exact.
+    """
+    lengths = (window != PADDING).sum(1).clamp_min(1)
+    order = lengths.argsort(stable=True)
+    group = (lengths[order].cumsum(0) - 1) // ITEMS_TOGETHER
+    sizes = torch.unique_consecutive(group, return_counts=True)[1].tolist()
+    parts = [encode(window[rows, -int(lengths[rows[-1]]) :]) for rows in order.split(sizes)]
+    return torch.cat(parts).index_select(0, order.argsort())

@@ -1,0 +1,79 @@
+"""What one step of `train.objective = "positions"` sees: windows, the item after each position, candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardgnn.config import TrainConfig
+from hardgnn.data.histories import Histories
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """One step's users.
+
+    Shapes: `users` (B,); `windows`, `targets` (B, m), `PADDING` on the left: targets[b, p] came after windows[b, p];
+    `candidates` (C,), sorted.
+    """
+
+    users: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    candidates: NDArray[np.int64]
+
+
+class Sequences:
+    """Draws the batches of an epoch from the training part: each user once, those of like length together.
+
+    Args:
+        train: each user's training items.
+        n_items: I.
+        window: longest window M.
+    """
+
+    def __init__(self, train: Histories, n_items: int, window: int, config: TrainConfig) -> None:
+        self.train, self.n_items, self.window, self.config = train, n_items, window, config
+        distinct = np.bincount(train.keys(n_items) // n_items, minlength=len(train.lengths))
+        eligible = np.flatnonzero((train.lengths >= 2) & (distinct < n_items))
+        size = np.minimum(train.lengths[eligible] - 1, window)
+        order = np.argsort(size, kind="stable")
+        self._users, size = eligible[order], size[order]
+        self._starts = _cut(size, config.batch_positions)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[SequenceBatch]:
+        """The batches of one epoch, in random order."""
+        lengths = np.minimum(self.train.lengths[self._users] - 1, self.window)
+        # Users of equal length change places, so that batches are not always of the same ones.
+        users = self._users[np.lexsort((rng.random(len(lengths)), lengths))]
+        for part in rng.permutation(len(self)):
+            stop = self._starts[part + 1] if part + 1 < len(self) else len(users)
+            yield self.batch(users[self._starts[part] : stop], rng)
+
+    def batch(self, users: NDArray[np.int64], rng: np.random.Generator) -> SequenceBatch:
+        """The windows of these users, which end with the last training item or, of longer histories, anywhere."""
+        spare = np.maximum(self.train.lengths[users] - self.window - 1, 0)
+        anywhere = rng.random(len(users)) >= self.config.recent_share
+        back = np.where(anywhere, rng.integers(0, spare + 1), 0)
+        whole = self.train.windows(users, self.window + 1, drop_last=back)
+        if self.config.candidates < self.n_items:
+            candidates = np.sort(rng.choice(self.n_items, self.config.candidates, replace=False, shuffle=False))
+        else:
+            candidates = np.arange(self.n_items)
+        return SequenceBatch(users, whole[:, :-1], whole[:, 1:], candidates)
+
+
+def _cut(sizes: NDArray[np.int64], positions: int) -> list[int]:
+    """Where the batches start among users sorted by size, about so many positions each, padding included."""
+    starts, start = [], 0
+    while start < len(sizes):
+        starts.append(start)
+        width = max(1, int(sizes[min(len(sizes) - 1, start + max(1, positions // max(1, int(sizes[start]))) - 1)]))
+        start += max(1, positions // width)
+    return starts

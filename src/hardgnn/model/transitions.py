@@ -1,0 +1,95 @@
+"""Item-to-item transitions in the score: `β log(ε + x)`, x what the user's items lead to (docs/model.md)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from hardgnn.config import TransitionsConfig
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.data.transitions import cosine_similarity, decayed_history, forward_similarity
+
+
+def transition_matrix(data: Dataset, config: TransitionsConfig) -> sparse.csr_array:
+    """`S = cosine + forward · follows`, (I, I) float32, from an item of the history (row) to the one scored."""
+    cosine = cosine_similarity(data, config.neighbours)
+    return (cosine + config.forward * forward_similarity(data, config.steps)).tocsr()
+
+
+class Transitions(nn.Module):
+    """What the transitions add to the score of item v after items i_1 .. i_p: `β log(ε + Σ_s γ^(p-s) S[i_s, v])`.
+
+    β, ε and γ are learned. S counts the training sequences, and so the very step that training asks for; `targets`
+    takes the user's own share out of it, as if S had been counted without them.
+    """
+
+    def __init__(self, config: TransitionsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strength = nn.Parameter(torch.tensor(1.0))  # β
+        self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
+        self.decay_logit = nn.Parameter(torch.tensor(math.log(config.decay / (1 - config.decay))))
+
+    def prior(self, reached: Tensor) -> Tensor:
+        """`β log(ε + x)` of x, any shape."""
+        return self.strength * torch.log(reached + self.log_epsilon.exp())
+
+    def weights(self, width: int) -> Tensor:
+        """`γ^(p-s)` for s ≤ p, else 0: (m, m)."""
+        age = torch.arange(width)[:, None] - torch.arange(width)
+        return torch.where(age >= 0, torch.sigmoid(self.decay_logit) ** age.clamp_min(0), 0.0)
+
+    def candidates(self, block: Tensor, windows: Tensor) -> Tensor:
+        """x of every candidate after every position, (B, m, C).
+
+        Shapes: block (n + 1, C): rows of S, the last one zeros; windows (B, m) of row numbers, n for padding.
+        """
+        rows = block.index_select(0, windows.flatten()).view(*windows.shape, -1)  # (B, m, C)
+        return self.weights(windows.shape[1]) @ rows
+
+    def targets(self, block: Tensor, windows: Tensor, columns: Tensor, scale: Tensor, target_scale: Tensor) -> Tensor:
+        """x of the item that comes next at every position, without what the user's own sequence put into S: (B, m).
+
+        The user counts 1 in the cosine of every pair, and forward / distance among those that follow.
+
+        Shapes: block (n + 1, t): rows of S and the columns of targets; windows, columns (B, m) numbers of rows and
+        columns; scale, target_scale (B, m): 1 / sqrt of an item's training count, 0 for padding.
+        """
+        width = windows.shape[1]
+        stored = block[windows[:, None, :], columns[:, :, None]]  # (B, p, s)
+        distance = torch.arange(1, width + 1)[:, None] - torch.arange(width)  # of the item after p from that at s
+        follows = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
+        own = (1 + self.config.forward * follows) * scale[:, None, :] * target_scale[:, :, None]
+        return (self.weights(width) * (stored - own)).sum(-1).clamp_min(0)
+
+
+class TransitionScores:
+    """The trained transitions: x for whole histories, then `β log(ε + x)`."""
+
+    def __init__(self, module: Transitions, matrix: sparse.csr_array, window: int) -> None:
+        self.module, self.matrix, self.window = module, matrix, window
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        """`β log(ε + x)` of all items, (B, I)."""
+        decay = float(torch.sigmoid(self.module.decay_logit))
+        query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
+        return self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
+
+
+def dense_block(matrix: sparse.csr_array, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Tensor:
+    """The chosen rows and columns, dense, and a last row of zeros for padding: (n + 1, c)."""
+    block = matrix[rows][:, columns].toarray()
+    return torch.from_numpy(np.vstack([block, np.zeros((1, len(columns)), np.float32)]))
+
+
+def inverse_root_counts(data: Dataset) -> Tensor:
+    """1 / sqrt of each item's training count, (I,), as `forward_similarity` divides by."""
+    counts = np.bincount(data.train.items, minlength=data.n_items)
+    return torch.from_numpy((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))

@@ -22,10 +22,8 @@ from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
 from hardgnn.report.plots import Figure, panels
-from hardgnn.run import CONFIG, MODEL, check_version, load_data, load_model
+from hardgnn.run import CONFIG, MODEL, PARAMETERS, check_version, load_data, load_model
 from hardgnn.train import build_graph
-
-PARAMETERS = "parameters/"
 
 
 def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
 
 def load_network(folder: Path, config: Config, data: Dataset) -> SelfGNN:
     """The whole network of a run's best epoch, which scoring alone does not need."""
-    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator())
+    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
     with safe_open(folder / MODEL, "pt") as stored:
         names = [name for name in stored.keys() if name.startswith(PARAMETERS)]  # noqa: SIM118 - no mapping
         model.load_state_dict({name.removeprefix(PARAMETERS): stored.get_tensor(name) for name in names})
@@ -85,7 +83,7 @@ def _seen(
     anchor, query = _anchor(model, config, items, own, window)
     similarity = F.normalize(items, dim=-1, eps=1e-6) @ F.normalize(query[0], dim=-1, eps=1e-6)  # (I,)
     history = data.train.take(index)
-    mined = config.hard.active and config.hard.used_in != "none"
+    mined = config.hard.active and config.hard.used_in != "none" and config.hard.searched == "items"
     hard, valid = hardest(query, items, history, config.hard.k if mined else n)
     users, targets = data.targets(VALID)
     target = targets[users == index[0]]
@@ -132,7 +130,7 @@ def _anchor(model: SelfGNN, config: Config, items: Tensor, own: Tensor, window: 
 
 def _attention(model: SelfGNN, config: Config, items: Tensor, window: Tensor) -> list[list[float]] | None:
     """Per layer the attention on each item of the window; None where there is none."""
-    if config.model.sequence != "full":
+    if config.model.sequence not in ("full", "causal"):
         return None
     found: list[list[float]] = model.sequence_encoder.attention(items, window)[:, 0].tolist()
     return found or None

@@ -16,8 +16,8 @@ from hardgnn.data.histories import Histories
 class SequenceBatch:
     """One step's users.
 
-    Shapes: `users` (B,); `windows`, `targets` (B, m), `PADDING` on the left: targets[b, p] came after windows[b, p];
-    `candidates` (C,), sorted.
+    Shapes: `users` (B,); `windows` (B, m), `PADDING` on the left; `targets` (B, m): targets[b, p] came after
+    windows[b, p]; `candidates` (C,), sorted.
     """
 
     users: NDArray[np.int64]

@@ -1,0 +1,243 @@
+"""The objective over all positions: causal encoder, transitions and losses against small computations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from factories import random_dataset, tiny_dataset
+from hardgnn import losses
+from hardgnn.config import ModelConfig, TransitionsConfig, resolve
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import PADDING, Histories
+from hardgnn.data.sequences import Sequences
+from hardgnn.data.transitions import cosine_similarity, forward_similarity
+from hardgnn.errors import HardGNNError
+from hardgnn.model.causal import CausalEncoder
+from hardgnn.model.selfgnn import SelfGNN
+from hardgnn.model.transitions import (
+    Transitions,
+    TransitionScores,
+    dense_block,
+    inverse_root_counts,
+    transition_matrix,
+)
+from hardgnn.train import _objective, build_graph
+
+WITHOUT_LIMITS = TransitionsConfig(use=True, forward=0.7, steps=3, neighbours=1000)
+
+
+@pytest.fixture
+def encoder() -> CausalEncoder:
+    torch.manual_seed(0)
+    made = CausalEncoder(ModelConfig(dim=8, heads=2, window=6, sequence="causal", sequence_layers=2))
+    torch.nn.init.normal_(made.positions)
+    return made
+
+
+def test_a_position_sees_itself_and_what_came_before(encoder: CausalEncoder) -> None:
+    items = torch.randn(9, 8)
+    window = torch.tensor([[1, 2, 3, 4, 5]])
+    before = encoder.every(items, window)
+    after = encoder.every(items, torch.tensor([[1, 2, 3, 7, 8]]))
+    torch.testing.assert_close(before[:, :3], after[:, :3])
+    assert (before[:, 3:] - after[:, 3:]).abs().max() > 0.1
+    assert (encoder.every(items, torch.tensor([[6, 2, 3, 4, 5]]))[:, -1] - before[:, -1]).abs().max() > 1e-3
+
+
+def test_padding_changes_nothing_and_an_empty_window_is_zero(encoder: CausalEncoder) -> None:
+    items = torch.randn(9, 8)
+    mixed = torch.tensor([[PADDING, PADDING, 1, 2], [3, 4, 5, 6], [PADDING] * 4])
+    together = encoder(items, mixed)
+    torch.testing.assert_close(together[0], encoder(items, torch.tensor([[1, 2]]))[0])
+    torch.testing.assert_close(together[1], encoder.every(items, mixed[1:2])[0, -1])
+    assert not together[2].any()
+
+
+def test_one_layer_against_numpy() -> None:
+    torch.manual_seed(1)
+    made = CausalEncoder(ModelConfig(dim=4, heads=1, window=3, sequence="causal", sequence_layers=1))
+    torch.nn.init.normal_(made.positions)
+    items = torch.randn(5, 4)
+    found = made.every(items, torch.tensor([[2, 0, 4]]))[0].detach().numpy()
+    w = {name: value.detach().numpy() for name, value in made.state_dict().items()}
+
+    def norm(x: np.ndarray) -> np.ndarray:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+    x = 2 * items[[2, 0, 4]].numpy() + w["positions"]
+    q, k, v = np.split(norm(x) @ w["attentions.0.qkv.weight"].T + w["attentions.0.qkv.bias"], 3, axis=1)
+    logits = np.where(np.tri(3, dtype=bool), q @ k.T / 2, -np.inf)
+    seen = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) @ v
+    x = x + seen @ w["attentions.0.output.weight"].T + w["attentions.0.output.bias"]
+    wide = norm(x) @ w["widen.0.weight"].T + w["widen.0.bias"]
+    gelu = wide * 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2)))
+    x = x + gelu @ w["narrow.0.weight"].T + w["narrow.0.bias"]
+    np.testing.assert_allclose(found, norm(x), atol=1e-5)
+
+
+def test_attention_is_what_the_last_position_looks_at(encoder: CausalEncoder) -> None:
+    items = torch.randn(9, 8)
+    window = torch.tensor([[1, 2, 3, 4]])
+    weights = encoder.attention(items, window)
+    assert weights.shape == (2, 1, 4)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1))
+
+
+def without_user(data: Dataset, user: int) -> np.ndarray:
+    """S counted without one user's sequence, but divided by everybody's counts, by loops: (I, I)."""
+    counts = np.bincount(data.train.items, minlength=data.n_items)
+    total = np.zeros((data.n_items, data.n_items))
+    for other in range(data.n_users):
+        if other == user:
+            continue
+        items = data.train.of(other).tolist()
+        for a, i in enumerate(items):
+            for b, j in enumerate(items):
+                if i != j:
+                    total[i, j] += 1 + (WITHOUT_LIMITS.forward / (b - a) if 0 < b - a <= WITHOUT_LIMITS.steps else 0)
+    return total / np.sqrt(np.maximum(np.outer(counts, counts), 1))
+
+
+@given(st.integers(0, 20))
+@settings(max_examples=10, deadline=None)
+def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None:
+    """Training must not see in S the very step that it asks for."""
+    data = random_dataset(n_users=12, n_items=14, seed=seed)
+    lengths = data.train.lengths
+    user = int(np.argmax(lengths))
+    whole = data.train.of(user).astype(np.int64)[None]
+    if whole.shape[1] < 2:
+        return
+    windows, targets = torch.from_numpy(whole[:, :-1]), torch.from_numpy(whole[:, 1:])
+    module = Transitions(WITHOUT_LIMITS)
+    matrix = transition_matrix(data, WITHOUT_LIMITS)
+    everything = np.arange(data.n_items)
+    block = dense_block(matrix, everything, everything)
+    scale = inverse_root_counts(data)
+    found = module.targets(block, windows, targets, scale[windows], scale[targets])[0].detach().numpy()
+    stored = without_user(data, user)
+    for p in range(windows.shape[1]):
+        expected = sum(0.8 ** (p - s) * stored[whole[0, s], whole[0, p + 1]] for s in range(p + 1))
+        assert found[p] == pytest.approx(expected, abs=1e-5)
+    reached = module.candidates(block, windows)[0, -1].detach().numpy()
+    last = windows.shape[1] - 1
+    expected_all = sum(0.8 ** (last - s) * matrix.toarray()[whole[0, s]] for s in range(last + 1))
+    np.testing.assert_allclose(reached, expected_all, rtol=1e-4, atol=1e-6)
+
+
+def test_transition_scores_of_whole_histories() -> None:
+    data = random_dataset(n_users=8, n_items=13, seed=3)
+    matrix = (cosine_similarity(data, None) + 1.0 * forward_similarity(data)).tocsr()
+    module = Transitions(TransitionsConfig(use=True, epsilon=0.1))
+    scores = TransitionScores(module, matrix, window=2).scores(Histories.from_lists([[1, 4, 2], []])).numpy()
+    dense = matrix.toarray()
+    np.testing.assert_allclose(scores[0], np.log(0.1 + dense[2] + 0.8 * dense[4]), rtol=1e-4)
+    np.testing.assert_allclose(scores[1], np.log(0.1), rtol=1e-4)
+
+
+def test_next_item_is_the_cross_entropy_of_the_softmax() -> None:
+    positive, others = torch.randn(5), torch.randn(5, 4)
+    others[0, 2] = -torch.inf
+    logits = torch.cat([positive[:, None], others], 1)
+    expected = torch.nn.functional.cross_entropy(logits, torch.zeros(5, dtype=torch.long))
+    torch.testing.assert_close(losses.next_item(positive, others), expected)
+
+
+def test_every_user_comes_once_with_the_items_after_each_position() -> None:
+    data = random_dataset(n_users=40, n_items=50, seed=1)
+    config = resolve("best", settings=["train.candidates=7", "train.batch_positions=20"]).train
+    source = Sequences(data.train, data.n_items, 4, config)
+    seen: list[int] = []
+    batches = list(source.epoch(np.random.default_rng(0)))
+    assert len(batches) == len(source)
+    for batch in batches:
+        assert len(np.unique(batch.candidates)) == 7
+        assert batch.windows.size <= 20 or len(batch.users) == 1
+        for user, window, target in zip(batch.users, batch.windows, batch.targets):
+            real = window != PADDING
+            assert (target[real] != PADDING).all()
+            chosen = [*window[real], target[-1]]
+            history = data.train.of(user).tolist()
+            assert chosen[1:] == target[real].tolist()
+            assert any(history[at : at + len(chosen)] == chosen for at in range(len(history)))
+        seen += batch.users.tolist()
+    assert sorted(seen) == np.flatnonzero(data.train.lengths >= 2).tolist()
+
+
+def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax() -> None:
+    data = tiny_dataset([[0, 1, 2, 3, 4], [2, 3, 1, 5, 0], [5, 4, 0, 2, 1]], n_items=6)
+    words = ["model.dim=8", "model.dropout=0", "transitions.use=false", "hard.k=2"]
+    config = resolve("best", settings=words)
+    graph = build_graph(data, config)
+    model = SelfGNN(config.model, config.ssl, 3, 6, torch.Generator().manual_seed(0), config.transitions)
+    step, source = _objective(model, graph, data, config, None)
+    batch = source.batch(np.array([0]), np.random.default_rng(0))  # type: ignore[attr-defined]
+    terms = step.losses(batch, None)
+    items = model.encode(graph)[1]
+    queries = model.sequence_encoder.every(items, torch.tensor([[0, 1]]))[0]
+    scores = queries @ items.T
+    lost = []
+    for row, target in zip(scores, (1, 2)):
+        kept = [target, 3, 4, 5]  # 0, 1 and 2 are the user's own
+        lost.append(torch.logsumexp(row[kept], 0) - row[target])
+    torch.testing.assert_close(terms["rec"], torch.stack(lost).mean())
+    unit, anchor = (torch.nn.functional.normalize(x, dim=-1) for x in (items, queries))
+    cosine = anchor @ unit.T / 0.1
+    contrast = []
+    for row, target in zip(cosine, (1, 2)):
+        hard = row[[3, 4, 5]].topk(2).values
+        contrast.append(torch.logsumexp(torch.cat([row[target : target + 1], hard]), 0) - row[target])
+    torch.testing.assert_close(terms["infonce"], torch.stack(contrast).mean())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train.objective=positions"], "needs model.sequence=causal"),
+        (["transitions.use=true"], "transitions.use=true needs train.objective=positions"),
+        (["model.item_bias=true"], "model.item_bias=true needs"),
+        (["train.weight_decay=0.1"], "takes the place of train.l2"),
+        (["hard.searched=candidates"], "hard.searched=candidates needs"),
+    ],
+)
+def test_settings_that_cannot_stand_together_are_refused(words: list[str], told: str) -> None:
+    with pytest.raises(HardGNNError, match=told):
+        resolve("hardgnn", settings=words)
+    with pytest.raises(HardGNNError, match=r"needs hard\.searched=candidates"):
+        resolve("best", settings=["hard.searched=items"])
+
+
+def test_sampled_candidates_stand_for_all_items() -> None:
+    """The sum over C of I candidates, each counted I / C times, is on average the sum over all."""
+    data = random_dataset(n_users=6, n_items=30, seed=2)
+    base = resolve("best", settings=["model.dim=8", "model.dropout=0", "hard.weight=0", "transitions.use=false"])
+    graph = build_graph(data, base)
+    model = SelfGNN(base.model, base.ssl, data.n_users, 30, torch.Generator().manual_seed(0), base.transitions)
+    users = np.arange(6)[data.train.lengths >= 2]
+    found = {}
+    for candidates in (30, 10):
+        config = base.model_copy(update={"train": base.train.model_copy(update={"candidates": candidates})})
+        step, source = _objective(model, graph, data, config, None)
+        rng = np.random.default_rng(0)
+        draws = 300 if candidates < 30 else 1
+        with torch.no_grad():
+            made = [step.losses(source.batch(users, rng), None)["rec"] for _ in range(draws)]  # type: ignore[attr-defined]
+        found[candidates] = float(torch.stack(made).mean())
+    assert found[10] == pytest.approx(found[30], rel=0.03)
+
+
+def test_repeats_in_a_history_never_reach_below_zero() -> None:
+    data = tiny_dataset([[0, 1, 0, 1, 0, 1, 2, 3], [1, 0, 2, 3, 4]], n_items=5)
+    config = TransitionsConfig(use=True)
+    windows, targets = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[1, 0, 1, 0, 1]])
+    block = dense_block(transition_matrix(data, config), np.arange(5), np.arange(5))
+    scale = inverse_root_counts(data)
+    reached = Transitions(config).targets(block, windows, targets, scale[windows], scale[targets])
+    assert (reached >= 0).all()
+    assert torch.isfinite(Transitions(config).prior(reached)).all()

@@ -207,7 +207,8 @@ def inspect(
         [*named(row), f"{row['similarity']:+.3f}", "the validation item" if row["false_negative"] else ""]
         for row in document["hard_negatives"]
     ]
-    title = "hard negatives" if document["mined"] else "nearest items not seen; this model mines no hard negatives"
+    unsearched = "nearest items not seen (this model does not search its hard negatives among all items)"
+    title = "hard negatives" if document["mined"] else unsearched
     print_table(title, [*head, "similarity", ""], rows)
 
 

@@ -82,7 +82,7 @@ def test_neighbour_scores_are_the_dense_ones(dataset, last):
 
 
 def test_each_scored_item_keeps_its_most_similar_items(dataset, monkeypatch):
-    monkeypatch.setattr("hardgnn.baselines.BLOCK_ITEMS", 7)
+    monkeypatch.setattr("hardgnn.data.transitions.BLOCK_ITEMS", 7)
     full, cut = dense_cosine(dataset), cosine_similarity(dataset, 4).toarray()
     kept = -np.sort(-full, axis=0)[:4]
     np.testing.assert_allclose(-np.sort(-cut, axis=0)[:4], kept, atol=1e-6)

@@ -57,7 +57,8 @@ class PositionsStep:
         groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
         items, item_row = distinct_rows(model.n_items, *groups)
         users = torch.from_numpy(batch.users)
-        short = model.short_term(self.graph, generator, users, items)
+        asked = users if config.model.user_term else users[:0]
+        short = model.short_term(self.graph, generator, asked, items)
         item_vectors = model.items(short, generator)  # (n_i, d)
 
         local = torch.where(place, item_row[windows.clamp_min(0)], PADDING)

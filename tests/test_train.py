@@ -234,7 +234,7 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
     "option",
     [
         "transitions.use=false",
-        "transitions.forward=0",
+        "transitions.forward=0.1",
         "transitions.steps=1",
         "transitions.decay=0.5",
         "transitions.epsilon=0.3",

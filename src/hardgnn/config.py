@@ -89,8 +89,8 @@ class TransitionsConfig(Section):
 
     use: bool = False
     """Whether `β log(ε + x)` is added to the score, x the transitions from the user's items to the one scored."""
-    forward: float = Field(1.0, ge=0, json_schema_extra=search(low=0.3, high=3.0, log=True))
-    """Weight of the directed co-occurrence beside the cosine similarity of items."""
+    forward: float = Field(1.0, gt=0)
+    """First value of the weight of the directed co-occurrence beside the cosine similarity of items; learned."""
     steps: int = Field(5, ge=1)
     """Distance up to which an item that comes after another counts as following it, with weight 1 / distance."""
     neighbours: int = Field(2000, ge=1)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from hardgnn import losses
@@ -18,7 +17,7 @@ from hardgnn.data.sequences import SequenceBatch
 from hardgnn.model.causal import CausalEncoder
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.transitions import dense_block, inverse_root_counts
+from hardgnn.model.transitions import TransitionGraph, inverse_root_counts
 from hardgnn.negatives import FalseNegatives, distinct_rows
 
 
@@ -30,7 +29,7 @@ class PositionsStep:
     graph: InteractionGraph
     data: Dataset
     config: Config
-    transitions: sparse.csr_array | None
+    transitions: TransitionGraph | None
 
     def __post_init__(self) -> None:
         self._false = FalseNegatives(self.data)
@@ -109,7 +108,7 @@ class PositionsStep:
         rows, row = distinct_rows(self.data.n_items, batch.windows[batch.windows != PADDING])
         columns, column = distinct_rows(self.data.n_items, batch.targets[batch.targets != PADDING])
         both = np.concatenate([batch.candidates, columns.numpy()])
-        block = dense_block(self.transitions, rows.numpy(), both)
+        block = module.block(self.transitions, rows.numpy(), both)
         local = torch.where(windows == PADDING, len(rows), row[windows.clamp_min(0)])
         ahead = column[targets.clamp_min(0)]
         reached = module.candidates(block[:, : len(batch.candidates)], local)[place]

@@ -23,7 +23,7 @@ from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
-from hardgnn.model.transitions import Transitions, TransitionScores
+from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
 
 FORMAT_VERSION = 1
 CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT = (
@@ -99,9 +99,13 @@ class TrainedModel:
 
 
 def trained(
-    name: str, config: Config, model: SelfGNN, users: Tensor, items: Tensor, matrix: sparse.csr_array | None
+    name: str, config: Config, model: SelfGNN, users: Tensor, items: Tensor, graph: TransitionGraph | None
 ) -> TrainedModel:
-    """The model as it now scores; `matrix` holds the transitions where the config uses them."""
+    """The model as it now scores; `graph` holds the transitions where the config uses them."""
+    transitions = None
+    if graph is not None:
+        matrix = graph.joined(model.transitions.forward_weight)
+        transitions = TransitionScores(model.transitions, matrix, config.model.window)
     return TrainedModel(
         name,
         config,
@@ -109,12 +113,12 @@ def trained(
         items,
         model.sequence_encoder if config.model.sequence != "none" else None,
         model.item_bias.detach() if config.model.item_bias else None,
-        None if matrix is None else TransitionScores(model.transitions, matrix, config.model.window),
+        transitions,
     )
 
 
 def save_model(
-    folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch: int, matrix: sparse.csr_array | None = None
+    folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch: int, transitions: TransitionScores | None = None
 ) -> None:
     """Writes the parameters, the final vectors and the matrix of transitions, atomically."""
     tensors = {f"{PARAMETERS}{name}": value.contiguous() for name, value in model.state_dict().items()}
@@ -122,7 +126,8 @@ def save_model(
     if model.config.interval_sharing == "shared":
         tensors = {name: value.clone() for name, value in tensors.items()}
     tensors |= {f"{VECTORS}users": users.contiguous(), f"{VECTORS}items": items.contiguous()}
-    if matrix is not None:
+    if transitions is not None:
+        matrix = transitions.matrix
         parts = {"offsets": matrix.indptr.astype(np.int64), "columns": matrix.indices, "values": matrix.data}
         tensors |= {MATRIX + name: torch.from_numpy(part) for name, part in parts.items()}
     for stale in folder.glob("ranks-*.parquet"):

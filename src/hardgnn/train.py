@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from hardgnn import checkpoint, losses, run
@@ -28,7 +27,7 @@ from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, read_json, write_json
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.transitions import transition_matrix
+from hardgnn.model.transitions import TransitionGraph
 from hardgnn.negatives import FalseNegatives, distinct_rows, hardest
 from hardgnn.positions import PositionsStep
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
@@ -257,8 +256,8 @@ def train(
     if config.model.item_bias:
         counts = np.bincount(data.train.items, minlength=data.n_items)
         model.item_bias.data = torch.from_numpy(np.log1p(counts)).float()
-    matrix = transition_matrix(data, config.transitions) if config.transitions.use else None
-    step, batches = _objective(model, graph, data, config, matrix)
+    transitions = TransitionGraph.of(data, config.transitions) if config.transitions.use else None
+    step, batches = _objective(model, graph, data, config, transitions)
     if len(batches) == 0:
         raise HardGNNError(f"{data.name}: no user has two training interactions, so there is nothing to learn")
 
@@ -300,7 +299,7 @@ def train(
             line |= {"temperature": config.hard.temperature, "false_negatives": false_negatives}
         line["seconds"] = round(time.perf_counter() - began, 4)
         if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
-            line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config, matrix)
+            line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config, transitions)
         lines.append(line)
         _write_lines(folder, lines)
         checkpoint.save(folder, progress, model, optimiser)
@@ -329,12 +328,12 @@ def train(
 
 
 def _objective(
-    model: SelfGNN, graph: InteractionGraph, data: Dataset, config: Config, matrix: sparse.csr_array | None
+    model: SelfGNN, graph: InteractionGraph, data: Dataset, config: Config, transitions: TransitionGraph | None
 ) -> tuple[Objective, Source]:
     """What a step computes and what it sees, as `train.objective` says."""
     if config.train.objective == "positions":
         sequences = Sequences(data.train, data.n_items, config.model.window, config.train)
-        return PositionsStep(model, graph, data, config, matrix), sequences
+        return PositionsStep(model, graph, data, config, transitions), sequences
     step = Step(model, graph, data, config)
     edges = (graph.rows[0].numpy(), graph.rows[1].numpy())
     return step, Batches(data.train, edges, graph.shape, config.model.window, config.train, config.ssl, step.avoided)
@@ -377,19 +376,19 @@ def _validate(
     graph: InteractionGraph,
     data: Dataset,
     config: Config,
-    matrix: sparse.csr_array | None,
+    transitions: TransitionGraph | None,
 ) -> dict[str, float]:
     """Metrics of this epoch on the part that chooses; where it is the best so far, the model is kept."""
     users, items = model.encode(graph)
     # Users without training interactions have no vector of their own (SPEC section 2, Score).
     users[torch.from_numpy(data.train.lengths == 0)] = 0
-    trained = run.trained(folder.name, config, model, users, items, matrix)
+    trained = run.trained(folder.name, config, model, users, items, transitions)
     cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
     result, _ = evaluate(trained, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
     metrics: dict[str, float] = result["metrics"]
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0
-        run.save_model(folder, model, users, items, progress.epoch, matrix)
+        run.save_model(folder, model, users, items, progress.epoch, trained.transitions)
     else:
         progress.waited += 1
     return metrics

@@ -21,11 +21,10 @@ from hardgnn.errors import HardGNNError
 from hardgnn.model.causal import CausalEncoder
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.transitions import (
+    TransitionGraph,
     Transitions,
     TransitionScores,
-    dense_block,
     inverse_root_counts,
-    transition_matrix,
 )
 from hardgnn.train import _objective, build_graph
 
@@ -116,9 +115,10 @@ def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None
         return
     windows, targets = torch.from_numpy(whole[:, :-1]), torch.from_numpy(whole[:, 1:])
     module = Transitions(WITHOUT_LIMITS)
-    matrix = transition_matrix(data, WITHOUT_LIMITS)
+    graph = TransitionGraph.of(data, WITHOUT_LIMITS)
+    matrix = graph.joined(WITHOUT_LIMITS.forward)
     everything = np.arange(data.n_items)
-    block = dense_block(matrix, everything, everything)
+    block = module.block(graph, everything, everything)
     scale = inverse_root_counts(data)
     found = module.targets(block, windows, targets, scale[windows], scale[targets])[0].detach().numpy()
     stored = without_user(data, user)
@@ -236,7 +236,7 @@ def test_repeats_in_a_history_never_reach_below_zero() -> None:
     data = tiny_dataset([[0, 1, 0, 1, 0, 1, 2, 3], [1, 0, 2, 3, 4]], n_items=5)
     config = TransitionsConfig(use=True)
     windows, targets = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[1, 0, 1, 0, 1]])
-    block = dense_block(transition_matrix(data, config), np.arange(5), np.arange(5))
+    block = Transitions(config).block(TransitionGraph.of(data, config), np.arange(5), np.arange(5))
     scale = inverse_root_counts(data)
     reached = Transitions(config).targets(block, windows, targets, scale[windows], scale[targets])
     assert (reached >= 0).all()

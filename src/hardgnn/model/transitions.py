@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,22 +17,34 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.transitions import cosine_similarity, decayed_history, forward_similarity
 
 
-def transition_matrix(data: Dataset, config: TransitionsConfig) -> sparse.csr_array:
-    """`S = cosine + forward · follows`, (I, I) float32, from an item of the history (row) to the one scored."""
-    cosine = cosine_similarity(data, config.neighbours)
-    return (cosine + config.forward * forward_similarity(data, config.steps)).tocsr()
+@dataclass(frozen=True)
+class TransitionGraph:
+    """Both kinds of edges, from an item of the history (row) to the one scored, (I, I) float32 each."""
+
+    cosine: sparse.csr_array
+    follows: sparse.csr_array
+
+    @staticmethod
+    def of(data: Dataset, config: TransitionsConfig) -> TransitionGraph:
+        """Counted in the training part."""
+        return TransitionGraph(cosine_similarity(data, config.neighbours), forward_similarity(data, config.steps))
+
+    def joined(self, forward: float) -> sparse.csr_array:
+        """`S = cosine + forward · follows`."""
+        return (self.cosine + forward * self.follows).tocsr()
 
 
 class Transitions(nn.Module):
     """What the transitions add to the score of item v after items i_1 .. i_p: `β log(ε + Σ_s γ^(p-s) S[i_s, v])`.
 
-    β, ε and γ are learned. S counts the training sequences, and so the very step that training asks for; `targets`
-    takes the user's own share out of it, as if S had been counted without them.
+    `S = cosine + forward · follows`; forward, β, ε and γ are learned. S counts the training sequences, and so the very
+    step that training asks for; `targets` takes the user's own share out of it, as if S had been counted without them.
     """
 
     def __init__(self, config: TransitionsConfig) -> None:
         super().__init__()
         self.config = config
+        self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))
         self.strength = nn.Parameter(torch.tensor(1.0))  # β
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
         self.decay_logit = nn.Parameter(torch.tensor(math.log(config.decay / (1 - config.decay))))
@@ -44,6 +57,17 @@ class Transitions(nn.Module):
         """`γ^(p-s)` for s ≤ p, else 0: (m, m)."""
         age = torch.arange(width)[:, None] - torch.arange(width)
         return torch.where(age >= 0, torch.sigmoid(self.decay_logit) ** age.clamp_min(0), 0.0)
+
+    @property
+    def forward_weight(self) -> float:
+        """The weight of the directed co-occurrence."""
+        return float(self.log_forward.exp())
+
+    def block(self, graph: TransitionGraph, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Tensor:
+        """The chosen rows and columns of S, dense, and a last row of zeros for padding: (n + 1, c)."""
+        return dense_block(graph.cosine, rows, columns) + self.log_forward.exp() * dense_block(
+            graph.follows, rows, columns
+        )
 
     def candidates(self, block: Tensor, windows: Tensor) -> Tensor:
         """x of every candidate after every position, (B, m, C).
@@ -65,7 +89,7 @@ class Transitions(nn.Module):
         stored = block[windows[:, None, :], columns[:, :, None]]  # (B, p, s)
         distance = torch.arange(1, width + 1)[:, None] - torch.arange(width)  # of the item after p from that at s
         follows = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
-        own = (1 + self.config.forward * follows) * scale[:, None, :] * target_scale[:, :, None]
+        own = (1 + self.log_forward.exp() * follows) * scale[:, None, :] * target_scale[:, :, None]
         return (self.weights(width) * (stored - own)).sum(-1).clamp_min(0)
 
 

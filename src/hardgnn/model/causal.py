@@ -36,6 +36,10 @@ class CausalEncoder(nn.Module):
         self.narrow = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in layers)
         self.last_norm = nn.LayerNorm(dim)
 
+    def start(self, generator: torch.Generator) -> None:
+        """First positions of the size of item vectors: larger ones would outshout them for many epochs."""
+        nn.init.normal_(self.positions, std=0.02, generator=generator)
+
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         return by_length(window, lambda part: self.every(item_vectors, part)[:, -1]) * _real(window[:, -1:])
 

@@ -79,6 +79,9 @@ class SelfGNN(nn.Module):
             nn.init.xavier_uniform_(table, generator=generator)
         for child in self.children():
             reset(child, generator)
+        if self.config.sequence == "causal":
+            assert isinstance(self.sequence_encoder, CausalEncoder)
+            self.sequence_encoder.start(generator)
         if self.config.interval_encoder == "lstm":
             for encoder in (self.user_encoder, self.item_encoder):
                 # gates i, f, g, o; torch adds this bias to a second one, which stays zero

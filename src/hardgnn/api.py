@@ -85,17 +85,33 @@ class HardGNN:
         return evaluate(load_model(self._trained()), data, part, protocol, at)[0]
 
     def recommend(
-        self, users: Sequence[str] | None = None, items: Sequence[str] | None = None, n: int = 10
+        self,
+        users: Sequence[str] | None = None,
+        items: Sequence[str] | None = None,
+        n: int = 10,
+        *,
+        events: pl.DataFrame | None = None,
+        exclude_seen: bool = True,
+        allow: Sequence[str] | None = None,
+        block: Sequence[str] = (),
     ) -> pl.DataFrame:
-        """The best `n` items for known `users`, or for somebody whose recent `items` are given.
+        """The best `n` items for `users` (all by default), or for somebody whose recent `items` are given.
+
+        Args:
+            users: raw ids; one that the model does not know is answered by its events, or by popularity.
+            items: recent raw item ids, oldest first, of somebody without an id.
+            n: items per user.
+            events: columns user and item, oldest first: what users had since training; it counts at once.
+            exclude_seen: leave out what is in the history.
+            allow, block: the only items to recommend, and items never to recommend.
 
         Returns:
-            A table: user, item, score, rank, and title where the data has titles.
+            A table: user, item, score, rank, source, and title where the data has titles.
         """
         recommender = Recommender(self._trained())
         if items is not None:
-            return recommender.for_items(items, n)
-        return recommender.for_users(users, n)
+            return recommender.for_items(items, n, exclude_seen, allow=allow, block=block)
+        return recommender.for_users(users, n, exclude_seen, events=events, allow=allow, block=block)
 
     def _trained(self) -> Path:
         if self.folder is None:

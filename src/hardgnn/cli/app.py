@@ -304,30 +304,65 @@ def recommend(
     n: Annotated[int, typer.Option("--n", min=1, help="Items per user.")] = 10,
     user: Annotated[list[str] | None, typer.Option(help="A raw user id; may be repeated.")] = None,
     users_file: Annotated[Path | None, typer.Option(help="A file with a raw user id per line.")] = None,
-    items: Annotated[str | None, typer.Option(help="Recent raw item ids, oldest first: ID,ID,…")] = None,
+    all_users: Annotated[bool, typer.Option("--all-users", help="All users of the run.")] = False,
+    items: Annotated[
+        str | None,
+        typer.Option(help="Recent raw item ids, oldest first: ID,ID,…; with users they come after what is known."),
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="A log of what users had since (user, item, perhaps time); alone it names the users too."),
+    ] = None,
+    exclude_seen: Annotated[bool, typer.Option(help="Leave out what is in the user's history.")] = True,
+    allow_items: Annotated[Path | None, typer.Option(help="A file of the only items to recommend.")] = None,
+    block_items: Annotated[Path | None, typer.Option(help="A file of items never to recommend.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write .parquet or .csv instead of printing.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Top-n in raw ids, for known users or after a bare list of recent items; seen items are left out.
+    """Top-n in raw ids, for users known and unknown, with newer items, or after a bare list of recent items.
 
-    Example: `hardgnn recommend runs/hardgnn --user 42 --n 10`
+    The column source tells what the score is made of: user+sequence, sequence (an unknown user's items), or popularity.
+
+    Example: `hardgnn recommend runs/hardgnn --users-file users.txt --n 20 --out recs.parquet`
     """
-    from hardgnn.recommender import Recommender, read_users, write_table
+    import polars as pl
 
-    chosen = (user or []) + (read_users(users_file) if users_file else [])
-    if items is None and not chosen:
-        raise HardGNNError("recommend needs --user, --users-file or --items")
-    if items is not None and chosen:
-        raise HardGNNError("recommend takes users or --items, not both")
-    recommender = Recommender(run)
+    from hardgnn.data.readers.events import read_events
+    from hardgnn.recommender import Choice, Recommender, read_ids_file, write_blocks
+
+    chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
+    recent = [one.strip() for one in (items or "").split(",") if one.strip()]
+    if all_users and chosen:
+        raise HardGNNError("--all-users leaves no room for --user and --users-file")
+    if not (chosen or all_users or recent or events):
+        raise HardGNNError("recommend needs --user, --users-file, --all-users, --events or --items")
+    if events is not None and recent:
+        raise HardGNNError("recommend takes newer items from --events or from --items, not from both")
+    if recent and (all_users or len(chosen) > 1):
+        raise HardGNNError("--items goes with one --user; for more, use --events")
+    choice = Choice(
+        exclude_seen,
+        read_ids_file(allow_items, "item") if allow_items else None,
+        read_ids_file(block_items, "item") if block_items else (),
+    )
+    newer = None if events is None else read_events(events)
+    if recent and chosen:
+        newer = pl.DataFrame({"user": chosen * len(recent), "item": recent})
+    users = None if all_users else chosen
+    if newer is not None and not chosen and not all_users:
+        users = newer["user"].unique(maintain_order=True).to_list()
+    recommender = Recommender(run, say=lambda sentence: _say(f"warning: {sentence}"))
     with users_bar("recommend") as bar:
-        if items is not None:
-            table = recommender.for_items([one.strip() for one in items.split(",") if one.strip()], n)
+        if recent and not chosen:
+            tables = iter([recommender.after_items(recent, n, choice)])
         else:
-            table = recommender.for_users(chosen, n, progress=bar)
+            tables = recommender.blocks(users, n, choice, events=newer, progress=bar)
+        if out is not None:
+            write_blocks(tables, out)
+        else:
+            table = pl.concat(list(tables))
     if out is not None:
-        write_table(table, out)
-        print(out)
+        _print_json({"out": str(out)}) if as_json else print(out)
     elif as_json:
         _print_json(table.to_dicts())
     else:

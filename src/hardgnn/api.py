@@ -44,7 +44,12 @@ class HardGNN:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def fit(
-        self, data: Dataset, out: str | Path | None = None, resume: bool = False, allow_leaks: bool = False
+        self,
+        data: Dataset,
+        out: str | Path | None = None,
+        resume: bool = False,
+        allow_leaks: bool = False,
+        warm_start: str | Path | None = None,
     ) -> HardGNN:
         """Trains on the training part of `data`, choosing the epoch on its validation part.
 
@@ -53,6 +58,7 @@ class HardGNN:
             out: the run folder; a temporary one, gone with this object, by default.
             resume: go on with a run that was stopped in `out`.
             allow_leaks: accept settings that let the test part steer training, as those of the preset `released` do.
+            warm_start: an older run folder whose weights, matched by raw id, training starts from.
         """
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
@@ -67,6 +73,7 @@ class HardGNN:
                 allow_leaks=allow_leaks,
                 preset=self.preset,
                 watcher=bar,
+                warm_start=None if warm_start is None else Path(warm_start),
             )
         return self
 

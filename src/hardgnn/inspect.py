@@ -22,10 +22,8 @@ from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
 from hardgnn.report.plots import Figure, panels
-from hardgnn.run import CONFIG, MODEL, check_version, load_data, load_model
+from hardgnn.run import CONFIG, MODEL, PARAMETERS, check_version, load_data, load_model
 from hardgnn.train import build_graph
-
-PARAMETERS = "parameters/"
 
 
 def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:

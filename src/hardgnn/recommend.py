@@ -57,7 +57,7 @@ class Counted:
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I)."""
-        return np.broadcast_to(self.counts, (len(users), len(self.counts)))
+        return np.tile(self.counts, (len(users), 1))
 
 
 def sources(model: TrainedModel, users: NDArray[np.integer], histories: Histories) -> NDArray[np.uint8]:

@@ -215,7 +215,7 @@ class Recommender:
             "item": self.tables.item_ids.gather(picked),
             "score": best.scores.ravel()[real],
             "rank": np.tile(np.arange(1, n + 1, dtype=np.int32), len(users))[real],
-            "source": pl.Series(best.sources[rows[real]], dtype=pl.UInt8).cast(SOURCE),
+            "source": pl.Series(SOURCES, dtype=SOURCE).gather(best.sources[rows[real]]),
         }
         if self.tables.titles is not None:
             columns["title"] = self.tables.titles.gather(picked)

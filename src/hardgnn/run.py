@@ -34,7 +34,8 @@ CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT = (
     "environment.json",
 )
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
-SEQUENCE_PREFIX = "parameters/sequence_encoder."
+PARAMETERS = "parameters/"
+SEQUENCE_PREFIX = f"{PARAMETERS}sequence_encoder."
 
 
 @dataclass
@@ -84,7 +85,7 @@ class TrainedModel:
 
 def save_model(folder: Path, model: SelfGNN, users: Tensor, items: Tensor, epoch: int) -> None:
     """Writes the parameters and the final vectors, atomically."""
-    tensors = {f"parameters/{name}": value.contiguous() for name, value in model.state_dict().items()}
+    tensors = {f"{PARAMETERS}{name}": value.contiguous() for name, value in model.state_dict().items()}
     # A shared recurrent network appears under two names; safetensors wants every tensor to own its memory.
     if model.config.interval_sharing == "shared":
         tensors = {name: value.clone() for name, value in tensors.items()}
@@ -136,18 +137,30 @@ def run_name(folder: Path) -> str:
     return folder.resolve().name
 
 
-def start(folder: Path, config: Config, data: Dataset, data_path: Path | None, preset: str | None) -> None:
-    """Writes what a run folder holds before the first epoch: config, environment, ids and histories."""
+def start(
+    folder: Path,
+    config: Config,
+    data: Dataset,
+    data_path: Path | None,
+    preset: str | None,
+    warm_start: dict[str, Any] | None = None,
+) -> None:
+    """Writes what a run folder holds before the first epoch: config, environment, ids and histories.
+
+    `warm_start` tells of the older run whose weights this one starts from.
+    """
     from hardgnn.runtime import environment
 
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
-    described = {
+    described: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "preset": preset,
         "data": {"path": None if data_path is None else str(data_path.resolve()), "manifest": data.manifest},
     }
+    if warm_start is not None:
+        described["warm_start"] = warm_start
     write_json(folder / ENVIRONMENT, environment() | described)
     how = (config.model.intervals, config.model.interval_cut, data.time_span)
     intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how).astype(np.uint8)

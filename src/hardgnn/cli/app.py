@@ -149,6 +149,9 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, as in model.dim=64.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="Start from the weights of an older run, its users and items matched by raw id.")
+    ] = None,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Accept settings that let the test part steer training.")
     ] = False,
@@ -184,6 +187,7 @@ def train(
             preset=preset,
             data_path=data,
             watcher=bar,
+            warm_start=warm_start,
         )
     if as_json:
         _print_json({"run": str(out), **result})
@@ -371,6 +375,33 @@ def recommend(
             for row in table.iter_rows()
         ]
         _print_table(str(run), table.columns, rows)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    index: Annotated[bool, typer.Option(help="Build an index for approximate search (hardgnn[ann]).")] = True,
+    n: Annotated[int, typer.Option("--n", min=1, help="Length of the lists whose recall is measured.")] = 10,
+    expansion: Annotated[
+        int, typer.Option(min=1, help="Candidates that a search keeps: more finds more and takes longer.")
+    ] = 128,
+    as_json: Json = False,
+) -> None:
+    """Item and user vectors as Parquet, and an index for approximate search with its recall against exact search.
+
+    Example: `hardgnn export runs/hardgnn --out export`
+    """
+    from hardgnn.export import export as run_export
+
+    with users_bar("index", "items") as bar:
+        document = run_export(run, out, index=index, n=n, expansion=expansion, progress=bar)
+    if as_json:
+        _print_json({"out": str(out), **document})
+        return
+    print(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
+    if index:
+        print(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ import pytest
 from hardgnn.config import resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.export import build_index, export, item_vectors, open_index, recall
+from hardgnn.export import build_index, check_index, export, item_vectors, open_index, recall
 from hardgnn.recommender import Recommender
 from hardgnn.train import train
 
@@ -37,7 +37,7 @@ def test_products_of_the_vectors_are_the_scores(run: Path, tmp_path: Path) -> No
     assert items["id"].equals(recommender.tables.item_ids)
     assert users["id"].equals(recommender.tables.user_ids)
     assert json.loads((tmp_path / "out" / "export.json").read_text("utf-8")) == document
-    index = open_index(tmp_path / "out", run / "model.safetensors")
+    index = open_index(tmp_path / "out")
     assert document["index"]["recall"] == recall(index, users["vector"].to_numpy(), items["vector"].to_numpy(), 5) == 1
 
 
@@ -66,8 +66,8 @@ def test_what_is_no_inner_product_is_not_exported(run: Path, tmp_path: Path, mon
 def test_an_index_of_other_weights_is_refused(run: Path, tmp_path: Path) -> None:
     export(run, tmp_path / "out", index=False)
     with pytest.raises(HardGNNError, match="holds no index"):
-        open_index(tmp_path / "out", run / "model.safetensors")
+        check_index(tmp_path / "out", run / "model.safetensors")
     export(run, tmp_path / "out")
     (tmp_path / "other").write_bytes(b"other")
     with pytest.raises(HardGNNError, match="another run"):
-        open_index(tmp_path / "out", tmp_path / "other")
+        check_index(tmp_path / "out", tmp_path / "other")

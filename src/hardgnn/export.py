@@ -168,22 +168,30 @@ def recall(index: Any, queries: NDArray[np.float32], vectors: NDArray[np.float32
     return float((exact[:, :, None] == keys[:, None, :]).any(2).mean())
 
 
-def open_index(folder: Path, model: Path) -> Any:
-    """The index of an export, memory-mapped.
+def check_index(folder: Path, model: Path) -> None:
+    """Checks that the export in `folder` has an index, of the weights in the file `model`.
 
     Raises:
-        HardGNNError: there is none, or it is of other weights than the file `model`.
+        HardGNNError: it has not.
     """
     document = read_json(folder / MANIFEST)
     if "index" not in document or not (folder / INDEX).exists():
         raise HardGNNError(f"{folder}: holds no index; export the run without --no-index")
     if document["model_sha256"] != sha256(model):
         raise HardGNNError(f"{folder}: exported from another run than {model.parent}; export it again")
+
+
+def open_index(folder: Path) -> Any:
+    """The index of an export, memory-mapped.
+
+    Raises:
+        HardGNNError: it is damaged, or usearch is not installed.
+    """
     try:
         found = usearch().restore(str(folder / INDEX), view=True)
     except RuntimeError as error:
         raise HardGNNError(f"{folder / INDEX}: damaged ({str(error).splitlines()[0]})") from None
     if found is None:
         raise HardGNNError(f"{folder / INDEX}: damaged")
-    found.expansion_search = document["index"]["expansion_search"]
+    found.expansion_search = read_json(folder / MANIFEST)["index"]["expansion_search"]
     return found

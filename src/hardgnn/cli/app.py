@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -432,6 +433,38 @@ def report(
         names[ours] = theirs
     write_report(runs, out, figures=figures, published=names, at=_cutoffs(at))
     _print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print(out)
+
+
+@app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    host: Annotated[str, typer.Option(help="Where to listen; only this machine by default.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer; they share the run.")] = 1,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token that everything but health asks for.")
+    ] = None,
+    approximate: Annotated[
+        Path | None, typer.Option(help="Search the index that `hardgnn export` wrote to this folder.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request at most.")] = 10.0,
+    max_body: Annotated[int, typer.Option(min=1024, help="Bytes of a request's body at most.")] = 2**20,
+    access_log: Annotated[bool, typer.Option(help="A line of log for each request.")] = True,
+) -> None:
+    """Recommendations over HTTP, with a page to look at; SIGHUP reads the run folder anew.
+
+    Example: `hardgnn serve runs/hardgnn --port 8000`
+    """
+    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise HardGNNError("serve needs an extra: pip install 'hardgnn[serve]'")
+    from hardgnn.serve.logs import log_json
+    from hardgnn.serve.state import Settings, read_token
+    from hardgnn.serve.supervisor import Supervisor
+
+    log_json()
+    token = None if token_file is None else read_token(token_file)
+    settings = Settings(token, max_body, timeout, access_log)
+    Supervisor(run, host, port, workers, settings, approximate).serve()
 
 
 app.command()(studies.study)

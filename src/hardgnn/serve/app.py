@@ -67,4 +67,8 @@ def create_app(state: State, settings: Settings) -> Gate:
         where = ".".join(str(part) for part in first["loc"])
         return problem(request, 422, f"{where}: {first['msg']}")
 
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        return problem(request, 500, "unexpected error")  # the gate logs it
+
     return Gate(app, settings)

@@ -1,15 +1,23 @@
-"""The best unseen items, against sorting."""
+"""The best unseen items, against sorting; users known and unknown; newer events."""
+
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import TableRanker, random_dataset
 from hardgnn.baselines import Popularity
+from hardgnn.config import resolve
+from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
+from hardgnn.data.intervals import cut_all
 from hardgnn.errors import HardGNNError
-from hardgnn.recommend import top_n
+from hardgnn.recommend import CHUNK, largest, top_n
+from hardgnn.recommender import Recommender, write_blocks
+from hardgnn.train import train
 
 
 @settings(deadline=None, max_examples=60)
@@ -68,3 +76,98 @@ def test_bad_requests_say_why():
         top_n(ranker, np.array([0]), nobody, 1, 4)
     with pytest.raises(HardGNNError, match="2 users were given with 1"):
         top_n(ranker, np.array([0, 0]), nobody, 1, 4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    n=st.integers(1, 6),
+    items=st.integers(4 * 6 * CHUNK, 30 * CHUNK),
+    levels=st.sampled_from([2, 50, 100_000]),
+)
+def test_chunks_find_what_sorting_finds(seed, n, items, levels):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(levels, size=(3, items)).astype(np.float32)
+    scores[0, rng.permutation(items)[n // 2 :]] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    found, values = largest(scores, n)
+    assert values.tolist() == np.take_along_axis(scores, order, axis=1).tolist()
+    finite = np.isfinite(values)
+    assert found[finite].tolist() == order[finite].tolist()
+
+
+def test_blocked_items_are_recommended_to_nobody_and_scores_stay_as_they_were():
+    table = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+    class Shared(TableRanker):
+        def scores(self, users, histories):
+            return table
+
+    items, _ = top_n(Shared(table), np.arange(2), Histories.from_lists([[3], []]), 4, 4, blocked=np.array([0, 3]))
+    assert items.tolist() == [[2, 1, -1, -1], [2, 1, -1, -1]]
+    assert table.ravel().tolist() == list(range(8))
+
+
+def test_intervals_of_training_are_as_trained_and_later_events_go_where_they_fall():
+    times, user = np.array([0.0, 40, 90, 100, 45, 500]), np.zeros(6, np.int32)
+    training = np.array([True, True, True, True, False, False])
+    assert cut_all(times, user, training, 4).tolist() == [0, 1, 3, 3, 3, 3]
+    assert cut_all(np.zeros(6), user, training, 4).tolist() == [0, 1, 2, 3, 3, 3]
+
+
+@pytest.fixture(scope="module")
+def run(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
+    folder = tmp_path_factory.mktemp("recommend") / "run"
+    train(Dataset.load(market), resolve("selfgnn", settings=small), folder)
+    return folder
+
+
+def test_the_score_of_a_known_user_with_newer_items_is_the_product_of_both_terms(run: Path) -> None:
+    told: list[str] = []
+    recommender = Recommender(run, say=told.append)
+    tables, model = recommender.tables, recommender.model
+    user, item = tables.user_ids[7], tables.item_ids[3]
+    events = pl.DataFrame({"user": [user, user, "new", "none"], "item": [item, "?", item, "!"]})
+    found = recommender.for_users([user, "new", "none"], n=5, events=events, exclude_seen=False)
+    history = Histories.from_lists([[*tables.histories.of(7), 3]])
+    both = model.scores(np.array([7]), history)[0]
+    alone = model.scores(None, Histories.from_lists([[3]]))[0]
+    for name, scores, source in (
+        (user, both, "user+sequence"),
+        ("new", alone, "sequence"),
+        ("none", tables.popularity, "popularity"),
+    ):
+        rows = found.filter(pl.col("user") == name)
+        assert rows["item"].to_list() == tables.item_ids.gather(np.argsort(-scores, kind="stable")[:5]).to_list()
+        np.testing.assert_allclose(rows["score"], np.sort(scores)[::-1][:5], rtol=1e-5)
+        assert set(rows["source"]) == {source}
+    assert told == ["unknown items '?', '!', skipped", "unknown user 'none', popular items instead"]
+    assert np.isin(tables.intervals, [0, 1, 2]).all()
+    assert len(tables.times) == len(tables.histories.items)
+
+
+def test_blocks_of_users_answer_as_all_at_once_and_nothing_is_left_of_a_failure(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = Recommender(run)
+    events = pl.DataFrame({"user": recommender.tables.user_ids[::3], "item": recommender.tables.item_ids[0]})
+    whole = recommender.for_users(n=4, events=events)
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr("hardgnn.recommender.BLOCK_USERS", 7)
+    blocks = recommender.blocks(n=4, events=events, progress=lambda *now: seen.append(now))
+    assert write_blocks(blocks, tmp_path / "r.parquet") == whole.height
+    written = pl.read_parquet(tmp_path / "r.parquet")
+    assert written.drop("score").equals(whole.drop("score"))
+    np.testing.assert_allclose(written["score"], whole["score"], rtol=1e-5)
+    users = len(recommender.tables.user_ids)
+    assert seen[-1] == (users, users)
+    assert seen == sorted(seen)
+
+    def broken():
+        yield whole
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_blocks(broken(), tmp_path / "broken.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]

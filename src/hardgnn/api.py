@@ -44,7 +44,12 @@ class HardGNN:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def fit(
-        self, data: Dataset, out: str | Path | None = None, resume: bool = False, allow_leaks: bool = False
+        self,
+        data: Dataset,
+        out: str | Path | None = None,
+        resume: bool = False,
+        allow_leaks: bool = False,
+        warm_start: str | Path | None = None,
     ) -> HardGNN:
         """Trains on the training part of `data`, choosing the epoch on its validation part.
 
@@ -53,6 +58,7 @@ class HardGNN:
             out: the run folder; a temporary one, gone with this object, by default.
             resume: go on with a run that was stopped in `out`.
             allow_leaks: accept settings that let the test part steer training, as those of the preset `released` do.
+            warm_start: an older run folder whose weights, matched by raw id, training starts from.
         """
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
@@ -67,6 +73,7 @@ class HardGNN:
                 allow_leaks=allow_leaks,
                 preset=self.preset,
                 watcher=bar,
+                warm_start=None if warm_start is None else Path(warm_start),
             )
         return self
 
@@ -85,17 +92,33 @@ class HardGNN:
         return evaluate(load_model(self._trained()), data, part, protocol, at)[0]
 
     def recommend(
-        self, users: Sequence[str] | None = None, items: Sequence[str] | None = None, n: int = 10
+        self,
+        users: Sequence[str] | None = None,
+        items: Sequence[str] | None = None,
+        n: int = 10,
+        *,
+        events: pl.DataFrame | None = None,
+        exclude_seen: bool = True,
+        allow: Sequence[str] | None = None,
+        block: Sequence[str] = (),
     ) -> pl.DataFrame:
-        """The best `n` items for known `users`, or for somebody whose recent `items` are given.
+        """The best `n` items for `users` (all by default), or for somebody whose recent `items` are given.
+
+        Args:
+            users: raw ids; one that the model does not know is answered by its events, or by popularity.
+            items: recent raw item ids, oldest first, of somebody without an id.
+            n: items per user.
+            events: columns user and item, oldest first: what users had since training; it counts at once.
+            exclude_seen: leave out what is in the history.
+            allow, block: the only items to recommend, and items never to recommend.
 
         Returns:
-            A table: user, item, score, rank, and title where the data has titles.
+            A table: user, item, score, rank, source, and title where the data has titles.
         """
         recommender = Recommender(self._trained())
         if items is not None:
-            return recommender.for_items(items, n)
-        return recommender.for_users(users, n)
+            return recommender.for_items(items, n, exclude_seen, allow=allow, block=block)
+        return recommender.for_users(users, n, exclude_seen, events=events, allow=allow, block=block)
 
     def _trained(self) -> Path:
         if self.folder is None:

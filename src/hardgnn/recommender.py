@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
+from hardgnn.data.log import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress
 from hardgnn.files import atomic_path
-from hardgnn.recommend import NO_ITEM, top_n
-from hardgnn.run import TrainedModel, load_ids, load_model
+from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
+from hardgnn.run import TrainedModel, load_model, load_tables
 from hardgnn.runtime import keep_freed_memory
 
-SHOWN = 5  # unknown ids that an error lists
+SHOWN = 5  # unknown ids that a sentence lists
+HINTED = 10_000  # ids at most among which the nearest is looked for
+BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded
+SOURCE = pl.Enum(SOURCES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be recommended.
+
+    Args:
+        exclude_seen: nothing of the user's history, new items included.
+        allow: raw ids of the only items to recommend; None is all.
+        block: raw ids of items never to recommend.
+    """
+
+    exclude_seen: bool = True
+    allow: Sequence[str] | None = None
+    block: Sequence[str] = ()
 
 
 class Recommender:
     """A trained run with its id maps and histories; it answers in raw ids.
 
+    Every answer is a table: user, item, score, rank (from 1), source, and title where the run knows titles. The source
+    tells the terms of the score: `user+sequence` (a user the model knows), `user` (of whom there are no items, or by a
+    model without sequence encoder), `sequence` (somebody it does not know, by their items) or `popularity` (nothing is
+    known; the score is the number of training interactions).
+
     Args:
         folder: a run folder, which may have been moved from another machine.
+        say: told in one sentence about unknown users and items, which are skipped; a Python warning by default.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = warnings.warn) -> None:
         keep_freed_memory()
         self.model: TrainedModel = load_model(folder)
-        self.user_ids, self.histories, self.item_ids, self.titles = load_ids(Path(folder))
-        self._user_index = {raw: index for index, raw in enumerate(self.user_ids)}
-        self._item_index = {raw: index for index, raw in enumerate(self.item_ids)}
+        self.tables = load_tables(Path(folder))
+        self.say = say
+        self._users = _index(self.tables.user_ids)
+        self._items = _index(self.tables.item_ids)
 
     def for_users(
         self,
@@ -39,119 +69,223 @@ class Recommender:
         n: int = 10,
         exclude_seen: bool = True,
         progress: Progress | None = None,
+        *,
+        events: pl.DataFrame | None = None,
+        allow: Sequence[str] | None = None,
+        block: Sequence[str] = (),
     ) -> pl.DataFrame:
-        """The best `n` items of known users (all by default).
+        """The best `n` items of users (all that the run knows by default); see `blocks` for the arguments."""
+        choice = Choice(exclude_seen, allow, block)
+        return pl.concat(list(self.blocks(users, n, choice, events=events, progress=progress)))
 
-        Returns:
-            Columns user, item, score, rank (from 1), and title where the run knows titles.
-
-        Raises:
-            HardGNNError: an unknown user.
-        """
-        indices = (
-            np.arange(len(self.user_ids))
-            if users is None
-            else np.array(_lookup(users, self._user_index, "user"), dtype=np.int64)
-        )
-        items, scores = top_n(
-            self.model,
-            indices,
-            self.histories.take(indices),
-            n,
-            len(self.item_ids),
-            exclude_seen=exclude_seen,
-            progress=progress,
-        )
-        return self._table(self.user_ids.gather(indices), items, scores)
-
-    def for_items(self, items: Sequence[str], n: int = 10, exclude_seen: bool = True) -> pl.DataFrame:
+    def for_items(
+        self,
+        items: Sequence[str],
+        n: int = 10,
+        exclude_seen: bool = True,
+        *,
+        allow: Sequence[str] | None = None,
+        block: Sequence[str] = (),
+    ) -> pl.DataFrame:
         """The best `n` items after the recent `items` (oldest first) of somebody the model does not know.
 
-        The score is the sequence term alone (SPEC section 2, Score). The column user is empty.
+        The score is the sequence term alone (SPEC section 2, Score); where no item is known, or by a model without
+        sequence encoder, it is popularity. The column user is empty.
+        """
+        return self.after_items(items, n, Choice(exclude_seen, allow, block))
+
+    def after_items(self, items: Sequence[str], n: int, choice: Choice) -> pl.DataFrame:
+        """As `for_items`."""
+        history = Histories.from_lists([self.known_items(items)])
+        nobody = pl.Series([None], dtype=pl.String)
+        return self._table(nobody, np.array([UNKNOWN]), history, n, choice.exclude_seen, self._blocked(choice), None)
+
+    def blocks(
+        self,
+        users: Sequence[str] | pl.Series | None = None,
+        n: int = 10,
+        choice: Choice | None = None,
+        *,
+        events: pl.DataFrame | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """The best `n` items of users, a table for each block of users, so that any number of users can be asked for.
+
+        Args:
+            users: raw ids, each answered once; all that the run knows by default. One that it does not know is
+                answered by the events it has, or by popularity.
+            n: items per user.
+            choice: what may be recommended.
+            events: columns user and item, oldest first: what users had since the run was made. It moves their
+                recommendations at once, since the score is one vector; items that the run does not know are skipped.
+            progress: called with the users done and the users in all.
 
         Raises:
-            HardGNNError: an unknown item, or a model without sequence encoder.
+            HardGNNError: an item of `choice.allow` or a number of items that cannot be.
         """
-        if self.model.sequence_encoder is None:
-            raise HardGNNError(f"{self.model.name}: the model has no sequence encoder, so it needs a known user")
-        known = _lookup(items, self._item_index, "item")
-        history = Histories.from_lists([known])
-        best, scores = top_n(
-            AnonymousRanker(self.model),
-            np.zeros(1, np.int64),
-            history,
-            n,
-            len(self.item_ids),
-            exclude_seen=exclude_seen,
+        choice = choice or Choice()
+        raw = (
+            self.tables.user_ids
+            if users is None
+            else pl.Series(USER, users, dtype=pl.String).unique(maintain_order=True)
         )
-        return self._table(pl.Series([None], dtype=pl.String), best, scores)
+        rows = self._find(raw, self._users)
+        blocked = self._blocked(choice)
+        owners, items = self._events(raw, events)
+        without = np.setdiff1d(np.flatnonzero(rows == UNKNOWN), owners)
+        self._tell("unknown user", raw.gather(without), self.tables.user_ids, "popular items instead")
+        trained = self.tables.user_interactions > 0
+        for start in range(0, max(1, len(raw)), BLOCK_USERS):
+            block = slice(start, min(start + BLOCK_USERS, len(raw)))
+            index = rows[block]
+            histories = self._histories(index)
+            first, last = np.searchsorted(owners, [block.start, block.stop])
+            if first < last:
+                histories = histories.extended(owners[first:last] - start, items[first:last])
+            known = np.where((index >= 0) & trained[index], index, UNKNOWN)  # without training there is no user vector
+            told = None if progress is None else _from(progress, start, len(raw))
+            yield self._table(raw[block], known, histories, n, choice.exclude_seen, blocked, told)
 
-    def _table(self, users: pl.Series, items: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
-        count = items.shape[1]
-        rows = np.repeat(np.arange(len(users)), count)
-        flat = items.ravel()
+    def known_items(self, raw: Sequence[str]) -> list[int]:
+        """The indices of the items that the run knows; the others are told and skipped."""
+        ids = pl.Series(ITEM, raw, dtype=pl.String)
+        found = self._find(ids, self._items)
+        self._tell("unknown item", ids.gather(np.flatnonzero(found == UNKNOWN)), self.tables.item_ids, "skipped")
+        return found[found != UNKNOWN].tolist()
+
+    def _events(self, users: pl.Series, events: pl.DataFrame | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Positions among `users` and item indices of the events (E,), by user, each user's oldest first."""
+        if events is None:
+            return np.empty(0, np.int64), np.empty(0, np.int32)
+        owners = self._find(events[USER].cast(pl.String), _index(users))
+        theirs = events.filter(owners != UNKNOWN)
+        owners = owners[owners != UNKNOWN]
+        items = self._find(theirs[ITEM].cast(pl.String), self._items)
+        unknown = theirs[ITEM].filter(items == UNKNOWN).cast(pl.String)
+        self._tell("unknown item", unknown.unique(maintain_order=True), self.tables.item_ids, "skipped")
+        owners, items = owners[items != UNKNOWN], items[items != UNKNOWN]
+        order = np.argsort(owners, kind="stable")
+        return owners[order], items[order].astype(np.int32)
+
+    def _histories(self, index: NDArray[np.int64]) -> Histories:
+        """The histories of users (B,), empty for one that is unknown."""
+        known = self.tables.histories.take(index[index != UNKNOWN])
+        lengths = np.zeros(len(index), dtype=np.int64)
+        lengths[index != UNKNOWN] = known.lengths
+        return Histories(np.concatenate([[0], np.cumsum(lengths)]), known.items)
+
+    def _blocked(self, choice: Choice) -> NDArray[np.int64] | None:
+        """The indices of the items that `choice` rules out; None if none are."""
+        if choice.allow is None and not choice.block:
+            return None
+        allowed = np.full(len(self.tables.item_ids), choice.allow is None)
+        if choice.allow is not None:
+            allowed[self.known_items(choice.allow)] = True
+            if not allowed.any():
+                raise HardGNNError("none of the items to allow is one that the run knows")
+        allowed[self.known_items(choice.block)] = False
+        return np.flatnonzero(~allowed)
+
+    def _table(
+        self,
+        users: pl.Series,
+        index: NDArray[np.integer],
+        histories: Histories,
+        n: int,
+        exclude_seen: bool,
+        blocked: NDArray[np.integer] | None,
+        progress: Progress | None,
+    ) -> pl.DataFrame:
+        best = best_items(
+            self.model,
+            self.tables.popularity,
+            index,
+            histories,
+            n,
+            exclude_seen=exclude_seen,
+            blocked=blocked,
+            progress=progress,
+        )
+        rows = np.repeat(np.arange(len(users)), n)
+        flat = best.items.ravel()
         real = flat != NO_ITEM
         picked = flat[real]
         columns = {
             "user": users.gather(rows[real]),
-            "item": self.item_ids.gather(picked),
-            "score": scores.ravel()[real],
-            "rank": np.tile(np.arange(1, count + 1, dtype=np.int32), len(users))[real],
+            "item": self.tables.item_ids.gather(picked),
+            "score": best.scores.ravel()[real],
+            "rank": np.tile(np.arange(1, n + 1, dtype=np.int32), len(users))[real],
+            "source": pl.Series(SOURCES, dtype=SOURCE).gather(best.sources[rows[real]]),
         }
-        if self.titles is not None:
-            columns["title"] = self.titles.gather(picked)
+        if self.tables.titles is not None:
+            columns["title"] = self.tables.titles.gather(picked)
         return pl.DataFrame(columns)
 
+    @staticmethod
+    def _find(raw: pl.Series, index: pl.DataFrame) -> NDArray[np.int64]:
+        """The index of each raw id (B,), `UNKNOWN` where there is none."""
+        found = raw.alias("raw").to_frame().join(index, on="raw", how="left", maintain_order="left")
+        return found["index"].fill_null(UNKNOWN).to_numpy().astype(np.int64)
 
-class AnonymousRanker:
-    """Scores from the sequence term alone, for somebody the model does not know."""
-
-    def __init__(self, model: TrainedModel) -> None:
-        self.model, self.name = model, model.name
-
-    def scores(self, users: np.ndarray, histories: Histories) -> np.ndarray:
-        """Scores (B, I) of all items; `users` are not looked at."""
-        return self.model.scores(None, histories)
-
-
-def _lookup(raw: Sequence[str], index: dict[str, int], kind: str) -> list[int]:
-    unknown = [one for one in raw if one not in index]
-    if unknown:
-        listed = ", ".join(f"'{one}'" for one in unknown[:SHOWN])
-        rest = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        hint = nearest(unknown[0], index) if len(index) <= 10_000 else ""
-        hint = f": {hint}" if hint.startswith("did") else ""
-        raise HardGNNError(f"unknown {kind} {listed}{rest}{hint}")
-    return [index[one] for one in raw]
+    def _tell(self, what: str, raw: pl.Series, known: pl.Series, then: str) -> None:
+        if len(raw) == 0:
+            return
+        listed = ", ".join(f"'{one}'" for one in raw.head(SHOWN))
+        rest = f" and {len(raw) - SHOWN:,} more" if len(raw) > SHOWN else ""
+        hint = nearest(raw[0], known) if len(known) <= HINTED else ""
+        self.say(f"{what}{'s' * (len(raw) > 1)} {listed}{rest}, {then}{'; ' + hint if hint.startswith('did') else ''}")
 
 
-def read_users(path: Path) -> list[str]:
-    """Raw user ids, one per line.
+def _index(raw: pl.Series) -> pl.DataFrame:
+    return pl.DataFrame({"raw": raw, "index": np.arange(len(raw), dtype=np.int64)})
+
+
+def _from(progress: Progress, start: int, total: int) -> Progress:
+    return lambda done, _: progress(start + done, total)
+
+
+def read_ids_file(path: Path, kind: str) -> list[str]:
+    """Raw ids of a `kind` (user or item), one per line.
 
     Raises:
         HardGNNError: the file is missing, no text or empty.
     """
     try:
-        users = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        ids = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError:
         raise HardGNNError(f"{path}: no such file") from None
     except UnicodeDecodeError:
-        raise HardGNNError(f"{path}: not a text file of user ids") from None
-    if not users:
-        raise HardGNNError(f"{path}: no user ids in it")
-    return users
+        raise HardGNNError(f"{path}: not a text file of {kind} ids") from None
+    if not ids:
+        raise HardGNNError(f"{path}: no {kind} ids in it")
+    return ids
 
 
-def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Writes recommendations as .parquet or .csv, atomically.
+def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
+    """Writes tables one after the other as .parquet or .csv, with one of them in memory at a time; answers the rows.
+
+    The file is there whole or not at all: its blocks gather in a folder beside it.
 
     Raises:
         HardGNNError: another ending.
     """
     if path.suffix not in (".parquet", ".csv"):
         raise HardGNNError(f"{path}: expected a name that ends in .parquet or .csv")
+    rows = 0
     with atomic_path(path) as temporary:
         if path.suffix == ".csv":
-            table.write_csv(temporary)
-        else:
-            table.write_parquet(temporary)
+            with temporary.open("wb") as handle:
+                for number, block in enumerate(blocks):
+                    block.write_csv(handle, include_header=number == 0)
+                    rows += block.height
+            return rows
+        parts = temporary.with_suffix(".parts")
+        parts.mkdir()
+        try:
+            for number, block in enumerate(blocks):
+                block.write_parquet(parts / f"{number:06}.parquet")
+                rows += block.height
+            pl.scan_parquet(parts / "*.parquet").sink_parquet(temporary)
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
+    return rows

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from hardgnn import config as settings
 from hardgnn.config import Config
-from hardgnn.data.dataset import Dataset, read_ids
+from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import Histories
+from hardgnn.data.intervals import cut_all
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path, read_json, write_json
@@ -185,29 +186,45 @@ def run_name(folder: Path) -> str:
     return folder.resolve().name
 
 
-def start(folder: Path, config: Config, data: Dataset, data_path: Path | None, preset: str | None) -> None:
-    """Writes what a run folder holds before the first epoch: config, environment, ids and histories."""
+def start(
+    folder: Path,
+    config: Config,
+    data: Dataset,
+    data_path: Path | None,
+    preset: str | None,
+    warm_start: dict[str, Any] | None = None,
+) -> None:
+    """Writes what a run folder holds before the first epoch: config, environment, ids and histories.
+
+    `warm_start` tells of the older run whose weights this one starts from.
+    """
     from hardgnn.runtime import environment
 
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
-    described = {
+    described: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "preset": preset,
         "data": {"path": None if data_path is None else str(data_path.resolve()), "manifest": data.manifest},
     }
+    if warm_start is not None:
+        described["warm_start"] = warm_start
     write_json(folder / ENVIRONMENT, environment() | described)
-    everything = data.everything
-    history = pl.Series(np.split(everything.items, everything.offsets[1:-1]), dtype=pl.List(pl.Int32))
-    columns = {
-        "raw_id": data.user_ids,
-        "index": np.arange(data.n_users, dtype=np.int32),
-        "train_interactions": data.train.lengths.astype(np.int32),
-        "history": history,
-    }
+    how = (config.model.intervals, config.model.interval_cut, data.time_span)
+    intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how).astype(np.uint8)
+    table = pl.DataFrame(
+        {
+            "raw_id": data.user_ids,
+            "index": np.arange(data.n_users, dtype=np.int32),
+            "train_interactions": data.train.lengths.astype(np.int32),
+            "history": _per_user(data.item, data.everything),
+            "history_time": _per_user(data.timestamp, data.everything),
+            "history_interval": _per_user(intervals, data.everything),
+        }
+    )
     with atomic_path(folder / "users.parquet") as temporary:
-        pl.DataFrame(columns).write_parquet(temporary)
+        table.write_parquet(temporary)
     titles = {} if data.item_titles is None else {"title": data.item_titles}
     counts = np.bincount(data.train.items, minlength=data.n_items).astype(np.int32)
     with atomic_path(folder / "items.parquet") as temporary:
@@ -236,17 +253,58 @@ def check_version(folder: Path) -> dict[str, Any]:
     return record
 
 
-def load_ids(folder: Path) -> tuple[pl.Series, Histories, pl.Series, pl.Series | None]:
-    """The raw user ids, the users' whole histories, the raw item ids and the titles if there are any."""
+def _per_user(values: NDArray[np.generic], histories: Histories) -> pl.Series:
+    """Values (N,), which lie user after user, as one list for each."""
+    kind = pl.List({np.int32: pl.Int32, np.uint8: pl.UInt8, np.float64: pl.Float64}[values.dtype.type])
+    return pl.Series(np.split(values, histories.offsets[1:-1]), dtype=kind)
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """What a run folder knows beside the weights: ids, whole histories, counts, titles.
+
+    Shapes: `user_ids` (U,), `item_ids` (I,) and `titles` (I,) or None; `user_interactions` (U,) and `popularity` (I,)
+    count training interactions; `times` (seconds since 1970) and `intervals` (from 0) go with `histories.items` (N,)
+    and are None in a folder written before they were kept.
+    """
+
+    user_ids: pl.Series
+    histories: Histories
+    user_interactions: NDArray[np.int32]
+    times: NDArray[np.float64] | None
+    intervals: NDArray[np.uint8] | None
+    item_ids: pl.Series
+    titles: pl.Series | None
+    popularity: NDArray[np.int32]
+
+
+def load_tables(folder: Path) -> RunTables:
+    """The tables of a run folder.
+
+    Raises:
+        HardGNNError: they are missing or damaged.
+    """
     try:
         users = pl.read_parquet(folder / "users.parquet").sort("index")
-        item_ids, titles = read_ids(folder / "items.parquet")
-    except (OSError, pl.exceptions.PolarsError) as error:
+        items = pl.read_parquet(folder / "items.parquet").sort("index")
+        lengths = users["history"].list.len().to_numpy()
+        lists = {
+            name: users[name].explode().drop_nulls().to_numpy()
+            for name in ("history", "history_time", "history_interval")
+            if name in users.columns
+        }
+        return RunTables(
+            users["raw_id"],
+            Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists["history"].astype(np.int32)),
+            users["train_interactions"].to_numpy(),
+            lists.get("history_time"),
+            lists.get("history_interval"),
+            items["raw_id"],
+            items["title"] if "title" in items.columns else None,
+            items["train_interactions"].to_numpy(),
+        )
+    except (OSError, KeyError, pl.exceptions.PolarsError) as error:
         raise HardGNNError(f"{folder}: damaged run folder ({str(error).splitlines()[0]})") from None
-    lengths = users["history"].list.len().to_numpy()
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    items = users["history"].explode().drop_nulls().to_numpy().astype(np.int32)
-    return users["raw_id"], Histories(offsets, items), item_ids, titles
 
 
 def load_data(folder: Path, override: Path | None = None) -> Dataset:

@@ -31,6 +31,7 @@ from hardgnn.model.transitions import TransitionGraph
 from hardgnn.negatives import FalseNegatives, distinct_rows, hardest
 from hardgnn.positions import PositionsStep
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
+from hardgnn.warm import WarmStart
 
 LAST_ITEMS = 5  # that make the released code's query for hard negatives (SPEC section 4)
 
@@ -222,6 +223,7 @@ def train(
     data_path: Path | None = None,
     watcher: Watcher | None = None,
     stop: Callable[[], bool] = lambda: False,
+    warm_start: Path | None = None,
 ) -> dict[str, Any]:
     """Trains one model and keeps its best epoch by validation in the run folder.
 
@@ -232,12 +234,14 @@ def train(
         allow_leaks: accept a config that lets the test part steer training (`hardgnn.config.leaks`); the result says
             so.
         stop: asked after each epoch; True ends training as an interrupt would, resumable.
+        warm_start: an older run whose weights, matched by raw id, this one starts from (`hardgnn.warm`).
 
     Returns:
         The result that `result.json` holds: best epoch, its validation metrics, seconds, peak memory.
 
     Raises:
-        HardGNNError: the folder holds another run, the config leaks, or the loss is no longer a number.
+        HardGNNError: the folder holds another run, the config leaks, the older run does not fit, or the loss is no
+            longer a number.
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
     leaking = leaks(config)
@@ -248,7 +252,8 @@ def train(
         )
     use_threads(config.run.threads)
     keep_freed_memory()
-    _open_folder(folder, config, data, data_path, preset, resume)
+    warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
+    _open_folder(folder, config, data, data_path, preset, resume, None if warm is None else warm.record)
 
     graph = build_graph(data, config)
     initial = torch.Generator().manual_seed(config.run.seed)
@@ -256,6 +261,8 @@ def train(
     if config.model.item_bias:
         counts = np.bincount(data.train.items, minlength=data.n_items)
         model.item_bias.data = torch.from_numpy(np.log1p(counts)).float()
+    if warm is not None:
+        warm.apply(model)
     transitions = TransitionGraph.of(data, config.transitions) if config.transitions.use else None
     step, batches = _objective(model, graph, data, config, transitions)
     if len(batches) == 0:
@@ -399,13 +406,19 @@ def _waited_enough(progress: Progress, config: Config) -> bool:
 
 
 def _open_folder(
-    folder: Path, config: Config, data: Dataset, data_path: Path | None, preset: str | None, resume: bool
+    folder: Path,
+    config: Config,
+    data: Dataset,
+    data_path: Path | None,
+    preset: str | None,
+    resume: bool,
+    warm_start: dict[str, Any] | None,
 ) -> None:
     """A new run folder, or with `resume` the one that is there, if config and data are the same."""
     if not (folder / run.CONFIG).exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise HardGNNError(f"{folder}: neither an empty folder nor a run folder, so it is left alone")
-        run.start(folder, config, data, data_path, preset)
+        run.start(folder, config, data, data_path, preset, warm_start)
         return
     if not resume:
         raise HardGNNError(f"{folder}: holds a run already; go on with --resume or choose another --out")
@@ -416,6 +429,9 @@ def _open_folder(
         raise HardGNNError(f"{folder}: was started with another config; resume it with the same settings")
     if record["data"]["manifest"] != data.manifest:
         raise HardGNNError(f"{folder}: was started on another data set")
+    if record.get("warm_start") != warm_start:
+        from_where = record["warm_start"]["run"] if record.get("warm_start") else "no other run"
+        raise HardGNNError(f"{folder}: was started from {from_where}; resume it with the same --warm-start")
 
 
 def _read_lines(folder: Path, epochs: int) -> list[dict[str, Any]]:

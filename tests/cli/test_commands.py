@@ -123,6 +123,40 @@ def test_recommendations_for_a_bare_list_of_items(runs: Path) -> None:
     assert not {row["item"] for row in rows} & set(items[:2])
 
 
+def test_newer_events_move_the_recommendation_and_unknown_things_are_named(runs: Path, tmp_path: Path) -> None:
+    run = runs / "selfgnn"
+    user = pl.read_parquet(run / "users.parquet")["raw_id"][0]
+    items = pl.read_parquet(run / "items.parquet")["raw_id"].to_list()
+    events = tmp_path / "events.csv"
+    events.write_text(f"user,item,time\n{user},{items[3]},2\nstranger,{items[5]},1\nvoid,nothing,1\n")
+    done = hardgnn("recommend", run, "--events", events, "--n", "3", "--json")
+    rows = json.loads(done.stdout)
+    assert {row["user"]: row["source"] for row in rows} == {
+        user: "user+sequence",
+        "stranger": "sequence",
+        "void": "popularity",
+    }
+    assert "unknown item 'nothing', skipped" in done.stderr
+    assert "unknown user 'void', popular items instead" in done.stderr
+    by_list = json.loads(hardgnn("recommend", run, "--user", user, "--items", items[3], "--n", "3", "--json").stdout)
+    assert by_list == [row for row in rows if row["user"] == user]
+    before = json.loads(hardgnn("recommend", run, "--user", user, "--n", "3", "--json").stdout)
+    assert [row["score"] for row in before] != [row["score"] for row in by_list]
+
+
+def test_only_allowed_items_are_recommended_and_never_blocked_ones(runs: Path, tmp_path: Path) -> None:
+    items = pl.read_parquet(runs / "selfgnn" / "items.parquet")["raw_id"].to_list()
+    (tmp_path / "allow.txt").write_text("\n".join(items[:4]))
+    (tmp_path / "block.txt").write_text(items[0])
+    filters = ("--allow-items", tmp_path / "allow.txt", "--block-items", tmp_path / "block.txt", "--no-exclude-seen")
+    for name in ("recs.csv", "recs.parquet"):
+        hardgnn("recommend", runs / "selfgnn", "--all-users", "--n", "9", *filters, "--out", tmp_path / name)
+        table = pl.read_csv(tmp_path / name) if name.endswith("csv") else pl.read_parquet(tmp_path / name)
+        assert set(table["item"]) == set(items[1:4])
+        assert table["rank"].max() == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"allow.txt", "block.txt", "recs.csv", "recs.parquet"}
+
+
 def test_a_moved_run_recommends_without_its_data(runs: Path, tmp_path: Path) -> None:
     (runs / "selfgnn").rename(tmp_path / "moved")
     try:
@@ -273,7 +307,10 @@ def test_other_bad_input_gets_one_sentence(market: Path, runs: Path, tmp_path: P
     assert "no such folder" in refused("train", tmp_path / "nothing", "--out", out)
     assert "no such run folder" in refused("evaluate", out)
     assert "did you mean 'sampled-999'" in refused("evaluate", runs / "hardgnn", "--protocol", "sampled-99")
-    assert "unknown user 'nobody'" in refused("recommend", runs / "hardgnn", "--user", "nobody")
+    assert "needs --user" in refused("recommend", runs / "hardgnn")
+    assert "no such file" in refused("recommend", runs / "hardgnn", "--users-file", tmp_path / "nobody.txt")
+    assert "not from both" in refused("recommend", runs / "hardgnn", "--events", tmp_path / "e", "--items", "a")
+    assert "ends in .parquet" in refused("recommend", runs / "hardgnn", "--all-users", "--out", tmp_path / "out.xls")
     assert "at least two" in refused("compare", runs / "hardgnn")
     assert "ml-100k" in refused("download", "ml-100")
     assert "hardgnn prepare data/yelp/yelp_dataset.tar --preset yelp --out" in refused("download", "yelp")

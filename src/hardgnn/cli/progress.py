@@ -40,10 +40,10 @@ def _bar() -> Progress:
 
 
 @contextmanager
-def users_bar(description: str) -> Iterator[Any]:
-    """A bar over users, as the function (done, total) that blocks of users report to."""
+def users_bar(description: str, what: str = "users") -> Iterator[Any]:
+    """A bar over users or another `what`, as the function (done, total) that blocks of them report to."""
     with _bar() as bar:
-        task = bar.add_task(description, total=None, note="users")
+        task = bar.add_task(description, total=None, note=what)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

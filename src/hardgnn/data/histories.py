@@ -37,6 +37,14 @@ class Histories:
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Histories(offsets, self.items[positions])
 
+    def extended(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> Histories:
+        """These histories with `items` (E,) appended, oldest first, to those of `users` (E,)."""
+        owners = np.concatenate([np.repeat(np.arange(len(self.lengths)), self.lengths), users])
+        counts = self.lengths + np.bincount(users, minlength=len(self.lengths))
+        order = np.argsort(owners, kind="stable")
+        joined = np.concatenate([self.items, items]).astype(np.int32)
+        return Histories(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), joined[order])
+
     def windows(
         self, users: NDArray[np.integer], length: int, drop_last: NDArray[np.integer] | int = 0
     ) -> NDArray[np.int64]:

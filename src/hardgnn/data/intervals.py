@@ -32,6 +32,27 @@ def cut(
     return np.clip(np.floor(share * count), 0, count - 1).astype(np.int32)
 
 
+def cut_all(
+    timestamps: NDArray[np.float64],
+    user: NDArray[np.int32],
+    training: NDArray[np.bool_],
+    count: int,
+    how: Literal["width", "count"] = "width",
+    span: tuple[float, float] | None = None,
+) -> NDArray[np.int32]:
+    """The interval (N,) of each interaction: of those in `training` (N,) as training cuts them, of later ones the
+    interval whose training times reach as far, or the last."""
+    times, are_positions = times_or_positions(timestamps[training], user[training])
+    found = np.full(len(timestamps), count - 1, dtype=np.int32)
+    found[training] = cut(times, count, "count" if are_positions else how, span)
+    if len(times) and not are_positions:
+        ends = np.full(count, -np.inf)
+        np.maximum.at(ends, found[training], times)
+        later = np.searchsorted(np.maximum.accumulate(ends), timestamps[~training])
+        found[~training] = np.minimum(later, count - 1)
+    return found
+
+
 def times_or_positions(timestamps: NDArray[np.float64], user: NDArray[np.int32]) -> tuple[NDArray[np.float64], bool]:
     """The timestamps (N,), or, where all are equal, each interaction's position in its user's sequence.
 

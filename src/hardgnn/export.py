@@ -1,0 +1,197 @@
+"""What other systems need of a run: vectors as Parquet and an index for approximate search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import Progress
+from hardgnn.files import atomic_folder, read_json, sha256, write_json
+from hardgnn.recommend import top_n
+from hardgnn.run import MODEL, TrainedModel, load_model, load_tables
+
+MANIFEST, INDEX = "export.json", "index.usearch"
+CHECKED_USERS = 16  # whose scores are compared with products before anything is exported
+RECALL_USERS = 1000
+BLOCK = 16_384  # rows at a time
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
+TOLERANCE = 1e-3
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    index: bool = True,
+    n: int = 10,
+    expansion: int = EXPANSION_SEARCH,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes `items.parquet`, `users.parquet` and, with `index`, a usearch index of the item vectors.
+
+    An item's vector (d,) is ē^(v); a user's is the query ē^(u) + σ(ẽ^(u)) after the whole history, so that the score
+    is their inner product (SPEC section 2, Score).
+
+    Args:
+        run: a run folder.
+        out: the folder to write; an older export is replaced.
+        index: build the index; needs the extra `ann`.
+        n: the length of the lists whose recall is measured.
+        expansion: how many candidates a search keeps: higher finds more and takes longer.
+        progress: called with the items indexed and the items in all.
+
+    Returns:
+        What `export.json` holds: run, hash of its weights, counts, dim, and of the index its settings and recall@n:
+        the share of the exact best `n` items that the search finds, a mean over up to 1,000 users.
+
+    Raises:
+        HardGNNError: the run's scores are no inner products, or usearch is not installed.
+    """
+    model, tables = load_model(run), load_tables(run)
+    vectors = item_vectors(model, tables.histories)
+    if index:
+        usearch()
+    users = len(tables.user_ids)
+    document: dict[str, Any] = {
+        "run": model.name,
+        "model_sha256": sha256(run / MODEL),
+        "items": len(vectors),
+        "users": users,
+        "dim": vectors.shape[1],
+    }
+    with atomic_folder(out, MANIFEST) as folder:
+        queries = np.concatenate(
+            [_queries(model, tables.histories, np.arange(at, min(at + BLOCK, users))) for at in range(0, users, BLOCK)]
+        )
+        _write(folder / "items.parquet", tables.item_ids, vectors, tables.titles)
+        _write(folder / "users.parquet", tables.user_ids, queries, None)
+        if index:
+            built = build_index(vectors, expansion, progress)
+            built.save(str(folder / INDEX))
+            asked = np.random.default_rng(0).permutation(users)[:RECALL_USERS]
+            document["index"] = {
+                "library": "usearch",
+                "metric": "ip",
+                "connectivity": CONNECTIVITY,
+                "expansion_add": EXPANSION_ADD,
+                "expansion_search": expansion,
+                "n": n,
+                "recall": recall(built, queries[asked], vectors, n),
+            }
+        write_json(folder / MANIFEST, document)
+    return document
+
+
+def item_vectors(model: TrainedModel, histories: Histories) -> NDArray[np.float32]:
+    """The item vectors (I, d) of a model whose scores are inner products.
+
+    Raises:
+        HardGNNError: they are not, by comparing the scores of some users.
+    """
+    users = np.flatnonzero(histories.lengths > 0)[:CHECKED_USERS]
+    vectors, queries = getattr(model, "item_vectors", None), getattr(model, "queries", None)
+    known = histories.take(users)
+    if vectors is not None and queries is not None:
+        products = queries(users, known).numpy() @ vectors.numpy().T
+        scores = model.scores(users, known)
+        if np.abs(products - scores).max(initial=0) <= TOLERANCE * max(1.0, np.abs(scores).max(initial=0)):
+            return np.ascontiguousarray(vectors.numpy(), dtype=np.float32)
+    raise HardGNNError(
+        f"{model.name}: its scores are no inner products of a user's and an item's vector, so vectors and approximate "
+        "search would recommend other items; use `hardgnn recommend` or `hardgnn serve`, which score exactly"
+    )
+
+
+def _queries(model: TrainedModel, histories: Histories, users: NDArray[np.integer]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = model.queries(users, histories.take(users)).numpy()
+    return found
+
+
+def _write(path: Path, raw: pl.Series, vectors: NDArray[np.float32], titles: pl.Series | None) -> None:
+    columns: dict[str, Any] = {"id": raw}
+    if titles is not None:
+        columns["title"] = titles
+    columns["vector"] = pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+    pl.DataFrame(columns).write_parquet(path)
+
+
+def usearch() -> Any:
+    """The class of usearch's index.
+
+    Raises:
+        HardGNNError: it is not installed.
+    """
+    try:
+        from usearch.index import Index
+    except ImportError:
+        raise HardGNNError("the index needs an extra: pip install 'hardgnn[ann]'") from None
+    return Index
+
+
+def build_index(vectors: NDArray[np.float32], expansion: int, progress: Progress | None = None) -> Any:
+    """An HNSW graph over item vectors (I, d) by inner product, with keys 0 to I - 1."""
+    found = usearch()(
+        ndim=vectors.shape[1],
+        metric="ip",
+        dtype="f32",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD,
+        expansion_search=expansion,
+    )
+    for start in range(0, len(vectors), BLOCK):
+        stop = min(start + BLOCK, len(vectors))
+        found.add(np.arange(start, stop, dtype=np.uint64), vectors[start:stop])
+        if progress is not None:
+            progress(stop, len(vectors))
+    return found
+
+
+def recall(index: Any, queries: NDArray[np.float32], vectors: NDArray[np.float32], n: int) -> float:
+    """The mean share of the exact best `n` items of each query (B, d) that the index finds."""
+    n = min(n, len(vectors))
+
+    class Products:
+        name = "exact"
+
+        def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+            return queries[users] @ vectors.T
+
+    nothing = Histories(np.zeros(len(queries) + 1, np.int64), np.empty(0, np.int32))
+    exact, _ = top_n(Products(), np.arange(len(queries)), nothing, n, len(vectors))
+    keys = np.atleast_2d(index.search(queries, n).keys).astype(np.int64)
+    return float((exact[:, :, None] == keys[:, None, :]).any(2).mean())
+
+
+def check_index(folder: Path, model: Path) -> None:
+    """Checks that the export in `folder` has an index, of the weights in the file `model`.
+
+    Raises:
+        HardGNNError: it has not.
+    """
+    document = read_json(folder / MANIFEST)
+    if "index" not in document or not (folder / INDEX).exists():
+        raise HardGNNError(f"{folder}: holds no index; export the run without --no-index")
+    if document["model_sha256"] != sha256(model):
+        raise HardGNNError(f"{folder}: exported from another run than {model.parent}; export it again")
+
+
+def open_index(folder: Path) -> Any:
+    """The index of an export, memory-mapped.
+
+    Raises:
+        HardGNNError: it is damaged, or usearch is not installed.
+    """
+    try:
+        found = usearch().restore(str(folder / INDEX), view=True)
+    except RuntimeError as error:
+        raise HardGNNError(f"{folder / INDEX}: damaged ({str(error).splitlines()[0]})") from None
+    if found is None:
+        raise HardGNNError(f"{folder / INDEX}: damaged")
+    found.expansion_search = read_json(folder / MANIFEST)["index"]["expansion_search"]
+    return found

@@ -1,0 +1,143 @@
+"""What every request passes: its id, the token, limits of size and time, one line of log, metrics, headers."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from hardgnn.serve.metrics import observe
+from hardgnn.serve.state import Settings
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = ("/healthz", "/")  # health, and the page, which holds no data and asks for the token
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+log = logging.getLogger("hardgnn.serve")
+
+
+class Refused(Exception):
+    """An answer that the gate gives itself: a status and a sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Gate:
+    """Wraps the application.
+
+    Args:
+        app: the application.
+        settings: token and limits.
+    """
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self._token = None if settings.token is None else f"Bearer {settings.token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        began = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                extra = [*HEADERS, (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+            await send(message)
+
+        try:
+            try:
+                async with asyncio.timeout(self.settings.timeout):
+                    self._check_token(scope["path"], headers)
+                    body = await self._body(headers, receive)
+                    await self.app(scope, _replay(body, receive), sent)
+            except TimeoutError:
+                raise Refused(503, f"no answer within {self.settings.timeout:g} s") from None
+        except Refused as refusal:
+            if status == 0:
+                await _problem(sent, refusal.status, str(refusal), request_id)
+        except Exception:
+            log.exception("unexpected error", extra={"request_id": request_id})
+            if status == 0:
+                await _problem(sent, 500, "unexpected error", request_id)
+        seconds = time.perf_counter() - began
+        route = getattr(scope.get("route"), "path", "other")
+        observe(scope["method"], route, status, seconds)
+        if self.settings.access_log:
+            fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status}
+            log.info("request", extra=fields | {"ms": round(seconds * 1000, 2)})
+
+    def _check_token(self, path: str, headers: dict[bytes, bytes]) -> None:
+        if self._token is None or path in OPEN:
+            return
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
+            raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body, which is small by rule."""
+        most = self.settings.max_body
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > most:
+            raise Refused(413, f"the body is larger than {most:,} bytes")
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the client went away")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise Refused(413, f"the body is larger than {most:,} bytes")
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _problem(send: Send, status: int, sentence: str, request_id: str) -> None:
+    body = json.dumps({"error": sentence, "request_id": request_id}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,76 @@
+"""A run folder as memory-mapped files: opened in no time, shared by all workers, its own though the run moves on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hardgnn.errors import HardGNNError
+from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
+from hardgnn.files import sha256, write_json
+from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, load_model, load_tables
+from hardgnn.serve.strings import Strings
+
+DESCRIPTION = "pack.json"
+WEIGHTS = ("*.safetensors", "*.npz")
+
+
+def pack(run: Path, out: Path, export: Path | None = None) -> None:
+    """Writes a run, and the index of its `export`, into the new folder `out`.
+
+    Raises:
+        HardGNNError: the run or its export cannot be used.
+    """
+    model, tables = load_model(run), load_tables(run)
+    out.mkdir(parents=True)
+    files = [run / CONFIG, run / ENVIRONMENT, *(path for pattern in WEIGHTS for path in run.glob(pattern))]
+    if export is not None:
+        check_index(export, run / MODEL)
+        item_vectors(model, tables.histories)  # refuses a model that no index can serve
+        open_index(export)
+        files += [export / INDEX, export / MANIFEST]
+    for path in files:
+        _link(path, out / path.name)
+    if model.item_vectors.shape[0] != len(tables.item_ids):
+        raise HardGNNError(f"{run}: damaged run folder, its weights and its items differ in number")
+    Strings.write(out, "users", tables.user_ids)
+    Strings.write(out, "items", tables.item_ids)
+    if tables.titles is not None:
+        Strings.write(out, "titles", tables.titles.fill_null(""))
+    arrays: dict[str, np.ndarray | None] = {
+        "offsets": tables.histories.offsets,
+        "history": tables.histories.items,
+        "times": tables.times,
+        "intervals": tables.intervals,
+        "trained": tables.user_interactions > 0,
+        "popularity": tables.popularity,
+    }
+    for name, values in arrays.items():
+        if values is not None:
+            np.save(out / f"{name}.npy", values)
+    write_json(out / DESCRIPTION, {"version": sha256(run / MODEL)[:12]})
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def main() -> None:
+    """`python -m hardgnn.serve.pack RUN OUT [EXPORT]`, in a process of its own, whose memory is given back."""
+    run, out, *export = map(Path, sys.argv[1:])
+    try:
+        pack(run, out, *export)
+    except HardGNNError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The parent of the workers: it packs the run, forks them, restarts one that dies, and packs again when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from hardgnn.errors import HardGNNError
+from hardgnn.serve.state import Settings, State, announce
+
+HEARD = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+TICK_S = 0.2
+GRACE_S = 15
+RESTART_S = 0.5
+BACKLOG = 2048
+METRICS = "metrics"
+log = logging.getLogger("hardgnn.serve")
+
+
+class Supervisor:
+    """Serves one run folder until it is told to end (SIGTERM or SIGINT).
+
+    SIGHUP packs the run folder anew; workers take the new run up between two requests. A run that cannot be used is
+    told, and the old one goes on.
+
+    Args:
+        run: the run folder.
+        host, port: where to listen; port 0 takes a free one.
+        workers: processes that answer.
+        settings: of the service.
+        export: the folder of an export whose index to search.
+    """
+
+    def __init__(
+        self, run: Path, host: str, port: int, workers: int, settings: Settings, export: Path | None = None
+    ) -> None:
+        self.run, self.settings, self.export, self.count = run, settings, export, workers
+        self.socket = _listen(host, port)
+        self.root = Path(tempfile.mkdtemp(prefix="hardgnn-serve-"))
+        self.workers: set[int] = set()
+        self.serial, self.packed = 0, -1  # of the newest pack that was begun, of the one that is served
+        self.packing: subprocess.Popen[str] | None = None
+        self.again = False
+
+    @property
+    def address(self) -> str:
+        """The address of the page."""
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def serve(self) -> None:
+        """Packs, forks and waits.
+
+        Raises:
+            HardGNNError: the run or its export cannot be used.
+        """
+        (self.root / METRICS).mkdir()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.root / METRICS)
+        from hardgnn.serve import app  # noqa: F401 - loaded once, before the forks, which then share it
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        try:
+            self._begin_pack()
+            assert self.packing is not None
+            while self.packing.poll() is None:
+                self._heard(0.05)
+            if not self._end_pack():
+                raise HardGNNError(self.reason)
+            log.info("serving", extra={"address": self.address, "run": str(self.run), "workers": self.count})
+            while True:
+                while len(self.workers) < self.count:
+                    self._fork()
+                self._heard(TICK_S)
+                if self.packing is not None and self.packing.poll() is not None:
+                    self._end_pack()
+                if self.packing is None and self.again:
+                    self._begin_pack()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._stop()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+    def _heard(self, seconds: float) -> None:
+        """Waits for a signal and does what it asks for."""
+        found = signal.sigtimedwait(HEARD, seconds)
+        self._reap()
+        if found is None:
+            return
+        if found.si_signo == signal.SIGHUP:
+            self.again = True
+        elif found.si_signo in (signal.SIGTERM, signal.SIGINT):
+            raise KeyboardInterrupt
+
+    def _begin_pack(self) -> None:
+        self.again, self.serial = False, self.serial + 1
+        # In a process of its own: its memory is given back, and the parent stays fit for forking.
+        command = [sys.executable, "-m", "hardgnn.serve.pack", str(self.run), str(self._folder(self.serial))]
+        if self.export is not None:
+            command.append(str(self.export))
+        unblock = {"preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)}
+        self.packing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **unblock)  # type: ignore[call-overload]
+
+    def _end_pack(self) -> bool:
+        assert self.packing is not None
+        _, said = self.packing.communicate()
+        status, self.packing = self.packing.returncode, None
+        self.reason = (said.strip().splitlines() or ["packing the run failed"])[-1]
+        if status != 0:
+            shutil.rmtree(self.root / str(self.serial), ignore_errors=True)
+            log.error("the run cannot be served", extra={"reason": self.reason})
+            if self.packed >= 0:
+                announce(self.root, self.packed, self.run.resolve().name, self.reason)
+            return False
+        announce(self.root, self.serial, self.run.resolve().name)
+        for old in range(self.serial - 1):  # the one before may be about to be opened
+            shutil.rmtree(self.root / str(old), ignore_errors=True)
+        self.packed = self.serial
+        return True
+
+    def _folder(self, serial: int) -> Path:
+        return self.root / str(serial) / self.run.resolve().name
+
+    def _fork(self) -> None:
+        child = os.fork()
+        if child == 0:
+            _work(self.root, self.socket, self.settings, self.count)
+        self.workers.add(child)
+
+    def _reap(self) -> None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        for child in list(self.workers):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                self.workers.remove(child)
+                mark_process_dead(child)
+                time.sleep(RESTART_S)  # a worker that cannot even start must not keep a processor busy
+                log.error("a worker ended", extra={"worker": child, "status": os.waitstatus_to_exitcode(status)})
+
+    def _stop(self) -> None:
+        """Lets the workers finish what they answer."""
+        for child in self.workers:
+            os.kill(child, signal.SIGTERM)
+        for child in self.workers:
+            os.waitpid(child, 0)
+        if self.packing is not None:
+            self.packing.kill()
+            self.packing.communicate()
+        self.socket.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise HardGNNError(f"cannot listen on {host}:{port} ({error.strerror or error})") from None
+    found.set_inheritable(True)
+    return found
+
+
+def _work(root: Path, listening: socket.socket, settings: Settings, workers: int) -> NoReturn:
+    """A worker's life; it never returns into the parent's code."""
+    status = 1
+    try:
+        import torch
+        import uvicorn
+
+        from hardgnn.runtime import keep_freed_memory, usable_processors
+        from hardgnn.serve.app import create_app
+
+        for one in (signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(one, signal.SIG_IGN if one == signal.SIGHUP else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+        keep_freed_memory()
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, usable_processors() // workers))
+        app = create_app(State(root, os.getppid()), settings)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_S,
+            backlog=BACKLOG,
+        )
+        server = uvicorn.Server(config)
+        server.run(sockets=[listening])
+        status = 0
+    except BaseException:
+        log.exception("a worker failed")
+    finally:
+        os._exit(status)

@@ -1,0 +1,110 @@
+"""Refreshing: a new run on a grown log starts from the weights of an older one, matched by raw id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hardgnn import config as settings
+from hardgnn.config import Config
+from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError
+from hardgnn.files import sha256
+from hardgnn.run import CONFIG, MODEL, PARAMETERS, load_model, load_tables
+
+FREE = ("dropout", "edge_dropout")  # settings of the network that a warm start may change
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """An older run that fits: `users` (U,) and `items` (I,) are the old rows of the new ids, -1 where they are new."""
+
+    folder: Path
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    @classmethod
+    def plan(cls, folder: Path, config: Config, data: Dataset) -> WarmStart:
+        """Compares the run in `folder` with a new config and a grown data set.
+
+        Raises:
+            HardGNNError: the networks differ in a setting, or no raw id is known to both.
+        """
+        load_model(folder)  # tells what is wrong with the folder
+        _refuse_other_network(config, settings.load(folder / CONFIG), folder)
+        tables = load_tables(folder)
+        users, items = _match(data.user_ids, tables.user_ids), _match(data.item_ids, tables.item_ids)
+        for kind, rows in (("users", users), ("items", items)):
+            if (rows < 0).all():
+                raise HardGNNError(f"{folder}: knows none of the {kind} of {data.name}, by raw id")
+        return cls(folder, users, items)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the new run's folder says: the old run's name, its weights' hash, users and items matched and new."""
+        counts: dict[str, int] = {}
+        for kind, rows in (("users", self.users), ("items", self.items)):
+            counts |= {f"{kind}_matched": int((rows >= 0).sum()), f"{kind}_new": int((rows < 0).sum())}
+        return {"run": self.folder.resolve().name, "model_sha256": sha256(self.folder / MODEL), **counts}
+
+    def apply(self, model: torch.nn.Module) -> None:
+        """Puts the old weights into `model`; users and items that are new keep their fresh rows.
+
+        Interval t starts from the old interval t: the T tables go by number, whatever times the new log cuts.
+
+        Raises:
+            HardGNNError: weights are missing or of another shape.
+        """
+        # parameters (T, n, d), and (n,)
+        rows = {"user_embedding": self.users, "item_embedding": self.items, "item_bias": self.items}
+        try:
+            with safe_open(self.folder / MODEL, "pt") as stored, torch.no_grad():
+                names = set(stored.keys())
+                for name, parameter in model.named_parameters():
+                    if PARAMETERS + name not in names:
+                        raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
+                    _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")
+        except (SafetensorError, OSError) as error:
+            raise HardGNNError(f"{self.folder / MODEL}: damaged ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:
+    """The settings that shape the network or its meaning must be the same."""
+    for key, value in config.model.model_dump().items():
+        before = getattr(old.model, key)
+        if key not in FREE and value != before:
+            raise HardGNNError(
+                f"{folder}: its model.{key} is {before}, not {value}; a warm start needs the same network "
+                f"(--set model.{key}={before})"
+            )
+    for key in ("dim", "user_weight"):
+        value, before = getattr(config.ssl, key), getattr(old.ssl, key)
+        if config.ssl.weight > 0 and value != before:
+            raise HardGNNError(f"{folder}: its ssl.{key} is {before}, not {value}; a warm start needs the same network")
+
+
+def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, label: str) -> None:
+    if rows is None:
+        if parameter.shape != before.shape:
+            raise HardGNNError(f"{label} has shape {tuple(before.shape)}, expected {tuple(parameter.shape)}")
+        parameter.copy_(before)
+        return
+    here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
+    tables = [(parameter, before)] if parameter.dim() == 1 else zip(parameter, before, strict=True)
+    for table, old_table in tables:  # one of the T intervals at a time
+        table[here] = old_table[there]
+
+
+def _match(raw: pl.Series, known: pl.Series) -> NDArray[np.int64]:
+    """The old row of each raw id (n,), -1 where there is none."""
+    rows = pl.DataFrame({"raw": known, "row": np.arange(len(known), dtype=np.int64)})
+    found = pl.DataFrame({"raw": raw}).join(rows, on="raw", how="left", maintain_order="left")
+    return found["row"].fill_null(-1).to_numpy()

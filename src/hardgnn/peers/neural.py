@@ -316,6 +316,7 @@ GRU4REC = Network(
     {"loss_type": "CE"},
     batch=2048,
     eval_every=2,
+    patience=10,
 )
 LIGHTGCN = Network(
     "lightgcn",

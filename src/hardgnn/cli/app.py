@@ -253,7 +253,7 @@ def compare(
     seeds: Annotated[str, typer.Option(help="With --peers: seeds of the best setting, as in 0,1,2.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="With --peers: epochs at most of each training.")] = 300,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="With --peers: minutes at most of each training.")
+        float | None, typer.Option(min=0.01, help="With --peers: minutes of processor time at most of each training.")
     ] = None,
     workers: studies.Workers = 1,
     as_json: Json = False,

@@ -199,6 +199,7 @@ def leaderboard_tables(document: dict[str, Any]) -> list[Table]:
                     f"The difference of {document['reference']} from each model and its p-values are of "
                     f"{_title(document['metric'])}: Wilcoxon's test over users (metrics averaged over seeds) and the "
                     f"paired t-test over seeds, Holm-corrected over all {count} comparisons.",
+                    "Seconds to train one model: processor time for peers, the clock for ours.",
                     *(f"† {row['model']} LEAKS: {'; '.join(row['leaks'])}" for row in table["rows"] if row["leaks"]),
                     *(f"{row['model']}: {_setting(row)}" for row in table["rows"]),
                 ],

@@ -227,7 +227,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
     progress = checkpoint.load(fitting.folder, model, optimiser) or Progress()
     stopped = ""
     while not (stopped := _stopped(network, progress, fitting)):
-        began = time.perf_counter()
+        began = time.process_time()
         progress.epoch += 1
         rng, generator = epoch_generators(fitting.seed, progress.epoch)
         torch.manual_seed(generator.initial_seed())  # dropout draws from the global generator
@@ -236,7 +236,8 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        progress.seconds += time.perf_counter() - began
+            fitting.report((progress.epoch - 1) / cap.epochs)  # also stops a process whose command is gone
+        progress.seconds += time.process_time() - began
         _forget_vectors(model)
         if progress.epoch % network.eval_every and progress.epoch < cap.epochs:
             continue
@@ -248,7 +249,6 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
             with atomic_path(best) as temporary:
                 torch.save(model.state_dict(), temporary)
         checkpoint.save(fitting.folder, progress, model, optimiser)
-        fitting.report(progress.epoch / cap.epochs)
         fitting.validated(progress.epoch, value)
     model.load_state_dict(torch.load(best, weights_only=True))
     _forget_vectors(model)

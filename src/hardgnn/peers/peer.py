@@ -22,7 +22,10 @@ EASE_ITEMS = 40_000  # its item-to-item matrix is dense: 6.4 GB, and as much aga
 
 @dataclass(frozen=True)
 class Cap:
-    """Where the training of one neural peer ends at the latest; `minutes` of training, without validation."""
+    """Where the training of one neural peer ends at the latest.
+
+    `minutes` are processor time of training, without validation, so that a busy machine cuts nothing short.
+    """
 
     epochs: int = 300
     minutes: float | None = None

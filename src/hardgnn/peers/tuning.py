@@ -246,9 +246,9 @@ def fit_once(
     """Fits a peer, ranks the validation part and writes result.json; one that is there already is only read."""
     if (folder / RESULT).exists():
         return read_json(folder / RESULT), None
-    began = time.perf_counter()
+    began = time.process_time()
     fitted = _fit(peer, Fitting(data, setting, seed, cap, folder, validated, report))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     ranks = rank_targets(fitted.ranker, data, "valid")["rank"].to_numpy()
     result = {
         "dataset": data.name,

@@ -217,14 +217,14 @@ def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_jso
     from hardgnn.experiment.plan import Study
     from hardgnn.experiment.results import summary
     from hardgnn.experiment.sweep import SWEEP, choices
-    from hardgnn.peers.leaderboard import leaderboard as board
+    from hardgnn.peers import leaderboard as board
     from hardgnn.peers.tuning import PEERS
 
     opened = Study(folder)
     document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
     document["plans"] = [summary(opened, name, cutoffs) for name, plan in opened.plans.items() if plan.test]
-    if PEERS in opened.plans:
-        document["leaderboard"] = board(opened, cutoffs, protocol or FULL)
+    if PEERS in opened.plans and board.ranked(opened, protocol or FULL):
+        document["leaderboard"] = board.leaderboard(opened, cutoffs, protocol or FULL)
     if as_json:
         print_json(document)
         return

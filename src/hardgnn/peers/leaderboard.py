@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hardgnn.config import load
+from hardgnn.config import load, resolve
 from hardgnn.data.dataset import MANIFEST
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import FULL, checked_protocol
@@ -68,7 +68,7 @@ def leaderboard(
         HardGNNError: an unknown protocol or reference, or nothing is ranked yet.
     """
     checked_protocol(protocol)
-    cells = [*_our_cells(study, protocol), *_peer_cells(study, protocol)]
+    cells = ranked(study, protocol)
     if not cells:
         raise HardGNNError(f"{study.folder}: nothing is ranked under {protocol} yet; run its command again to go on")
     names = list(dict.fromkeys(cell.variant.name for cell in cells))
@@ -102,6 +102,11 @@ def leaderboard(
         "tables": tables,
         "comparisons": comparisons,
     }
+
+
+def ranked(study: Study, protocol: str = FULL) -> list[Finished]:
+    """The models of a study whose test part is ranked, ours first."""
+    return [*_our_cells(study, protocol), *_peer_cells(study, protocol)]
 
 
 def _our_cells(study: Study, protocol: str) -> list[Finished]:
@@ -151,7 +156,6 @@ def _row(study: Study, cell: Finished, frames: list[Any], at: Sequence[int]) -> 
     chosen = read_json(peer_folder(study, cell.data, cell.variant.name) / CHOSEN) if is_peer else {}
     seconds = [result.get("training_seconds") for result in cell.results]
     timed = [one for one in seconds if one is not None]
-    ours = [f"preset {cell.variant.preset}", *cell.variant.settings, *cell.variant.chosen.get(cell.data, ())]
     return {
         "model": cell.variant.name,
         "peer": is_peer,
@@ -160,13 +164,27 @@ def _row(study: Study, cell: Finished, frames: list[Any], at: Sequence[int]) -> 
         "metrics": by_metric([summarise(frame["rank"].to_numpy(), at) for frame in frames]),
         "training_seconds": sum(timed) / len(timed) if timed else None,
         "parameters": cell.results[0].get("parameters"),
-        "setting": chosen["setting"] if is_peer else ours,
+        "setting": chosen["setting"] if is_peer else _our_setting(cell),
         "tuning": chosen.get("tuning"),
         "valid": chosen.get("valid"),
         "trials": len(chosen["points"]) if is_peer else None,
         "tuning_seconds": chosen.get("seconds"),
         "leaks": [] if is_peer else run_leaks(cell.folders[0]),
     }
+
+
+def _our_setting(cell: Finished) -> list[str]:
+    """The preset of our model and what the run's config has otherwise, without the seed."""
+    preset = cell.variant.preset
+    plain = resolve(None if preset == "None" else preset).model_dump()
+    own = load(cell.folders[0] / CONFIG).model_dump()
+    changed = [
+        f"{section}.{key}={value}"
+        for section, fields in own.items()
+        for key, value in fields.items()
+        if (section, key) != ("run", "seed") and value != plain[section][key]
+    ]
+    return [*([] if preset == "None" else [f"preset {preset}"]), *changed] or ["the defaults"]
 
 
 def leaderboard_tables(document: dict[str, Any]) -> list[Table]:
@@ -224,7 +242,7 @@ def _setting(row: dict[str, Any]) -> str:
     if not row["peer"]:
         return ", ".join(row["setting"])
     words = ", ".join(f"{key} {_value(value)}" for key, value in row["setting"].items()) or "nothing to set"
-    return f"{words}; best of {row['trials']} on validation ({row['valid']:.4f}, {row['tuning_seconds']:,.0f} s)"
+    return f"{words}; best of {row['trials']} on validation ({row['valid']:.4f})"
 
 
 def _value(value: Any) -> str:

@@ -26,18 +26,10 @@ from hardgnn.metrics import summarise
 from hardgnn.negatives import UniformNegatives
 from hardgnn.peers import peer as light
 from hardgnn.peers import tuning
+from hardgnn.peers.batches import pair_batches, sequence_batches
 from hardgnn.peers.leaderboard import leaderboard, markdown, places
-from hardgnn.peers.neural import (
-    BPR,
-    GRU4REC,
-    LIGHTGCN,
-    NEURAL,
-    SASREC,
-    Network,
-    losses,
-    pair_batches,
-    sequence_batches,
-)
+from hardgnn.peers.networks import Network
+from hardgnn.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
 from hardgnn.peers.peer import EASE, Cap, Fitted, Fitting, Peer
 from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
 from hardgnn.stats import compare_ranks
@@ -340,11 +332,11 @@ def test_learning_from_every_position_is_learning_from_every_prefix(network: Net
         sequence = torch.from_numpy(dataset.train.of(user).astype(np.int64)) + 1
         for place in range(1, len(sequence)):
             asked = {"item_list": sequence[None, :place], "length": torch.tensor([place])}
-            total += float(F.cross_entropy(model.full_sort_predict(asked), sequence[place : place + 1]))
+            total += F.cross_entropy(model.full_sort_predict(asked), sequence[place : place + 1]).item()
             count += 1
     whole = replace(network, batch=10_000)
     (loss,) = list(losses(whole, model, dataset, None, setting, np.random.default_rng(0)))
-    assert float(loss) == pytest.approx(total / count, rel=1e-5)
+    assert loss.item() == pytest.approx(total / count, rel=1e-5)
 
 
 @needs_recbole

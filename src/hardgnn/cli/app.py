@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hardgnn.cli import peers as others
 from hardgnn.cli import studies
 from hardgnn.cli.progress import TrainingBar, bytes_bar, console, users_bar
 from hardgnn.cli.terminal import print_json as _print_json
@@ -274,7 +275,7 @@ def compare(
         if published or part != "test":
             raise HardGNNError("--peers ranks the test part and stands alone: leave out --part and --published")
         asked = ([one.strip() for one in peers.split(",") if one.strip()], trials, seeds, epochs, minutes, workers)
-        studies.compare_peers(
+        others.compare_peers(
             runs, out, *asked, protocol=protocol, cutoffs=_cutoffs(at), baseline=baseline, as_json=as_json
         )
         return
@@ -397,7 +398,7 @@ def report(
 
 app.command()(studies.study)
 app.command()(studies.sweep)
-app.command()(studies.leaderboard)
+app.command()(others.leaderboard)
 app.command()(studies.inspect)
 
 

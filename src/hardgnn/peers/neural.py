@@ -6,181 +6,29 @@ targets after the same items, many times cheaper. Pairwise ones draw one negativ
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from hardgnn import checkpoint
-from hardgnn.baselines import training_matrix
 from hardgnn.checkpoint import Progress
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
 from hardgnn.files import atomic_path
 from hardgnn.metrics import summarise
 from hardgnn.negatives import UniformNegatives
+from hardgnn.peers.batches import pair_batches, sequence_batches
+from hardgnn.peers.networks import Network, Trained, require_recbole
 from hardgnn.peers.peer import Fitted, Fitting, Peer
 from hardgnn.runtime import epoch_generators, keep_freed_memory
 
 BEST = "model.pt"
-FIELDS = {
-    "USER_ID_FIELD": "user",
-    "ITEM_ID_FIELD": "item",
-    "NEG_PREFIX": "neg_",
-    "LIST_SUFFIX": "_list",
-    "ITEM_LIST_LENGTH_FIELD": "length",
-    "device": torch.device("cpu"),
-}
-
-
-@dataclass(frozen=True)
-class Network:
-    """One of RecBole's models and how it is trained.
-
-    `fixed` are the settings that are not searched; `batch` counts targets; a validation comes after `eval_every`
-    epochs, and training ends after `patience` validations without a better one.
-    """
-
-    name: str
-    module: str
-    model: str
-    sequential: bool
-    fixed: dict[str, Any]
-    batch: int
-    eval_every: int
-    patience: int = 5
-
-    def build(self, dataset: Dataset, setting: dict[str, Any]) -> Any:
-        """The model, untrained. RecBole keeps index 0 for padding, so that all indices are one higher than ours."""
-        anomalies = torch.is_anomaly_enabled()
-        found = getattr(importlib.import_module(self.module), self.model)
-        torch.autograd.set_detect_anomaly(anomalies)  # importing RecBole's models turns these costly checks on
-        config = FIELDS | self.fixed | setting | {"MAX_ITEM_LIST_LENGTH": setting.get("length", 0)}
-        if "dropout" in setting:
-            keys = ("hidden_dropout_prob", "attn_dropout_prob", "dropout_prob")
-            config |= dict.fromkeys(keys, setting["dropout"])
-        if self.model == "LightGCN":
-            found = _with_own_adjacency(found)
-        return found(config, _Sizes(dataset))
-
-
-class _Sizes:
-    """What RecBole's models ask of a data set."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.sizes = {"user": dataset.n_users + 1, "item": dataset.n_items + 1}
-        self.dataset = dataset
-
-    def num(self, field: str) -> int:
-        """How many indices a field has, padding included."""
-        return self.sizes[field]
-
-    def inter_matrix(self, form: str) -> Any:
-        """Who interacted with what in training, (U + 1, I + 1)."""
-        found = training_matrix(self.dataset).tocoo()
-        return sparse.coo_matrix((found.data, (found.row + 1, found.col + 1)), (self.sizes["user"], self.sizes["item"]))
-
-
-def _with_own_adjacency(model: Any) -> Any:
-    """LightGCN with the same `D^-1/2 A D^-1/2`, made without a private method that SciPy no longer has."""
-
-    class LightGCN(model):
-        def get_norm_adj_mat(self) -> Tensor:
-            edges = self.interaction_matrix
-            matrix = sparse.block_array([[None, edges], [edges.T, None]], format="coo")
-            scale = (np.asarray(matrix.sum(axis=1)).ravel() + 1e-7) ** -0.5
-            values = (scale[matrix.row] * scale[matrix.col]).astype(np.float32)
-            places = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
-            return torch.sparse_coo_tensor(places, torch.from_numpy(values), matrix.shape).coalesce()
-
-    return LightGCN
-
-
-class Trained:
-    """A trained network as a `Ranker`."""
-
-    def __init__(self, network: Network, model: Any, length: int) -> None:
-        self.name, self.network, self.model, self.length = network.name, network, model, length
-
-    @torch.no_grad()
-    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
-        """Scores (B, I); a sequential model sees the end of the history as its window."""
-        self.model.eval()
-        if self.network.sequential:
-            ends = histories.offsets[1:]
-            starts = np.maximum(histories.offsets[:-1], ends - self.length)
-            window, sizes = windows(histories.items, starts, ends - starts)
-            asked = {"item_list": window, "length": torch.from_numpy(np.maximum(sizes, 1))}
-        else:
-            asked = {"user": torch.from_numpy(users.astype(np.int64) + 1)}
-        return self.model.full_sort_predict(asked).view(len(users), -1)[:, 1:].contiguous().numpy()
-
-
-def windows(
-    items: NDArray[np.integer], starts: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """The `sizes` items from each of `starts`, one higher, aligned to the left and padded with 0: (B, M), (B,)."""
-    steps = np.arange(max(1, int(sizes.max(initial=0))))
-    inside = steps < sizes[:, None]
-    places = np.where(inside, starts[:, None] + steps, 0)
-    return torch.from_numpy(np.where(inside, items[places] + 1, 0).astype(np.int64)), sizes
-
-
-def sequence_batches(
-    train: Histories, length: int, batch: int, rng: np.random.Generator
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Each training item but a user's first is a target once, after at most `length` items before it.
-
-    A sequence longer than `length` is cut at other places in each epoch. Chunks of like size share a batch.
-
-    Returns:
-        Pairs of what the model is asked (item_list (B, M), length (B,), item (P,), the targets) and the mask (B, M)
-        of the P positions that have one.
-    """
-    inputs = np.maximum(train.lengths - 1, 0)
-    shift = np.where(inputs > length, rng.integers(0, length, len(inputs)), 0)
-    chunks = np.where(inputs > 0, (inputs + shift + length - 1) // length, 0)
-    owner = np.repeat(np.arange(len(inputs)), chunks)
-    number = np.arange(len(owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
-    first = np.maximum(number * length - shift[owner], 0)
-    sizes = np.minimum((number + 1) * length - shift[owner], inputs[owner]) - first
-    starts = train.offsets[owner] + first
-    order = np.lexsort((rng.random(len(owner)), sizes))
-    cuts = np.flatnonzero(np.diff(np.cumsum(sizes[order]) // batch)) + 1
-    groups = np.split(order, cuts)
-    for place in rng.permutation(len(groups)):
-        chosen = groups[place]
-        window, _ = windows(train.items, starts[chosen], sizes[chosen])
-        after, _ = windows(train.items, starts[chosen] + 1, sizes[chosen])
-        real = window > 0
-        yield {"item_list": window, "length": torch.from_numpy(sizes[chosen]), "item": after[real]}, real
-
-
-def pair_batches(
-    train: Histories, negatives: UniformNegatives, batch: int, rng: np.random.Generator
-) -> Iterator[dict[str, Tensor]]:
-    """Every training interaction once, with an item that its user has not in training: user, item, neg_item (B,)."""
-    owners = np.repeat(np.arange(len(train.lengths)), train.lengths)
-    order = rng.permutation(len(owners))
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        drawn = negatives.sample(owners[chosen], rng)
-        rows: dict[str, NDArray[np.integer]] = {
-            "user": owners[chosen],
-            "item": train.items[chosen],
-            "neg_item": drawn,
-        }
-        yield {name: torch.from_numpy(values.astype(np.int64) + 1) for name, values in rows.items()}
 
 
 def losses(
@@ -277,16 +125,6 @@ def _forget_vectors(model: Any) -> None:
     """LightGCN keeps its propagated vectors for ranking; they are stale after a step."""
     if hasattr(model, "restore_user_e"):
         model.restore_user_e = model.restore_item_e = None
-
-
-def require_recbole() -> None:
-    """Raises HardGNNError where RecBole is not installed."""
-    try:
-        importlib.import_module("recbole.model.abstract_recommender")
-    except ImportError as error:
-        raise HardGNNError(
-            f"this peer needs an extra: pip install 'hardgnn[peers]' ({str(error).splitlines()[0]})"
-        ) from None
 
 
 RATE = {"low": 3e-4, "high": 5e-3, "log": True}

@@ -411,3 +411,15 @@ def test_neural_peers_from_the_command_line_are_tuned_and_fitted_with_each_seed(
         folder = peer_folder(study, "small", row["model"])
         assert len(list(folder.glob("*-0"))) == 2  # the trials; the chosen one is not trained again with their seed
         assert len(list(folder.glob("*-5"))) == 1
+
+
+@needs_recbole
+def test_a_training_that_ended_by_a_cap_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = random_dataset(n_users=40, n_items=25)
+    peer = PEER_BY_NAME["gru4rec"]
+    clock = iter(range(0, 10_000, 20))  # each look at it is 20 s later: an epoch takes 20 s
+    monkeypatch.setattr("hardgnn.peers.neural.time.process_time", lambda: next(clock))
+    first, second = (peer.fit(Fitting(dataset, peer.ordinary, 0, Cap(minutes=1.1), tmp_path)).record for _ in range(2))
+    assert first == second
+    assert first["stopped"] == "minutes"
+    assert first["epochs"] == 4  # 80 s are the first above 66

@@ -98,6 +98,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
                 torch.save(model.state_dict(), temporary)
         checkpoint.save(fitting.folder, progress, model, optimiser)
         fitting.validated(progress.epoch, value)
+    checkpoint.save(fitting.folder, progress, model, optimiser)  # fitted again, it stops at once
     model.load_state_dict(torch.load(best, weights_only=True))
     _forget_vectors(model)
     record = {

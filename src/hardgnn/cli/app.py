@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hardgnn.cli import peers as others
 from hardgnn.cli import studies
 from hardgnn.cli.progress import TrainingBar, bytes_bar, console, users_bar
 from hardgnn.cli.terminal import print_json as _print_json
@@ -237,7 +238,8 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, the first compared with each other one; or a study.")
+        list[Path],
+        typer.Argument(help="Run folders, the first compared with each other one; or a study; with --peers also data."),
     ],
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
     protocol: Annotated[
@@ -248,16 +250,42 @@ def compare(
     published: Annotated[
         str | None, typer.Option(help="Put the published figures beside: amazon, gowalla, movielens or yelp.")
     ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(help="Train and tune others' models: sasrec,gru4rec,lightgcn,bpr,ease,itemknn,recencyknn,pop."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --peers: the study folder that keeps their work.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="With --peers: settings tried for each peer.")] = 20,
+    seeds: Annotated[str, typer.Option(help="With --peers: seeds of the best setting, as in 0,1,2.")] = "0,1,2",
+    epochs: Annotated[int, typer.Option(min=1, help="With --peers: epochs at most of each training.")] = 300,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="With --peers: minutes of processor time at most of each training.")
+    ] = None,
+    workers: studies.Workers = 1,
     as_json: Json = False,
 ) -> None:
     """Metrics side by side, with paired tests over users; of a study's plans also over seeds.
 
-    Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`
+    With **--peers** others' models are tuned on validation, each with as many trials, fitted with each seed and ranked
+    on the same test part as ours. Stop it at any point and run it again to go on.
+
+    Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`, or
+    `hardgnn compare data/ml-100k runs/hardgnn --peers sasrec,ease,pop --out studies/peers --trials 20`
     """
     from hardgnn.experiment.plan import Study
     from hardgnn.judge import compare_runs
     from hardgnn.report import published as papers
 
+    if peers is not None:
+        if published or part != "test":
+            raise HardGNNError("--peers ranks the test part and stands alone: leave out --part and --published")
+        asked = ([one.strip() for one in peers.split(",") if one.strip()], trials, seeds, epochs, minutes, workers)
+        others.compare_peers(
+            runs, out, *asked, protocol=protocol, cutoffs=_cutoffs(at), baseline=baseline, as_json=as_json
+        )
+        return
+    if out is not None:
+        raise HardGNNError("--out keeps the work of --peers: name them too")
     if len(runs) == 1 and Study.is_one(runs[0]):
         if published or baseline or part != "test":
             raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
@@ -469,6 +497,7 @@ def serve(
 
 app.command()(studies.study)
 app.command()(studies.sweep)
+app.command()(others.leaderboard)
 app.command()(studies.inspect)
 
 

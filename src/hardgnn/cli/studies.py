@@ -12,6 +12,7 @@ import typer
 from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.terminal import print_json, print_table
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluate import FULL
 from hardgnn.report.tables import p_value, spread
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -214,13 +215,18 @@ def inspect(
 
 def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_json: bool) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
+    from hardgnn.cli.peers import print_leaderboard
     from hardgnn.experiment.plan import Study
     from hardgnn.experiment.results import summary
     from hardgnn.experiment.sweep import SWEEP, choices
+    from hardgnn.peers import leaderboard as board
+    from hardgnn.peers.tuning import PEERS
 
     opened = Study(folder)
     document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
     document["plans"] = [summary(opened, name, cutoffs) for name, plan in opened.plans.items() if plan.test]
+    if PEERS in opened.plans and board.ranked(opened, protocol or FULL):
+        document["leaderboard"] = board.leaderboard(opened, cutoffs, protocol or FULL)
     if as_json:
         print_json(document)
         return
@@ -228,6 +234,8 @@ def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_jso
     for plan in document["plans"]:
         print(f"{plan['study']}: {opened.plans[plan['study']].command}")
         print_summary(plan, protocol)
+    if "leaderboard" in document:
+        print_leaderboard(document["leaderboard"], as_json)
 
 
 def print_choices(choices: list[dict[str, Any]]) -> None:

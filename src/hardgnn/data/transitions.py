@@ -34,7 +34,7 @@ def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_ar
     """
     if neighbours is not None and neighbours < 1:
         raise HardGNNError(f"the number of neighbours must be at least 1, got {neighbours}")
-    users = _training_matrix(dataset)  # (U, I)
+    users = training_matrix(dataset)  # (U, I)
     norms = np.sqrt(np.maximum(users.sum(axis=0), 1)).astype(np.float32)  # (I,)
     unit = users @ sparse.diags_array(1 / norms, format="csr")
     transposed = unit.T.tocsr()  # (I, U)
@@ -68,7 +68,7 @@ def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS) -> sparse.c
     return total
 
 
-def _training_matrix(dataset: Dataset) -> sparse.csr_array:
+def training_matrix(dataset: Dataset) -> sparse.csr_array:
     """Who interacted with what in training, (U, I) float32 of ones."""
     users, items = np.divmod(dataset.train.keys(dataset.n_items), dataset.n_items)
     ones = np.ones(len(users), dtype=np.float32)

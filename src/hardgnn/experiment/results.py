@@ -34,6 +34,12 @@ class Finished:
     variant: Variant
     seeds: list[int]
     folders: list[Path]
+    deterministic: bool = False
+    """Whether the seed changes nothing, so that there is one run."""
+
+    def place(self, seed: int) -> int:
+        """Where the run of a seed is among the runs."""
+        return 0 if self.deterministic else self.seeds.index(seed)
 
     @cached_property
     def results(self) -> list[dict[str, Any]]:
@@ -128,7 +134,7 @@ def summarise_cells(cells: Sequence[Finished], at: Sequence[int] = (10, 20)) -> 
             for cell in mine.values():
                 other = mine.get(cell.variant.reference)
                 if other is not None:
-                    comparisons += _compared(cell, other, frames, protocol, at)
+                    comparisons += compared(cell, other, frames, protocol, at)
     return {"tables": tables, "comparisons": correct(comparisons)}
 
 
@@ -169,15 +175,19 @@ def relative_to_clean(tables: list[dict[str, Any]], plan: Plan) -> list[dict[str
     return found
 
 
-def _compared(
+def compared(
     a: Finished, b: Finished, frames: dict[str, list[pl.DataFrame]], protocol: str, at: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The comparison of two variants over the seeds that both have finished, one row per metric."""
+    """The comparison of two variants over the seeds that both have finished, one row per metric.
+
+    A deterministic one has a single run, which stands for each seed of the other.
+    """
     seeds = [seed for seed in a.seeds if seed in b.seeds]
+    if a.deterministic or b.deterministic:
+        seeds = b.seeds if a.deterministic else a.seeds
     if not seeds:
         return []
-    ours = [frames[a.variant.name][a.seeds.index(seed)] for seed in seeds]
-    theirs = [frames[b.variant.name][b.seeds.index(seed)] for seed in seeds]
+    ours, theirs = ([frames[one.variant.name][one.place(seed)] for seed in seeds] for one in (a, b))
     figures = [[summarise(frame["rank"].to_numpy(), at) for frame in side] for side in (ours, theirs)]
     names = {"data": a.data, "protocol": protocol, "a": a.variant.name, "b": b.variant.name, "seeds": len(seeds)}
     return [

@@ -8,12 +8,12 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
@@ -102,7 +102,7 @@ def run_search(
         HardGNNError: Optuna is not installed, bad settings or data, a storage that cannot be reached, or the folder's
             best was retrained before.
     """
-    _optuna()
+    require_optuna()
     watched = watched or Watched()
     if search.trials is None and search.timeout_s is None:
         raise HardGNNError("a search ends after --trials or --timeout; give one or both")
@@ -128,7 +128,7 @@ def run_search(
     check_retraining(retraining, search.shared)
     study.save(SWEEP, plan)
     for name in names:
-        _open(search, study.folder, name)  # a storage that cannot be reached is told before any work
+        optuna_trials(search, study.folder, name)  # a storage that cannot be reached is told before any work
     tasks = [
         Task(f"{name} {number}", work, (study.folder, name, study.paths[name], search))
         for number in range(max(1, workers))
@@ -137,7 +137,7 @@ def run_search(
     total = len(names) * (search.trials or 0)
     watched.begins("search", total)
     errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
-    more["trials"] = {name: trials_of(_open(search, study.folder, name), study, name, search) for name in names}
+    more["trials"] = {name: trials_of(optuna_trials(search, study.folder, name), study, name, search) for name in names}
     study.save(SWEEP, plan)
     if errors:
         raise HardGNNError(f"the search failed: {next(iter(errors.values()))}")
@@ -154,13 +154,39 @@ def _tell(study: Study, search: Search, watched: Watched, done: float, failed: i
 
 def work(folder: Path, name: str, data_path: Path, search: Search, report: Report) -> None:
     """One worker: it pulls trials of one data set until there are enough or the time is over."""
-    optuna = _optuna()
-    began = time.monotonic()
     data = Dataset.load(data_path)
+    pull_trials(folder, name, search, lambda trial: _figure(trial, data, data_path, folder, name, search, report))
+
+
+class Asked(Protocol):
+    """What `pull_trials` needs to know of a search; see `Search`."""
+
+    @property
+    def space(self) -> dict[str, dict[str, Any]]: ...
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+    @property
+    def trials(self) -> int | None: ...
+    @property
+    def timeout_s(self) -> float | None: ...
+    @property
+    def storage(self) -> str | None: ...
+
+
+def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna.Trial], float]) -> None:
+    """Asks for settings and tells their figures until there are enough or the time is over; killed ones go on first.
+
+    Args:
+        folder: keeps the journal and the worker's sign of life.
+        name: of the Optuna study.
+        figure: the figure of one trial, the higher the better; it may raise TrialPruned.
+    """
+    optuna = require_optuna()
+    began = time.monotonic()
     me = uuid.uuid4().hex
     with locked(_sign(folder, me)):
         while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
-            trials = _open(search, folder, name)
+            trials = optuna_trials(search, folder, name)
             states = optuna.trial.TrialState
             _take_up_killed(trials, folder, search)
             counted = [t for t in trials.trials if t.state != states.FAIL or "error" in t.user_attrs]
@@ -173,7 +199,7 @@ def work(folder: Path, name: str, data_path: Path, search: Search, report: Repor
             trial.set_user_attr("worker", me)
             trial.set_user_attr("host", platform.node())
             try:
-                trials.tell(trial, _figure(trial, data, data_path, folder, name, search, report))
+                trials.tell(trial, figure(trial))
             except optuna.TrialPruned:
                 trials.tell(trial, state=states.PRUNED)
             except HardGNNError as error:
@@ -216,7 +242,7 @@ class _PruningWatcher(ReportingWatcher):
             return
         self.trial.report(line["valid"][self.metric], line["epoch"])
         if self.trial.should_prune():
-            raise _optuna().TrialPruned
+            raise require_optuna().TrialPruned
 
 
 def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
@@ -227,9 +253,9 @@ def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
                 trial.report(line["valid"][metric], line["epoch"])
 
 
-def _take_up_killed(trials: optuna.Study, folder: Path, search: Search) -> None:
+def _take_up_killed(trials: optuna.Study, folder: Path, search: Asked) -> None:
     """Puts trials whose worker on this machine is gone back into the queue; their run folders go on."""
-    states = _optuna().trial.TrialState
+    states = require_optuna().trial.TrialState
     for trial in trials.trials:
         if trial.state == states.RUNNING and not _alive(trial, folder):
             trials.tell(trial.number, state=states.FAIL)
@@ -253,7 +279,7 @@ def _sign(folder: Path, worker: str) -> Path:
 
 def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[dict[str, Any]]:
     """The trials as study.json keeps them: number, state, settings, and validation figures where they are complete."""
-    states = _optuna().trial.TrialState
+    states = require_optuna().trial.TrialState
     found = []
     for trial in trials.trials:
         if set(trial.params) != set(search.space) or trial.state not in (states.COMPLETE, states.PRUNED):
@@ -277,13 +303,13 @@ def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> 
     return found
 
 
-def _open(search: Search, folder: Path, name: str) -> optuna.Study:
+def optuna_trials(search: Asked, folder: Path, name: str) -> optuna.Study:
     """The Optuna study of one data set.
 
     Raises:
         HardGNNError: the storage cannot be reached.
     """
-    optuna = _optuna()
+    optuna = require_optuna()
     from optuna.storages.journal import JournalFileBackend
 
     journal = folder / JOURNAL
@@ -302,12 +328,14 @@ def _open(search: Search, folder: Path, name: str) -> optuna.Study:
 
 
 def _sampler(seed: int) -> Any:
-    return _optuna().samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+    return require_optuna().samplers.TPESampler(
+        seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
+    )
 
 
 def _distribution(range_: dict[str, Any]) -> Any:
     """Optuna's form of a declared range."""
-    distributions = _optuna().distributions
+    distributions = require_optuna().distributions
     if "choices" in range_:
         return distributions.CategoricalDistribution(range_["choices"])
     if isinstance(range_["low"], int) and isinstance(range_["high"], int):
@@ -315,7 +343,12 @@ def _distribution(range_: dict[str, Any]) -> Any:
     return distributions.FloatDistribution(range_["low"], range_["high"], log=range_["log"])
 
 
-def _optuna() -> Any:
+def require_optuna() -> Any:
+    """Optuna, quiet.
+
+    Raises:
+        HardGNNError: it is not installed.
+    """
     try:
         import optuna
     except ImportError:

@@ -33,7 +33,8 @@ class Task:
 def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, str], None]) -> dict[str, str]:
     """Carries out all tasks, each in a process of its own, `workers` at a time; one that fails stops no other.
 
-    A process of its own makes each run's peak memory its own. Threads are shared out: cores / workers each.
+    A process of its own makes each run's peak memory its own. Threads are shared out, cores / workers
+    each, unless OMP_NUM_THREADS says otherwise; PyTorch reads that when a process loads it.
 
     Args:
         workers: processes at a time; 0 works in this process, one task after the other.
@@ -63,7 +64,7 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
             while waiting and len(running) < workers:
                 task = waiting.popleft()
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_process, args=(theirs, task, threads), name=task.name)
+                process = context.Process(target=_process, args=(theirs, task), name=task.name)
                 with _environment(POLARS_MAX_THREADS=str(threads), OMP_NUM_THREADS=str(threads)):
                     process.start()
                 theirs.close()
@@ -93,7 +94,7 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
     return errors
 
 
-def _process(pipe: connection.Connection, task: Task, threads: int) -> None:
+def _process(pipe: connection.Connection, task: Task) -> None:
     """A worker process: it stops when it is told to, and by itself when the command that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -109,9 +110,6 @@ def _process(pipe: connection.Connection, task: Task, threads: int) -> None:
             pipe.send(float(share))
 
     try:
-        import torch
-
-        torch.set_num_threads(threads)
         task.work(*task.arguments, report)
     except KeyboardInterrupt:
         os._exit(130)

@@ -12,6 +12,8 @@ from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
 from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
 from hardgnn.files import atomic_path, read_json
+from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
+from hardgnn.peers.tuning import PEERS
 from hardgnn.report import published as papers
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import (
@@ -131,6 +133,9 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
         plan = study.plans[SWEEP]
         sections.append(choice_section(choices(study), plan.more.get("grid"), plan.command))
         everything |= {(cell.data, cell.variant.name): cell for cell in finished(study, plan, test=False)}
+    if PEERS in study.plans and ranked(study):
+        tables = leaderboard_tables(leaderboard(study, at))
+        sections.append(Section("Leaderboard", [f"Peers: {study.plans[PEERS].command}"], tables))
     if not sections:
         raise HardGNNError(f"{study.folder}: nothing of the study is finished yet; run its command again to go on")
     if order:

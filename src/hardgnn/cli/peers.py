@@ -1,0 +1,86 @@
+"""The commands on others' models: compare --peers, leaderboard; it parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hardgnn.cli.progress import RunsBar
+from hardgnn.cli.studies import Json, command_line, whole_numbers
+from hardgnn.cli.terminal import print_json, print_table
+from hardgnn.errors import HardGNNError
+
+
+def compare_peers(
+    paths: list[Path],
+    out: Path | None,
+    names: list[str],
+    trials: int,
+    seeds: str,
+    epochs: int,
+    minutes: float | None,
+    workers: int,
+    *,
+    protocol: str | None,
+    cutoffs: list[int],
+    baseline: str | None,
+    as_json: bool,
+) -> None:
+    """What `hardgnn compare … --peers` does: the peers on the data named, or on that of the runs or the study named."""
+    from hardgnn.experiment.sweep import Watched
+    from hardgnn.peers import leaderboard as board
+    from hardgnn.peers.peer import Cap
+    from hardgnn.peers.tuning import Tuning, run_peers
+
+    tuning = Tuning(trials, tuple(whole_numbers(seeds, "--seeds", 0)), Cap(epochs, minutes))
+    data, runs, folder = board.places(paths, out)
+    with RunsBar("peers") as bar:
+        watched = Watched(bar.begins, bar.told)
+        done = run_peers(
+            data, folder, names, tuning, runs=runs, workers=workers, command=command_line(), watched=watched
+        )
+    print_leaderboard(board.leaderboard(done, cutoffs, protocol or "full", baseline), as_json)
+
+
+def leaderboard(
+    study: Annotated[Path, typer.Argument(help="A study folder with peers, runs of our models, or both.")],
+    out: Annotated[Path | None, typer.Option(help="Write it as Markdown, as in results/leaderboard.md.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The model that all others are compared with; the first of ours by default.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
+    at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    as_json: Json = False,
+) -> None:
+    """All models of a study side by side, what is ranked so far: figures, tests, seconds, parameters, best settings.
+
+    Example: `hardgnn leaderboard studies/peers --reference hardgnn --out results/leaderboard.md`
+    """
+    from hardgnn.experiment.plan import STUDY, Study
+    from hardgnn.files import atomic_path
+    from hardgnn.peers import leaderboard as board
+
+    if not Study.is_one(study):
+        raise HardGNNError(f"{study}: no study is there, {STUDY} is missing")
+    document = board.leaderboard(Study(study), whole_numbers(at, "--at", 1), protocol, reference)
+    if out is not None:
+        with atomic_path(out) as temporary:
+            temporary.write_text(board.markdown(document), "utf-8")
+    if as_json or out is None:
+        print_leaderboard(document, as_json)
+    else:
+        print(out)
+
+
+def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
+    """The leaderboard as JSON or as a table per data set with its notes."""
+    from hardgnn.peers.leaderboard import leaderboard_tables
+
+    if as_json:
+        print_json(document)
+        return
+    for table in leaderboard_tables(document):
+        print_table(table.caption, list(table.header), [[cell.text for cell in row] for row in table.rows])
+        print("\n".join(table.notes))

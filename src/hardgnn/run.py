@@ -21,6 +21,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.model.product import product
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.sequence import SequenceEncoder
 
@@ -65,7 +66,7 @@ class TrainedModel:
     @torch.no_grad()
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """The scores of all items for these users, (B, I)."""
-        return (self.queries(users, histories) @ self.item_vectors.T).numpy()
+        return product(self.queries(users, histories), self.item_vectors).numpy()
 
     @torch.no_grad()
     def candidate_scores(

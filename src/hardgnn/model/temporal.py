@@ -34,8 +34,6 @@ class IntervalEncoder(nn.Module):
         if self.config.interval_encoder == "sum":
             return states.sum(0) if self.config.interval_pooling == "sum" else states.mean(0)
         config = self.config
-        level = Level(
-            self.recurrent, self.norm, self.attention, config.interval_norm == "states", config.norm_epsilon
-        )
+        level = Level(self.recurrent, self.norm, self.attention, config.interval_norm == "states", config.norm_epsilon)
         pooled = encode(states, level, config.dropout, generator)
         return pooled * intervals if config.interval_pooling == "sum" else pooled

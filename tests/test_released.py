@@ -48,10 +48,10 @@ def test_shared_negatives_count_an_anchor_once_per_pair() -> None:
 def test_the_norm_over_states_takes_mean_and_variance_of_a_node() -> None:
     torch.manual_seed(0)
     encoder = IntervalEncoder(ModelConfig(dim=4, heads=2, intervals=3, interval_norm="states", norm_epsilon=1e-12))
-    hidden = torch.randn(3, 5, 4)
-    normal = encoder._normalised(hidden).detach().numpy()
-    node = hidden[:, 2].numpy()
-    assert normal[:, 2] == pytest.approx((node - node.mean()) / node.std(), abs=1e-5)
+    inputs = torch.randn(3, 5, 4)
+    hidden = encoder.recurrent(inputs)[0]  # (T, N, d)
+    normal = torch.stack([(node - node.mean()) / node.std(correction=0) for node in hidden.unbind(1)])
+    torch.testing.assert_close(encoder(inputs), encoder.attention(normal).mean(1), atol=1e-5, rtol=0)
 
 
 def test_the_forget_bias_is_that_of_one_gate() -> None:

@@ -143,13 +143,8 @@ class Parity:
         )
         graph = InteractionGraph(stacked, self.shape)
 
-        model, seen = self.model, {}
+        model, seen = self.model, dict[str, Tensor]()
 
-        def keep(name: str, module: torch.nn.Module) -> None:
-            module.register_forward_hook(lambda _module, _inputs, output: seen.__setitem__(name, output))
-
-        for side, encoder in (("user", model.user_encoder), ("item", model.item_encoder)):
-            keep(f"{side}_lstm_out", encoder.recurrent)
         model.sequence_encoder.norms[0].register_forward_hook(
             lambda _module, inputs, _output: seen.__setitem__("sequence_input", inputs[0])
         )
@@ -158,8 +153,11 @@ class Parity:
         self.check("short-term user vectors", short.users, self.arrays["out/user_vectors"], "vector")
         self.check("short-term item vectors", short.items, self.arrays["out/item_vectors"], "vector")
         long_users, long_items = model.users(short), model.items(short)
-        for side, encoder in (("user", model.user_encoder), ("item", model.item_encoder)):
-            states = seen[f"{side}_lstm_out"][0].transpose(0, 1)
+        for side, encoder, inputs in (
+            ("user", model.user_encoder, short.users),
+            ("item", model.item_encoder, short.items),
+        ):
+            states = encoder.recurrent(inputs)[0].transpose(0, 1)
             self.check(f"{side} LSTM states", states, self.arrays[f"out/{side}_lstm_out"], "vector")
             attended = encoder.attention(encoder.norm(states))
             self.check(f"{side} interval attention", attended, self.arrays[f"out/{side}_interval_attention"], "vector")

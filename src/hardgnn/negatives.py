@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.histories import PADDING, Histories
+from hardgnn.model.product import product
 
 ROUNDS = 16  # redraws before the rest is drawn from lists of what is left
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
+CHUNK = 64  # similarities whose largest stands for them
 
 
 class UniformNegatives:
@@ -63,14 +65,31 @@ def hardest(query: Tensor, items: Tensor, avoided: Histories, k: int) -> tuple[T
     rows = max(1, BLOCK // max(1, len(items)))
     found, valid = [], []
     for start in range(0, len(query), rows):
-        similarity = query[start : start + rows] @ keys.T  # (b, I)
+        similarity = product(query[start : start + rows], keys)  # (b, I)
         block = avoided.take(np.arange(start, start + len(similarity)))
         owner = torch.from_numpy(np.repeat(np.arange(len(similarity)), block.lengths))
         similarity[owner, torch.from_numpy(block.items.astype(np.int64))] = -torch.inf
-        values, indices = similarity.topk(k, dim=1)
+        values, indices = largest(similarity, k)
         found.append(indices)
         valid.append(torch.isfinite(values))
     return torch.cat(found), torch.cat(valid)
+
+
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`scores.topk(k, dim=1)`, by the largest of each chunk: the k largest lie in the k chunks with the largest ones.
+
+    Shapes: scores (B, I) -> values (B, k), descending, and columns (B, k).
+    """
+    whole = scores.shape[1] // CHUNK
+    if whole < 4 * k:  # hardly fewer numbers left to look at
+        return scores.topk(k, dim=1)
+    chunks = scores[:, : whole * CHUNK].view(-1, whole, CHUNK)
+    best = chunks.amax(2).topk(k, dim=1).indices  # (B, k)
+    near = chunks.gather(1, best.unsqueeze(2).expand(-1, -1, CHUNK)).flatten(1)
+    columns = (best.unsqueeze(2) * CHUNK + torch.arange(CHUNK)).flatten(1)
+    rest = torch.arange(whole * CHUNK, scores.shape[1]).expand(len(scores), -1)
+    values, places = torch.cat([near, scores[:, whole * CHUNK :]], 1).topk(k, dim=1)
+    return values, torch.cat([columns, rest], 1).gather(1, places)
 
 
 class FalseNegatives:

@@ -23,6 +23,7 @@ from hardgnn.data.intervals import cut_all
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
 
@@ -74,7 +75,7 @@ class TrainedModel:
     @torch.no_grad()
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """The scores of all items for these users, (B, I)."""
-        return self._added(self.queries(users, histories) @ self.item_vectors.T, histories).numpy()
+        return self._added(product(self.queries(users, histories), self.item_vectors), histories).numpy()
 
     def _added(self, scores: Tensor, histories: Histories, items: Tensor | None = None) -> Tensor:
         """Scores (B, I), or (B, C) of `items` (B, C), with offsets and transitions added in place."""

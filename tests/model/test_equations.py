@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -151,6 +153,23 @@ def test_interval_level(kind: str) -> None:
     expected = attention(layer_norm(np.array(hidden)), encoder.attention).mean(0)
     found = encoder(torch.tensor(states)[:, None])[0].detach()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"interval_encoder": "lstm", "interval_norm": "states"}, {"layer_norm": False, "attention_projection": False}],
+)
+def test_the_interval_level_has_the_gradient_of_its_values(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    encoder = IntervalEncoder(ModelConfig(dim=D, heads=2, dropout=0.5, **settings)).double()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter)
+    states = torch.randn(T, 3, D, dtype=torch.float64, requires_grad=True)
+
+    def encoded(states: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return encoder(states, torch.Generator().manual_seed(1))
+
+    assert torch.autograd.gradcheck(encoded, (states, *encoder.parameters()))
 
 
 @pytest.mark.parametrize("pooling", ["sum", "mean", "last"])

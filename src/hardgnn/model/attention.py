@@ -1,6 +1,8 @@
-"""Multi-head self-attention, and dropout that takes its random generator as an argument."""
+"""Multi-head self-attention, and the numbers that dropout keeps."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -53,19 +55,6 @@ class SelfAttention(nn.Module):
             logits = logits.masked_fill(~_over_heads(key_mask), -torch.inf)
         return logits.softmax(-1).mean(1)
 
-    def mean(self, x: Tensor) -> Tensor:
-        """The mean of the results over few positions, (T, N, d) -> (N, d): `self(x.transpose(0, 1)).mean(1)`.
-
-        The weights are averaged before they meet the values, and the average is projected once. With heads of few
-        numbers, elementwise products summed by a matrix are several times as fast as one small product per node.
-        """
-        dim = x.shape[-1]
-        query, key, value = F.linear(x, self.qkv.weight, self.qkv.bias).split(dim, -1)  # (T, N, d) each
-        member = torch.eye(self.heads, dtype=x.dtype).repeat_interleave(dim // self.heads, 0)  # (d, H)
-        scores = (query.unsqueeze(1) * key) @ (member * (dim // self.heads) ** -0.5)  # (T, T, N, H)
-        weights = scores.softmax(1).mean(0)  # (T, N, H)
-        return self.output(((weights @ member.T) * value).sum(0))
-
 
 def _over_heads(mask: Tensor) -> Tensor:
     """A mask of keys (B, M) or of pairs (B, M, M) as one that SDPA takes, (B, 1, 1 or M, M)."""
@@ -73,16 +62,19 @@ def _over_heads(mask: Tensor) -> Tensor:
 
 
 def dropout(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """Inverted dropout of any shape; without a generator (evaluation) x itself.
-
-    Each number takes 16 random bits, so that `share` holds to 1 / 65536.
-    """
+    """Inverted dropout of any shape; without a generator (evaluation) x itself."""
     if share == 0 or generator is None:
         return x
+    kept = kept_numbers(x.shape, share, generator)
     dropped = round(share * 2**16)
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
     return x * (kept.to(x.dtype) * (2**16 / (2**16 - dropped)))
+
+
+def kept_numbers(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:
+    """Which numbers dropout keeps, bool: each takes 16 random bits, so that `share` holds to 1 / 65536."""
+    numbers = math.prod(shape)
+    bits = torch.empty(-(-numbers // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return bits.view(torch.int16)[:numbers].view(shape) >= round(share * 2**16) - 2**15
 
 
 def reset(module: nn.Module, generator: torch.Generator) -> None:

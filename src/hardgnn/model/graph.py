@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,41 @@ def _row_slice(matrix: Rows, rows: Tensor | None) -> Rows:
     return F.pad(ends, (1, 0)).int(), columns[place], None if values is None else values[place]
 
 
+@dataclass
+class Active:
+    """The rows of a table that have an edge, in order (n,), and the place of each row among them, -1 for none."""
+
+    rows: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, offsets: Tensor) -> Active:
+        """Those of a CSR matrix with these row offsets."""
+        rows = offsets.diff().nonzero()[:, 0]
+        place = torch.full((len(offsets) - 1,), -1)
+        place[rows] = torch.arange(len(rows))
+        return cls(rows, place)
+
+    @classmethod
+    def all(cls, size: int) -> Active:
+        """Every row of a table."""
+        return cls(torch.arange(size), torch.arange(size))
+
+    def among(self, asked: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Where in `asked` active rows stand, and which active ones these are (None: all of them)."""
+        if asked is None:
+            return self.rows, None
+        found = self.place[asked]
+        where = (found >= 0).nonzero()[:, 0]
+        return where, found[where]
+
+
+def _among_active(matrix: tuple[Tensor, Tensor], rows: Active, columns: Active) -> tuple[Tensor, Tensor]:
+    """Offsets and columns of a matrix without its empty rows and columns."""
+    offsets, indices = matrix
+    return torch.cat([offsets[rows.rows], offsets[-1:]]), columns.place[indices].int()
+
+
 class InteractionGraph:
     """The T interval graphs as one block-diagonal bipartite graph, with both directions kept.
 
@@ -54,6 +90,9 @@ class InteractionGraph:
         self._users = (_int(forward.indptr), _int(forward.indices))
         self._items = (_int(backward.indptr), _int(backward.indices))
         self._edge_of_items = torch.from_numpy(backward.data)
+        self.active = Active.of(self._users[0]), Active.of(self._items[0])
+        self._active_users = _among_active(self._users, *self.active)
+        self._active_items = _among_active(self._items, *self.active[::-1])
         self._weights: Tensor | None = None
         if norm == "sym":
             user_degree = np.diff(forward.indptr)
@@ -71,20 +110,50 @@ class InteractionGraph:
         """Row offsets (T * U + 1,) and columns (E,) of the user side; row t * U + u, column t * I + v."""
         return self._users
 
-    def matrices(self, dropout: float = 0.0, generator: torch.Generator | None = None) -> tuple[Rows, Rows]:
-        """A and its transpose; with a generator, a share `dropout` of the edges is dropped, the rest scaled up."""
+    def matrices(
+        self, dropout: float = 0.0, generator: torch.Generator | None = None, active: bool = False
+    ) -> tuple[Rows, Rows]:
+        """A and its transpose; with a generator, a share `dropout` of the edges is dropped, the rest scaled up.
+
+        With `active` they have no empty rows and columns: only those that `self.active` names.
+        """
         weights = self._weights
         if dropout > 0 and generator is not None:
             kept = (torch.rand(self.edges, generator=generator) >= dropout).float() / (1 - dropout)
             weights = kept if weights is None else weights * kept
         reverse = None if weights is None else weights.index_select(0, self._edge_of_items)
-        return (*self._users, weights), (*self._items, reverse)
+        users, items = (self._active_users, self._active_items) if active else (self._users, self._items)
+        return (*users, weights), (*items, reverse)
+
+
+@dataclass
+class _Side:
+    """What is asked of one side: rows of the whole table, and among them those that are active."""
+
+    shape: torch.Size
+    asked: Tensor | None
+    active: Tensor  # rows of the whole table
+    where: Tensor  # places among the asked rows that hold an active one
+    rows: Tensor | None  # which active ones these are
+
+    @classmethod
+    def of(cls, table: Tensor, asked: Tensor | None, active: Active) -> _Side:
+        return cls(table.shape, asked, active.rows, *active.among(asked))
+
+    def outside(self, table: Tensor, times: int, inside: Tensor) -> Tensor:
+        """The asked rows: of the table, `times` over, and `inside` where they are active."""
+        found = _take(table, self.asked, copied=True)
+        return (found.mul_(times) if times > 1 else found).index_copy_(0, self.where, inside)
+
+    def gradient(self, asked: Tensor, active: Tensor) -> Tensor:
+        """The gradient of the whole table from that of asked rows that are not active, and of active ones."""
+        return _spread(asked, self.asked, self.shape).index_copy_(0, self.active, active)
 
 
 class _Propagation(torch.autograd.Function):
     """All layers of both sides, and their gradient, with one table per layer and side held at a time.
 
-    The top layer is computed for the asked rows alone.
+    The top layer is computed for the asked rows alone, and none for rows without an edge, which stay as they are.
     """
 
     @staticmethod
@@ -98,8 +167,13 @@ class _Propagation(torch.autograd.Function):
         user_rows: Tensor | None,
         item_rows: Tensor | None,
         summed: bool,
+        active: tuple[Active, Active],
     ) -> tuple[Tensor, ...]:
-        ctx.constants = matrices, slope, user_rows, item_rows, (users.shape, items.shape), summed
+        whole = users, items
+        sides = _Side.of(users, user_rows, active[0]), _Side.of(items, item_rows, active[1])
+        users, items = (table.index_select(0, side.active) for table, side in zip(whole, sides, strict=True))
+        user_rows, item_rows = (side.rows for side in sides)
+        ctx.constants = matrices, slope, sides, (users.shape, items.shape), summed
         ctx.activated = []  # σ(A e) per layer: its sign tells which side of the LeakyReLU a number was on
         learning = any(ctx.needs_input_grad)
         forward, backward = matrices
@@ -123,16 +197,25 @@ class _Propagation(torch.autograd.Function):
             else:
                 user_layers.append(asked_users)
                 item_layers.append(asked_items)
-        return (*user_layers, *item_layers)
+        times = layers + 1 if summed else 1
+        return tuple(
+            side.outside(table, times, inside)
+            for table, side, found in zip(whole, sides, (user_layers, item_layers), strict=True)
+            for inside in found
+        )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        matrices, slope, user_rows, item_rows, (user_shape, item_shape), summed = ctx.constants
+        matrices, slope, sides, (user_shape, item_shape), summed = ctx.constants
+        user_rows, item_rows = (side.rows for side in sides)
         forward, backward = matrices
         layers = len(ctx.activated)
-        if summed:
-            gradients = (gradients[0],) * (layers + 1) + (gradients[1],) * (layers + 1)
-        of_users, of_items = gradients[: layers + 1], gradients[layers + 1 :]
+        asked, inside = [], []
+        for side, layer_gradients in zip(sides, (gradients[: len(gradients) // 2], gradients[len(gradients) // 2 :])):
+            asked.append(layer_gradients[0] * (layers + 1) if summed else torch.stack(layer_gradients).sum(0))
+            of_active = [gradient.index_select(0, side.where) for gradient in layer_gradients]
+            inside.append(of_active * (layers + 1) if summed else of_active)
+        of_users, of_items = inside
         g_user = _spread(of_users[layers], user_rows, user_shape)  # of layer l, counted down from L
         g_item = _spread(of_items[layers], item_rows, item_shape)
         for layer in range(layers, 0, -1):
@@ -148,7 +231,7 @@ class _Propagation(torch.autograd.Function):
             g_item.add_(to_items)
             _add(g_user, user_rows, of_users[layer - 1])
             _add(g_item, item_rows, of_items[layer - 1])
-        return g_user, g_item, None, None, None, None, None, None
+        return sides[0].gradient(asked[0], g_user), sides[1].gradient(asked[1], g_item), *(None,) * 7
 
 
 def _take(x: Tensor, rows: Tensor | None, copied: bool = False) -> Tensor:
@@ -197,6 +280,7 @@ def propagate(
     user_rows: Tensor | None = None,
     item_rows: Tensor | None = None,
     summed: bool = False,
+    active: tuple[Active, Active] | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     r"""The layers 0..L of the short-term graphs, or their sum.
 
@@ -210,11 +294,16 @@ def propagate(
         slope: of the LeakyReLU.
         user_rows, item_rows: the rows that are asked for, each once; None is all.
         summed: the sum of the layers instead, which holds one table of each side and not L + 1.
+        active: the rows of the tables that the rows of the matrices stand for; all by default.
 
     Returns:
         L + 1 tensors (n_u, d) and L + 1 tensors (n_i, d), or one each.
     """
-    found: tuple[Tensor, ...] = _Propagation.apply(users, items, matrices, layers, slope, user_rows, item_rows, summed)
+    if active is None:
+        active = Active.all(len(users)), Active.all(len(items))
+    found: tuple[Tensor, ...] = _Propagation.apply(
+        users, items, matrices, layers, slope, user_rows, item_rows, summed, active
+    )
     half = len(found) // 2
     return list(found[:half]), list(found[half:])
 

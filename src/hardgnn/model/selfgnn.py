@@ -110,7 +110,7 @@ class SelfGNN(nn.Module):
         intervals, n_users, n_items = graph.shape
         summed = self.config.layer_combination == "sum" or self.config.layers == 0
         user_layers, item_layers = propagate(
-            graph.matrices(self.config.edge_dropout, generator),
+            graph.matrices(self.config.edge_dropout, generator, active=True),
             self.user_embedding.view(intervals * n_users, -1),
             self.item_embedding.view(intervals * n_items, -1),
             self.config.layers,
@@ -118,6 +118,7 @@ class SelfGNN(nn.Module):
             _stacked(users, intervals, n_users),
             _stacked(items, intervals, n_items),
             summed,
+            graph.active,
         )
         if summed:
             user_sum, item_sum = user_layers[0], item_layers[0]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from hardgnn.baselines import training_matrix
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
+from hardgnn.data.transitions import training_matrix
 from hardgnn.errors import HardGNNError
 from hardgnn.peers.batches import windows
 

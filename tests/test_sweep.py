@@ -93,12 +93,14 @@ def test_bad_sweeps_get_one_sentence(market: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_every_declared_search_range_lies_within_its_field() -> None:
-    space = settings.search_space()
+@pytest.mark.parametrize(("preset", "idle"), [("hardgnn", "train.weight_decay"), ("best", "ssl.weight")])
+def test_every_declared_search_range_lies_within_its_field(preset: str, idle: str) -> None:
+    space = settings.search_space(settings.resolve(preset))
     assert {"hard.k", "hard.weight", "hard.temperature", "train.lr"} <= set(space)
+    assert idle not in space
     for key, range_ in space.items():
         for value in range_.get("choices") or (range_["low"], range_["high"]):
-            settings.resolve("hardgnn", settings=[f"{key}={value}"])
+            settings.resolve(preset, settings=[f"{key}={value}"])
 
 
 def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tmp_path: Path) -> None:
@@ -116,10 +118,12 @@ def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tm
     process.wait(60)
     time.sleep(2)  # its worker notices that it is alone
     shared = (*SMALL, "train.epochs=3")
-    search = Search("hardgnn", shared, chosen_space(["hard.k", "hard.weight", "train.lr"]), (0,), trials=8)
+    search = Search("hardgnn", shared, chosen_space(["hard.k", "hard.weight", "train.lr"], "hardgnn"), (0,), trials=8)
     study = run_search([market], out, search, retraining=Retraining(2, "own"), workers=0)
     trials = study.plans["sweep"].more["trials"]["market"]
     assert len(trials) == 8
+    first = min(trials, key=lambda trial: trial["number"])
+    assert first["settings"] == ["hard.k=3", "hard.weight=0.1", "train.lr=0.001"]  # the preset's own come first
     assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
     assert len({trial["variant"] for trial in trials}) == len(list(out.glob("runs/market/trial-*-0")))
     assert not list(out.glob("runs/market/trial-*/ranks-*"))
@@ -133,7 +137,7 @@ def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tm
     run_search([market], out, replace(search, trials=20), retraining=Retraining(2, "own"), workers=0)
     assert len(Study(out).plans["sweep"].more["trials"]["market"]) == 8  # the choice is final
     with pytest.raises(HardGNNError, match="no search range"):
-        chosen_space(["model.heads"])
+        chosen_space(["model.heads"], "hardgnn")
 
 
 def test_false_negatives_are_counted_and_steer_nothing(market: Path, tmp_path: Path) -> None:

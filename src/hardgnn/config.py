@@ -258,14 +258,22 @@ def known_keys() -> list[str]:
     ]
 
 
-def search_space() -> dict[str, dict[str, Any]]:
-    """The declared search ranges by key: `choices`, or `low`, `high` and `log`."""
-    return {
+IDLE = {
+    "positions": ("model.intervals", "model.layers", "ssl.weight", "train.pred_num", "train.l2"),
+    "pairs": ("train.weight_decay",),
+}
+"""By `train.objective`, the settings that a search leaves as they are: it does not have them, or leaves them out."""
+
+
+def search_space(config: Config) -> dict[str, dict[str, Any]]:
+    """The declared search ranges of what `config` uses, by key: `choices`, or `low`, `high` and `log`."""
+    declared = {
         f"{name}.{key}": field.json_schema_extra["search"]
         for name, section in Config.model_fields.items()
         for key, field in section.annotation.model_fields.items()  # type: ignore[union-attr]
         if field.json_schema_extra and "search" in field.json_schema_extra
     }
+    return {key: range_ for key, range_ in declared.items() if key not in IDLE[config.train.objective]}
 
 
 def presets() -> dict[str, Path]:

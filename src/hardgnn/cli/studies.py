@@ -148,7 +148,7 @@ def sweep(
         }
         if searched:
             keys = [key.strip() for key in search.split(",") if key.strip()]
-            space = searching.chosen_space(keys)
+            space = searching.chosen_space(keys, preset)
             words = tuple(with_epochs(set_, epochs))
             asked = searching.Search(preset, words, space, numbers, trials, timeout, storage)
             done = searching.run_search(data, out, asked, **shared)

@@ -70,13 +70,13 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else repr(value)
 
 
-def chosen_space(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The declared ranges of these keys, or of all that declare one.
+def chosen_space(keys: Sequence[str], preset: str) -> dict[str, dict[str, Any]]:
+    """The declared ranges of these keys, or of all that declare one and that the preset uses.
 
     Raises:
         HardGNNError: a key without a range; names the nearest.
     """
-    declared = settings.search_space()
+    declared = settings.search_space(settings.resolve(preset))
     for key in keys:
         if key not in declared:
             raise HardGNNError(f"--search {key}: no search range is declared for it, {nearest(key, declared)}")
@@ -96,7 +96,8 @@ def run_search(
     """Searches on every data set, then, if asked, trains the best again for longer beside a baseline.
 
     A trial trains all seeds, one after the other; its figure is their mean on validation. It is pruned while the
-    first seed trains. Run again it goes on: trials whose process was killed are taken up where they were.
+    first seed trains. The preset's own settings are the first trial. Run again it goes on: trials whose process was
+    killed are taken up where they were.
 
     Raises:
         HardGNNError: Optuna is not installed, bad settings or data, a storage that cannot be reached, or the folder's
@@ -128,7 +129,9 @@ def run_search(
     check_retraining(retraining, search.shared)
     study.save(SWEEP, plan)
     for name in names:
-        optuna_trials(search, study.folder, name)  # a storage that cannot be reached is told before any work
+        trials = optuna_trials(search, study.folder, name)  # a storage that cannot be reached is told before any work
+        if not trials.trials:
+            trials.enqueue_trial(_own_settings(config, search.space))
     tasks = [
         Task(f"{name} {number}", work, (study.folder, name, study.paths[name], search))
         for number in range(max(1, workers))
@@ -144,6 +147,17 @@ def run_search(
     if retraining is not None:
         retrain(study, plan, retraining, search.shared, workers, watched)
     return study
+
+
+def _own_settings(config: settings.Config, space: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What `config` itself has of the settings searched, where that lies in the range."""
+    document = config.model_dump()
+    own = {key: document[section][field] for key in space for section, field in [key.split(".")]}
+    return {key: value for key, value in own.items() if _within(value, space[key])}
+
+
+def _within(value: Any, range_: dict[str, Any]) -> bool:
+    return value in range_["choices"] if "choices" in range_ else range_["low"] <= value <= range_["high"]
 
 
 def _tell(study: Study, search: Search, watched: Watched, done: float, failed: int, names: str) -> None:

@@ -262,6 +262,18 @@ def test_the_markdown_page_shows_each_figure_and_the_best_settings(both: Study) 
     assert f"**{best:.4f}" in page
 
 
+def test_the_report_of_a_study_has_the_leaderboard(both: Study, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="the report is the extra hardgnn[report]")
+    from hardgnn.report.page import write_report
+
+    write_report([both.folder], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    (table,) = leaderboard(both)["tables"]
+    for row in table["rows"]:
+        assert f"{row['metrics']['ndcg@10']['mean']:.4f}" in page
+    assert "market: test, full, 200 users" in page
+
+
 def test_an_unknown_reference_and_an_empty_study_are_refused(both: Study, market: Path, tmp_path: Path) -> None:
     with pytest.raises(HardGNNError, match="no such model in .* did you mean 'itemknn'"):
         leaderboard(both, reference="itemkn")

@@ -203,6 +203,7 @@ def test_every_command_has_help_with_an_example() -> None:
         "demo",
         "study",
         "sweep",
+        "leaderboard",
         "inspect",
     ):
         assert command in listed

@@ -270,7 +270,8 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         "Every model sees the same training items, is chosen by NDCG@10 (full) on validation, and ranks the test part "
         "once: all items but the user's training and validation items, ties against the model. At test time the "
-        "validation item belongs to the history of every model.",
+        "validation item belongs to the history of every model (bpr and lightgcn, which know users by learnt vectors, "
+        "cannot use it).",
     ]
     if peers:
         library = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -73,7 +73,7 @@ def write_report(
         title = "Runs " + ", ".join(run_name(folder) for folder in folders)
         sections, cells = _of_runs(folders, at, floors or {}, published or {})
     again = f"hardgnn report {' '.join(map(str, folders))} --out {out}"
-    sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)]))
+    sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)] if cells else []))
     template = (resources.files("hardgnn.report") / "templates" / "report.html").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = page.from_string(template).render(

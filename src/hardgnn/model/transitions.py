@@ -61,7 +61,7 @@ class Transitions(nn.Module):
     @property
     def forward_weight(self) -> float:
         """The weight of the directed co-occurrence."""
-        return float(self.log_forward.exp())
+        return float(self.log_forward.detach().exp())
 
     def block(self, graph: TransitionGraph, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Tensor:
         """The chosen rows and columns of S, dense, and a last row of zeros for padding: (n + 1, c)."""

@@ -71,3 +71,15 @@ def test_an_index_of_other_weights_is_refused(run: Path, tmp_path: Path) -> None
     (tmp_path / "other").write_bytes(b"other")
     with pytest.raises(HardGNNError, match="another run"):
         check_index(tmp_path / "out", tmp_path / "other")
+
+
+def test_a_score_with_transitions_is_refused(market: Path, tmp_path: Path) -> None:
+    words = ["model.dim=16", "train.epochs=1", "train.eval_every=1", "train.candidates=32"]
+    train(Dataset.load(market), resolve("best", settings=words), tmp_path / "run")
+    with pytest.raises(HardGNNError, match="no inner products"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    recommender = Recommender(tmp_path / "run")
+    user = recommender.tables.user_ids[0]
+    table = recommender.for_users([user], n=5)
+    assert table["source"].unique().to_list() == ["sequence"]

@@ -55,11 +55,6 @@ class TrainedModel:
     item_bias: Tensor | None = None
     transitions: TransitionScores | None = None
 
-    @property
-    def inner_product(self) -> bool:
-        """Whether the score is `query · item vector` and nothing else."""
-        return self.item_bias is None and self.transitions is None
-
     @torch.no_grad()
     def queries(self, users: NDArray[np.integer] | None, histories: Histories) -> Tensor:
         """The query vectors ē^(u) + σ(ẽ^(u)), (B, d); without `users` σ(ẽ) alone (SPEC section 2, Score)."""

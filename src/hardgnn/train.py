@@ -294,6 +294,7 @@ def train(
             optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.item()
+            del terms, term, loss  # and with them what their graph still holds, before the next step goes forward
             if watcher is not None:
                 watcher.step(epoch, number, len(batches), value)
         progress.epoch, progress.seconds = epoch, progress.seconds + time.perf_counter() - began

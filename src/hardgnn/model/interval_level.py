@@ -51,7 +51,9 @@ class Level:
         intervals, nodes, dim = x.shape
         cell = self.cell
         hidden = x.new_empty(dim, intervals, nodes)
-        steps, state, before = [], None, None
+        steps: list[Any] = []
+        state: Tensor | None = None
+        before: Any = None
         for time in range(intervals):
             own = product(cell.input_weight, x[time]).add_(cell.input_bias)
             recalled = None if state is None else product(cell.state_weight, state.T)

@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -124,9 +126,16 @@ class Service:
                 if workers == 0:
                     break
         self.lines: list[str] = []
-        import threading
-
         threading.Thread(target=lambda: self.lines.extend(self.process.stderr or []), daemon=True).start()
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all workers so far, which a busy machine changes little."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ticks = 0
+        for child in children:
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> list[dict[str, int]]:
         """MB of each worker: resident, its share of what is shared (PSS), its own."""
@@ -196,14 +205,16 @@ def main() -> None:
             for connections in map(int, words.connections.split(",")):
                 asyncio.run(Load(service.port, words.users).run(connections, 1))  # warm
                 load = Load(service.port, words.users)
-                began = time.perf_counter()
+                began, cpu = time.perf_counter(), service.cpu_seconds()
                 asyncio.run(load.run(connections, words.seconds))
                 rate = len(load.seconds) / (time.perf_counter() - began)
+                cpu = (service.cpu_seconds() - cpu) / max(1, len(load.seconds)) * 1000
                 p50, p99 = np.percentile(np.array(load.seconds) * 1000, [50, 99])
                 kind = "approximate" if index else "exact"
                 print(
                     f"{words.items:,} items, {kind}, {words.workers} workers, {connections:3} connections: "
-                    f"{rate:7.1f} requests/s, p50 {p50:6.1f} ms, p99 {p99:6.1f} ms, {len(load.errors)} errors",
+                    f"{rate:7.1f} requests/s, p50 {p50:6.1f} ms, p99 {p99:6.1f} ms, "
+                    f"{cpu:5.1f} ms of processor each, {len(load.errors)} errors",
                     flush=True,
                 )
             print(f"MB per worker: {service.memory()}")

@@ -1,10 +1,13 @@
-# make demo: the whole job on MovieLens-100K; make test: set up and test; make test-all: the slow tests too.
+# make demo: the whole job on MovieLens-100K; make test: set up and test; make test-all: the slow tests too;
+# make docs: the API reference, from docstrings, into build/docs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MODULES := $(patsubst src/hardgnn/%.py,hardgnn.%,$(filter-out %/__init__.py,$(wildcard src/hardgnn/*.py)))
+MODULES += $(patsubst src/hardgnn/%/__init__.py,hardgnn.%,$(wildcard src/hardgnn/*/__init__.py))
 
-.PHONY: demo test test-all lint setup clean
+.PHONY: demo test test-all lint docs setup clean
 
 setup: $(READY)
 
@@ -29,5 +32,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/pdoc --docformat google --output-directory build/docs $(MODULES)
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

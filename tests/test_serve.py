@@ -284,13 +284,14 @@ def test_the_index_finds_what_exact_search_finds(run: Path, state: State, tmp_pa
         assert not approximate.post("/v1/recommendations", json={}).json()["approximate"]
 
 
-def start(run: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
-    """`hardgnn serve` as a process, and the address it listens on."""
+def start(run: Path, logs: Path, *words: str) -> tuple[subprocess.Popen[bytes], str]:
+    """`hardgnn serve` as a process that logs to a file, and the address it listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from hardgnn.cli import main; main()", "serve", str(run), "--port", str(port)]
-    process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True, env=os.environ)
+    with logs.open("wb") as log:
+        process = subprocess.Popen([*command, *words], stderr=log)
     address = f"http://127.0.0.1:{port}"
     wait(lambda: process.poll() is not None or _answers(address))
     return process, address
@@ -314,7 +315,7 @@ def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, 
     served = tmp_path / "run"
     shutil.copytree(run, served)
     (tmp_path / "token").write_text(TOKEN)
-    process, address = start(served, "--workers", "2", "--token-file", str(tmp_path / "token"))
+    process, address = start(served, tmp_path / "log", "--workers", "2", "--token-file", str(tmp_path / "token"))
     headers = {"authorization": f"Bearer {TOKEN}"}
     versions: list[str] = []
     failures: list[Any] = []
@@ -355,10 +356,10 @@ def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, 
         for asker in askers:
             asker.join()
         process.send_signal(signal.SIGTERM)
-        _, logged = process.communicate(timeout=60)
+        process.wait(60)
     assert failures == []
     assert process.returncode == 0
-    lines = [json.loads(line) for line in logged.splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text("utf-8").splitlines()]
     assert {"time", "level", "request_id", "path", "status", "ms"} <= next(
         line for line in lines if line["message"] == "request"
     ).keys()
@@ -398,7 +399,7 @@ PROBE = """(() => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
 def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path) -> None:
-    process, address = start(run)
+    process, address = start(run, tmp_path / "log")
     best, added = "document.querySelectorAll('#best li')", "document.querySelectorAll('#added button')"
     source = "document.querySelector('#source').textContent"
     names = "[...document.querySelectorAll('#best .name')].map(one => one.firstChild.textContent).join('|')"
@@ -426,7 +427,8 @@ def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path
             page.click(".why button")
             page.wait("document.activeElement.classList.contains('near')")
             probe = page.value(PROBE)
-            assert (probe["page"], probe["outside"], probe["small"], probe["unnamed"]) == (width, [], [], 0)
+            assert (probe["outside"], probe["small"], probe["unnamed"]) == ([], [], 0)
+            assert probe["page"] <= width
             assert (int(probe["dark"].split("(")[1].split(",")[0]) < 128) == dark
             page.picture(tmp_path / "page.png")
             page.click("#added button")
@@ -446,4 +448,4 @@ def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path
             page.wait("document.querySelector('#error').textContent.includes('does not answer')")
     finally:
         process.kill()
-        process.communicate()
+        process.wait()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from hardgnn.errors import HardGNNError
 from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
 from hardgnn.files import sha256, write_json
-from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, load_model, load_tables
+from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, PARAMETERS, load_model, load_tables
 from hardgnn.serve.strings import Strings
 
 DESCRIPTION = "pack.json"
-WEIGHTS = ("*.safetensors", "*.npz")
+TRAINING_ALONE = (f"{PARAMETERS}user_embedding", f"{PARAMETERS}item_embedding")
 
 
 def pack(run: Path, out: Path, export: Path | None = None) -> None:
@@ -27,14 +28,17 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
     """
     model, tables = load_model(run), load_tables(run)
     out.mkdir(parents=True)
-    files = [run / CONFIG, run / ENVIRONMENT, *(path for pattern in WEIGHTS for path in run.glob(pattern))]
+    files = [run / CONFIG, run / ENVIRONMENT, *run.glob("*.npz"), *run.glob("*.safetensors")]
     if export is not None:
         check_index(export, run / MODEL)
         item_vectors(model, tables.histories)  # refuses a model that no index can serve
         open_index(export)
         files += [export / INDEX, export / MANIFEST]
-    for path in files:
-        _link(path, out / path.name)
+    for path in files:  # copies, not links: a file that is written over in place would pull the map from under workers
+        if path.name == MODEL:
+            _copy_weights(path, out / MODEL)
+        else:
+            shutil.copyfile(path, out / path.name)
     if model.item_vectors.shape[0] != len(tables.item_ids):
         raise HardGNNError(f"{run}: damaged run folder, its weights and its items differ in number")
     Strings.write(out, "users", tables.user_ids)
@@ -55,11 +59,11 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
     write_json(out / DESCRIPTION, {"version": sha256(run / MODEL)[:12]})
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
+def _copy_weights(source: Path, target: Path) -> None:
+    """The weights without the tables that only training needs, which are most of them."""
+    with safe_open(source, "pt") as stored:
+        kept = [name for name in stored.keys() if name not in TRAINING_ALONE]  # noqa: SIM118 - no mapping
+        save_file({name: stored.get_tensor(name) for name in kept}, target, metadata=stored.metadata())
 
 
 def main() -> None:

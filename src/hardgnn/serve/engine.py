@@ -229,7 +229,8 @@ class Engine:
     def _attention(self, history: NDArray[np.int32]) -> list[dict[str, Any]] | None:
         """The last layer's weight of each item of the window, oldest first; None where there is no such thing."""
         config, encoder = self.model.config.model, getattr(self.model, "sequence_encoder", None)
-        if config.sequence != "full" or config.sequence_layers == 0 or encoder is None or len(history) == 0:
+        attends = config.sequence in ("full", "causal")
+        if not attends or config.sequence_layers == 0 or encoder is None or len(history) == 0:
             return None
         window = history[-config.window :].astype(np.int64)
         layers = encoder.attention(self._vectors(), torch.from_numpy(window)[None])  # (L, 1, m)

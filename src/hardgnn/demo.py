@@ -18,18 +18,19 @@ from hardgnn.report.page import write_report
 from hardgnn.run import CONFIG
 from hardgnn.train import train
 
-MODELS = ("selfgnn", "hardgnn")
+MODELS = ("selfgnn", "hardgnn", "best")
+SHARE = {"best": 3}  # of the epochs: it trains every position of every user in one, the others one of each
 FLOORS = ("popularity", "itemknn", "recencyknn")
 
 
 def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Downloads and prepares the data, trains both models, evaluates them beside the floors and writes a report.
+    """Downloads and prepares the data, trains the models, evaluates them beside the floors and writes a report.
 
     A run that was stopped goes on; one that is finished is not trained again.
 
     Args:
         to: folder for data, runs and report.
-        epochs: at most, for each model.
+        epochs: at most, for each model; a third of them for `best`.
         say: told what happens.
 
     Returns:
@@ -45,7 +46,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         floors[name] = {protocol: evaluate(ranker, data, "test", protocol)[0]["metrics"] for protocol in PROTOCOLS}
     runs = [to / "runs" / name for name in MODELS]
     for name, folder in zip(MODELS, runs):
-        config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
+        config = settings.resolve(name, settings=[f"train.epochs={max(1, epochs // SHARE.get(name, 1))}"])
         if (folder / CONFIG).exists() and settings.load(folder / CONFIG) != config:
             raise HardGNNError(f"{folder}: holds a run with other settings; remove it or choose another --to")
         with TrainingBar(name, config) as bar:
@@ -55,7 +56,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         say(f"trained {name}")
     report = to / "report.html"
     write_report(runs, report, floors)
-    compared = {protocol: compare_runs(runs[::-1], "test", protocol) for protocol in PROTOCOLS}
+    compared = {protocol: compare_runs(runs[::-1], "test", protocol, baseline="selfgnn") for protocol in PROTOCOLS}
     protocols = [
         {
             "protocol": protocol,

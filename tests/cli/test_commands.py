@@ -211,7 +211,7 @@ def test_every_command_has_help_with_an_example() -> None:
 
 
 def test_presets_are_listed() -> None:
-    assert {"selfgnn", "hardgnn"} <= set(hardgnn("train", "--list-presets").stdout.split())
+    assert {"selfgnn", "hardgnn", "best"} <= set(hardgnn("train", "--list-presets").stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,7 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
         "transitions.neighbours=3",
         "hard.weight=0",
         "hard.k=1",
+        "hard.share=0.1",
         "train.candidates=100",
         "train.weight_decay=0",
         "train.recent_share=1.0 model.window=10",

@@ -141,6 +141,9 @@ class HardConfig(Section):
     searched: Literal["items", "candidates"] = "items"
     """Where the hardest are searched: among all items, or among the candidates of this step (`train.candidates`, a
     random part of the items), where the very nearest, often false negatives, are mostly absent."""
+    share: float = Field(0.2, gt=0, le=1)
+    """Share of all items that the hardest are searched among at most (`searched` = candidates). On a small catalogue
+    the nearest of most items would be what the user takes next."""
     shared_negatives: int = Field(50, ge=1)
     """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge or none)."""
 

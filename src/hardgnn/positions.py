@@ -47,7 +47,8 @@ class PositionsStep:
         """The loss terms of one batch, without their coefficients; `generator` drives dropout.
 
         `rec` is the cross-entropy of the next item among it and the candidates that are not the user's own (P
-        positions), whose sum stands for all items; `infonce` contrasts with the K candidates nearest by cosine.
+        positions), whose sum stands for all items; `infonce` contrasts with the K nearest by cosine of the candidates,
+        or of a part of them (`hard.share`).
         """
         model, config = self.model, self.config
         windows, targets = torch.from_numpy(batch.windows), torch.from_numpy(batch.targets)  # (B, m)
@@ -84,11 +85,19 @@ class PositionsStep:
         terms = {"rec": losses.next_item(positive_score, scores)}
 
         if config.hard.active:
-            near, far = losses.similarities(sequences, positive, negative)
-            hard, index = far.masked_fill(own, -torch.inf).topk(min(config.hard.k, len(candidates)), dim=1)  # (P, K)
-            terms["infonce"] = losses.contrast(near, hard, config.hard.temperature)
-            self._false.count(users[owner], candidates[index], torch.isfinite(hard))
+            pool = self._pool(len(candidates), generator)
+            near, far = losses.similarities(sequences, positive, negative[pool])
+            hard, index = far.masked_fill(own[:, pool], -torch.inf).topk(min(config.hard.k, far.shape[1]), dim=1)
+            terms["infonce"] = losses.contrast(near, hard, config.hard.temperature)  # hard (P, K)
+            self._false.count(users[owner], candidates[pool][index], torch.isfinite(hard))
         return terms
+
+    def _pool(self, candidates: int, generator: torch.Generator | None) -> Tensor | slice:
+        """Which of the candidates are searched for the hardest: all, or a random part where they are too many."""
+        most = math.ceil(self.config.hard.share * self.data.n_items)
+        if most >= candidates:
+            return slice(None)
+        return torch.randperm(candidates, generator=generator)[:most]
 
     def _own(self, batch: SequenceBatch) -> Tensor:
         """Which candidates are a user's own training items, and so no negatives: (B, C) bool."""

@@ -172,7 +172,7 @@ def test_every_user_comes_once_with_the_items_after_each_position() -> None:
 
 def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax() -> None:
     data = tiny_dataset([[0, 1, 2, 3, 4], [2, 3, 1, 5, 0], [5, 4, 0, 2, 1]], n_items=6)
-    words = ["model.dim=8", "model.dropout=0", "transitions.use=false", "hard.k=2"]
+    words = ["model.dim=8", "model.dropout=0", "transitions.use=false", "hard.k=2", "hard.share=1"]
     config = resolve("best", settings=words)
     graph = build_graph(data, config)
     model = SelfGNN(config.model, config.ssl, 3, 6, torch.Generator().manual_seed(0), config.transitions)
@@ -194,6 +194,17 @@ def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax() 
         hard = row[[3, 4, 5]].topk(2).values
         contrast.append(torch.logsumexp(torch.cat([row[target : target + 1], hard]), 0) - row[target])
     torch.testing.assert_close(terms["infonce"], torch.stack(contrast).mean())
+
+
+def test_the_hardest_are_searched_in_a_share_of_the_items() -> None:
+    data = random_dataset(n_users=6, n_items=30, seed=2)
+    config = resolve("best", settings=["model.dim=8", "hard.share=0.3", "train.candidates=20"])
+    graph = build_graph(data, config)
+    model = SelfGNN(config.model, config.ssl, data.n_users, 30, torch.Generator(), config.transitions)
+    step, _ = _objective(model, graph, data, config, TransitionGraph.of(data, config.transitions))
+    pool = step._pool(20, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
+    assert len(pool.unique()) == 9
+    assert step._pool(9, None) == slice(None)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -396,6 +396,7 @@ PROBE = """(() => {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
 def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path) -> None:

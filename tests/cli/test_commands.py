@@ -157,6 +157,18 @@ def test_only_allowed_items_are_recommended_and_never_blocked_ones(runs: Path, t
     assert {path.name for path in tmp_path.iterdir()} == {"allow.txt", "block.txt", "recs.csv", "recs.parquet"}
 
 
+def test_a_warm_start_and_an_export_tell_what_they_did(runs: Path, market: Path, tmp_path: Path) -> None:
+    old, new = runs / "selfgnn", tmp_path / "new"
+    warm = ("train", market, "--preset", "selfgnn", "--warm-start", old)
+    assert "model.dim is 16, not 8" in refused(*warm, "--out", new, *settings("model.dim=8"))
+    assert not new.exists()
+    hardgnn(*warm, "--out", new, *settings("train.epochs=1"))
+    assert json.loads((new / "environment.json").read_text("utf-8"))["warm_start"]["items_new"] == 0
+    document = json.loads(hardgnn("export", new, "--out", tmp_path / "export", "--no-index", "--json").stdout)
+    assert document["items"] == pl.read_parquet(tmp_path / "export" / "items.parquet").height
+    assert "holds no index" in refused("serve", new, "--port", "0", "--approximate", tmp_path / "export")
+
+
 def test_a_moved_run_recommends_without_its_data(runs: Path, tmp_path: Path) -> None:
     (runs / "selfgnn").rename(tmp_path / "moved")
     try:
@@ -205,6 +217,8 @@ def test_every_command_has_help_with_an_example() -> None:
         "sweep",
         "leaderboard",
         "inspect",
+        "export",
+        "serve",
     ):
         assert command in listed
         assert f"hardgnn {command}" in hardgnn(command, "--help").stdout

@@ -55,9 +55,13 @@ class State:
             self._serial = current["serial"]
 
     async def watch(self) -> None:
-        """Looks for a new run for ever."""
+        """Looks for a new run for ever; ends the process where its supervisor is gone."""
         while True:
             await asyncio.sleep(LOOKED_EVERY_S)
+            if self.supervisor is not None and os.getppid() != self.supervisor:
+                log.error("the parent is gone, so this worker ends")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             before = self._serial
             try:
                 await asyncio.to_thread(self.refresh)

@@ -17,8 +17,7 @@ from typing import NoReturn
 from hardgnn.errors import HardGNNError
 from hardgnn.serve.state import Settings, State, announce
 
-HEARD = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-TICK_S = 0.2
+TICK_S = 0.1
 GRACE_S = 15
 RESTART_S = 0.5
 BACKLOG = 2048
@@ -49,7 +48,7 @@ class Supervisor:
         self.workers: set[int] = set()
         self.serial, self.packed = 0, -1  # of the newest pack that was begun, of the one that is served
         self.packing: subprocess.Popen[str] | None = None
-        self.again = False
+        self.again = self.ending = False
 
     @property
     def address(self) -> str:
@@ -67,39 +66,34 @@ class Supervisor:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.root / METRICS)
         from hardgnn.serve import app  # noqa: F401 - loaded once, before the forks, which then share it
 
-        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        # Handlers and not a mask: a signal that a thread of some library got, which has no mask, would kill us.
+        before = {one: signal.signal(one, self._heard) for one in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
         try:
             self._begin_pack()
-            assert self.packing is not None
-            while self.packing.poll() is None:
-                self._heard(0.05)
-            if not self._end_pack():
-                raise HardGNNError(self.reason)
+            while self.packing is not None and not self.ending:
+                time.sleep(TICK_S)
+                if self.packing.poll() is not None and not self._end_pack():
+                    raise HardGNNError(self.reason)
             log.info("serving", extra={"address": self.address, "run": str(self.run), "workers": self.count})
-            while True:
+            while not self.ending:
                 while len(self.workers) < self.count:
                     self._fork()
-                self._heard(TICK_S)
+                time.sleep(TICK_S)
+                self._reap()
                 if self.packing is not None and self.packing.poll() is not None:
                     self._end_pack()
                 if self.packing is None and self.again:
                     self._begin_pack()
-        except KeyboardInterrupt:
-            pass
         finally:
             self._stop()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
-    def _heard(self, seconds: float) -> None:
-        """Waits for a signal and does what it asks for."""
-        found = signal.sigtimedwait(HEARD, seconds)
-        self._reap()
-        if found is None:
-            return
-        if found.si_signo == signal.SIGHUP:
+    def _heard(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP:
             self.again = True
-        elif found.si_signo in (signal.SIGTERM, signal.SIGINT):
-            raise KeyboardInterrupt
+        else:
+            self.ending = True
 
     def _begin_pack(self) -> None:
         self.again, self.serial = False, self.serial + 1
@@ -107,8 +101,7 @@ class Supervisor:
         command = [sys.executable, "-m", "hardgnn.serve.pack", str(self.run), str(self._folder(self.serial))]
         if self.export is not None:
             command.append(str(self.export))
-        unblock = {"preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)}
-        self.packing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **unblock)  # type: ignore[call-overload]
+        self.packing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def _end_pack(self) -> bool:
         assert self.packing is not None
@@ -131,9 +124,10 @@ class Supervisor:
         return self.root / str(serial) / self.run.resolve().name
 
     def _fork(self) -> None:
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
-            _work(self.root, self.socket, self.settings, self.count)
+            _work(self.root, self.socket, self.settings, self.count, parent)
         self.workers.add(child)
 
     def _reap(self) -> None:
@@ -151,8 +145,12 @@ class Supervisor:
         """Lets the workers finish what they answer."""
         for child in self.workers:
             os.kill(child, signal.SIGTERM)
+        end = time.monotonic() + GRACE_S + 5
         for child in self.workers:
-            os.waitpid(child, 0)
+            while os.waitpid(child, os.WNOHANG)[0] == 0:
+                time.sleep(TICK_S)
+                if time.monotonic() > end:
+                    os.kill(child, signal.SIGKILL)
         if self.packing is not None:
             self.packing.kill()
             self.packing.communicate()
@@ -170,9 +168,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def _work(root: Path, listening: socket.socket, settings: Settings, workers: int) -> NoReturn:
+def _work(root: Path, listening: socket.socket, settings: Settings, workers: int, supervisor: int) -> NoReturn:
     """A worker's life; it never returns into the parent's code."""
     status = 1
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for one in (signal.SIGTERM, signal.SIGINT):  # until uvicorn has its own
+        signal.signal(one, signal.SIG_DFL)
     try:
         import torch
         import uvicorn
@@ -180,13 +181,10 @@ def _work(root: Path, listening: socket.socket, settings: Settings, workers: int
         from hardgnn.runtime import keep_freed_memory, usable_processors
         from hardgnn.serve.app import create_app
 
-        for one in (signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(one, signal.SIG_IGN if one == signal.SIGHUP else signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
         keep_freed_memory()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, usable_processors() // workers))
-        app = create_app(State(root, os.getppid()), settings)
+        app = create_app(State(root, supervisor), settings)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -37,6 +37,7 @@ CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT = (
 )
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
 PARAMETERS, VECTORS, MATRIX = "parameters/", "vectors/", "transitions/"
+SEQUENCE_PREFIX = f"{PARAMETERS}sequence_encoder."
 
 
 @dataclass
@@ -155,7 +156,7 @@ def load_model(folder: str | Path) -> TrainedModel:
             encoder, bias, transitions = None, None, None
             if config.model.sequence != "none":
                 encoder = sequence_encoder(config.model)
-                encoder.load_state_dict(_part(stored, f"{PARAMETERS}sequence_encoder."))
+                encoder.load_state_dict(_part(stored, SEQUENCE_PREFIX))
             if config.model.item_bias:
                 bias = stored.get_tensor(f"{PARAMETERS}item_bias")
             if config.transitions.use:

@@ -15,8 +15,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.losses import info_nce
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.temporal import IntervalEncoder
+from hardgnn.pairs import in_place_of_first, mean_of_last
 from hardgnn.report import published
-from hardgnn.train import in_place_of_first, mean_of_last
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published.json"
 

@@ -37,6 +37,7 @@ from hardgnn.serve.app import create_app
 from hardgnn.serve.pack import pack
 from hardgnn.serve.state import Settings, State, announce, read_token
 from hardgnn.serve.strings import Strings
+from hardgnn.serve.supervisor import _listen
 from hardgnn.train import train
 
 TOKEN = "a-token-of-some-length"
@@ -450,3 +451,11 @@ def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path
     finally:
         process.kill()
         process.wait()
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Without TCP_NODELAY a request took 48 ms instead of 2."""
+    with _listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -162,6 +162,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        # Accepted sockets inherit it; asyncio sets it only where it knows the protocol, and an answer's second part
+        # would wait 40 ms for the first one's acknowledgement.
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise HardGNNError(f"cannot listen on {host}:{port} ({error.strerror or error})") from None
     found.set_inheritable(True)

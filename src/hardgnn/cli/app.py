@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from hardgnn.cli import peers as others
-from hardgnn.cli import studies
-from hardgnn.cli.progress import TrainingBar, bytes_bar, console, users_bar
+from hardgnn.cli import serving, studies
+from hardgnn.cli.progress import TrainingBar, bytes_bar, console, say, users_bar
 from hardgnn.cli.terminal import print_json as _print_json
 from hardgnn.cli.terminal import print_table as _print_table
 from hardgnn.errors import HardGNNError
@@ -48,11 +47,6 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-def _say(sentence: str) -> None:
-    """A sentence on standard error, on one line, so that a command in it can be copied."""
-    console.print(sentence, soft_wrap=True, markup=False, highlight=False)
-
-
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="A public data set, such as ml-100k.")],
@@ -66,7 +60,7 @@ def download(
     from hardgnn.data.download import download as fetch
 
     with bytes_bar(name) as bar:
-        path = fetch(name, to or Path("data") / name, progress=bar, say=_say)
+        path = fetch(name, to or Path("data") / name, progress=bar, say=say)
     _print_json({"path": str(path)}) if as_json else print(path)
 
 
@@ -127,7 +121,7 @@ def prepare(
     data = prepare_file(source, preset, format_, reading | {"items_file": items_file}, settings, allow_leaks)
     data.save(out)
     for warning in data.manifest["warnings"]:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     if as_json:
         _print_json({"out": str(out), **data.manifest})
         return
@@ -331,106 +325,10 @@ def compare(
     _print_table(f"paired over users, {len(rows)} comparisons", header, rows)
 
 
-@app.command()
-def recommend(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Items per user.")] = 10,
-    user: Annotated[list[str] | None, typer.Option(help="A raw user id; may be repeated.")] = None,
-    users_file: Annotated[Path | None, typer.Option(help="A file with a raw user id per line.")] = None,
-    all_users: Annotated[bool, typer.Option("--all-users", help="All users of the run.")] = False,
-    items: Annotated[
-        str | None,
-        typer.Option(help="Recent raw item ids, oldest first: ID,ID,…; with users they come after what is known."),
-    ] = None,
-    events: Annotated[
-        Path | None,
-        typer.Option(help="A log of what users had since (user, item, perhaps time); alone it names the users too."),
-    ] = None,
-    exclude_seen: Annotated[bool, typer.Option(help="Leave out what is in the user's history.")] = True,
-    allow_items: Annotated[Path | None, typer.Option(help="A file of the only items to recommend.")] = None,
-    block_items: Annotated[Path | None, typer.Option(help="A file of items never to recommend.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write .parquet or .csv instead of printing.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Top-n in raw ids, for users known and unknown, with newer items, or after a bare list of recent items.
-
-    The column source tells what the score is made of: user+sequence, sequence (an unknown user's items), or popularity.
-
-    Example: `hardgnn recommend runs/hardgnn --users-file users.txt --n 20 --out recs.parquet`
-    """
-    import polars as pl
-
-    from hardgnn.data.readers.events import read_events
-    from hardgnn.recommender import Choice, Recommender, read_ids_file, write_blocks
-
-    chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
-    recent = [one.strip() for one in (items or "").split(",") if one.strip()]
-    if all_users and chosen:
-        raise HardGNNError("--all-users leaves no room for --user and --users-file")
-    if not (chosen or all_users or recent or events):
-        raise HardGNNError("recommend needs --user, --users-file, --all-users, --events or --items")
-    if events is not None and recent:
-        raise HardGNNError("recommend takes newer items from --events or from --items, not from both")
-    if recent and (all_users or len(chosen) > 1):
-        raise HardGNNError("--items goes with one --user; for more, use --events")
-    choice = Choice(
-        exclude_seen,
-        read_ids_file(allow_items, "item") if allow_items else None,
-        read_ids_file(block_items, "item") if block_items else (),
-    )
-    newer = None if events is None else read_events(events)
-    if recent and chosen:
-        newer = pl.DataFrame({"user": chosen * len(recent), "item": recent})
-    users = None if all_users else chosen
-    if newer is not None and not chosen and not all_users:
-        users = newer["user"].unique(maintain_order=True).to_list()
-    recommender = Recommender(run, say=lambda sentence: _say(f"warning: {sentence}"))
-    with users_bar("recommend") as bar:
-        if recent and not chosen:
-            tables = iter([recommender.after_items(recent, n, choice)])
-        else:
-            tables = recommender.blocks(users, n, choice, events=newer, progress=bar)
-        if out is not None:
-            write_blocks(tables, out)
-        else:
-            table = pl.concat(list(tables))
-    if out is not None:
-        _print_json({"out": str(out)}) if as_json else print(out)
-    elif as_json:
-        _print_json(table.to_dicts())
-    else:
-        rows = [
-            [f"{value:.4f}" if isinstance(value, float) else str("" if value is None else value) for value in row]
-            for row in table.iter_rows()
-        ]
-        _print_table(str(run), table.columns, rows)
+app.command()(serving.recommend)
 
 
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
-    index: Annotated[bool, typer.Option(help="Build an index for approximate search (hardgnn[ann]).")] = True,
-    n: Annotated[int, typer.Option("--n", min=1, help="Length of the lists whose recall is measured.")] = 10,
-    expansion: Annotated[
-        int, typer.Option(min=1, help="Candidates that a search keeps: more finds more and takes longer.")
-    ] = 128,
-    as_json: Json = False,
-) -> None:
-    """Item and user vectors as Parquet, and an index for approximate search with its recall against exact search.
-
-    Example: `hardgnn export runs/hardgnn --out export`
-    """
-    from hardgnn.export import export as run_export
-
-    with users_bar("index", "items") as bar:
-        document = run_export(run, out, index=index, n=n, expansion=expansion, progress=bar)
-    if as_json:
-        _print_json({"out": str(out), **document})
-        return
-    print(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
-    if index:
-        print(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
+app.command()(serving.export)
 
 
 @app.command()
@@ -463,36 +361,7 @@ def report(
     _print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print(out)
 
 
-@app.command()
-def serve(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    host: Annotated[str, typer.Option(help="Where to listen; only this machine by default.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer; they share the run.")] = 1,
-    token_file: Annotated[
-        Path | None, typer.Option(help="A file with the token that everything but health asks for.")
-    ] = None,
-    approximate: Annotated[
-        Path | None, typer.Option(help="Search the index that `hardgnn export` wrote to this folder.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request at most.")] = 10.0,
-    max_body: Annotated[int, typer.Option(min=1024, help="Bytes of a request's body at most.")] = 2**20,
-    access_log: Annotated[bool, typer.Option(help="A line of log for each request.")] = True,
-) -> None:
-    """Recommendations over HTTP, with a page to look at; SIGHUP reads the run folder anew.
-
-    Example: `hardgnn serve runs/hardgnn --port 8000`
-    """
-    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
-        raise HardGNNError("serve needs an extra: pip install 'hardgnn[serve]'")
-    from hardgnn.serve.logs import log_json
-    from hardgnn.serve.state import Settings, read_token
-    from hardgnn.serve.supervisor import Supervisor
-
-    log_json()
-    token = None if token_file is None else read_token(token_file)
-    settings = Settings(token, max_body, timeout, access_log)
-    Supervisor(run, host, port, workers, settings, approximate).serve()
+app.command()(serving.serve)
 
 
 app.command()(studies.study)

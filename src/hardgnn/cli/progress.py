@@ -144,3 +144,8 @@ class RunsBar:
         """How many are done, with fractions of those at work."""
         note = f"runs  {names}" + (f"  {failed} failed" if failed else "")
         self._bar.update(self._task, completed=round(done, 2), note=note)
+
+
+def say(sentence: str) -> None:
+    """A sentence on standard error, on one line, so that a command in it can be copied."""
+    console.print(sentence, soft_wrap=True, markup=False, highlight=False)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from hardgnn.baselines import baseline
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TEST, TRAIN, Dataset
+from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path
@@ -92,6 +93,21 @@ def test_a_resumed_run_ends_in_the_same_weights(preset: str, setting: str, data:
         for name in ("whole", "cut")
     ]
     assert lines[0] == lines[1]
+
+
+def test_the_model_kept_is_the_moving_average_of_the_steps(data: Dataset, tmp_path: Path) -> None:
+    """Three epochs of one step each, and the average by its definition."""
+    steps, one_step = [], ("train.average=0.7", "train.batch_positions=1000000", "train.eval_every=3")
+    for epochs in (1, 2, 3):
+        train(data, small("best", *one_step, f"train.epochs={epochs}"), tmp_path / str(epochs))
+        steps.append(load_file(tmp_path / str(epochs) / "checkpoint/state.safetensors"))
+    assert len(Sequences(data.train, data.n_items, 200, small("best", *one_step).train)) == 1
+    kept = load_file(tmp_path / "3" / "model.safetensors")
+    for name in ("item_embedding", "item_bias", "transitions.strength"):
+        first, second, third = (step[f"parameters/{name}"] for step in steps)
+        expected = 0.7 * (0.7 * first + 0.3 * second) + 0.3 * third
+        torch.testing.assert_close(kept[f"parameters/{name}"], expected)
+        assert not torch.equal(third, expected)
 
 
 def test_an_epoch_lost_after_its_model_was_written_is_done_again(data: Dataset, tmp_path: Path) -> None:
@@ -244,6 +260,7 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
         "hard.share=0.1",
         "train.candidates=100",
         "train.weight_decay=0",
+        "train.average=0",
         "train.recent_share=1.0 model.window=10",
         "model.user_term=true",
         "model.item_bias=false",

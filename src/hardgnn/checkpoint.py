@@ -1,4 +1,4 @@
-"""The resume state of a run: parameters, Adam's moments and the loop's few numbers, replaced as one."""
+"""The resume state of a run: parameters, their average, Adam's moments and the loop's few numbers, replaced as one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path
@@ -33,17 +34,27 @@ class Progress:
     """Training time so far, without validation."""
 
 
-def save(folder: Path, progress: Progress, model: torch.nn.Module, optimiser: torch.optim.Adam) -> None:
+def save(
+    folder: Path,
+    progress: Progress,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Adam,
+    average: AveragedModel | None = None,
+) -> None:
     """Writes the state after an epoch in one file, so that a kill leaves the one before."""
     tensors = {f"parameters/{name}": value.detach() for name, value in model.named_parameters()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in _averaged(average).items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
     with atomic_path(folder / FOLDER / STATE) as temporary:
         save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
 
 
-def load(folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam) -> Progress | None:
-    """Puts the saved state into `model` and `optimiser`; None where there is none.
+def load(
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam, average: AveragedModel | None = None
+) -> Progress | None:
+    """Puts the saved state into `model`, `optimiser` and `average`; None where there is none.
 
     Raises:
         HardGNNError: the file is damaged or of another model.
@@ -63,9 +74,16 @@ def load(folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam) -> P
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     parameter.copy_(stored.get_tensor(f"parameters/{name}"))
+                for name, value in ({} if average is None else _averaged(average)).items():
+                    value.copy_(stored.get_tensor(f"average/{name}"))
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise HardGNNError(f"{path}: damaged or of another model ({str(error).splitlines()[0]})") from None
     document = optimiser.state_dict()
     document["state"] = moments
     optimiser.load_state_dict(document)
     return progress
+
+
+def _averaged(average: AveragedModel) -> dict[str, Tensor]:
+    """The average's weights, and the number of steps in it, by name."""
+    return {name: value.detach() for name, value in (*average.named_parameters(), *average.named_buffers())}

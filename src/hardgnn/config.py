@@ -201,6 +201,9 @@ class TrainConfig(Section):
     """Coefficient of the squared norm of the parameters in `l2_over`."""
     weight_decay: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=0.3, log=True))
     """AdamW's decoupled decay of all but offsets and single numbers; takes the place of `l2`, which must be 0."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Weight of the past, per step, in the moving average of the weights, which then is what validation ranks and the
+    run keeps; 0 keeps the weights as they are."""
     l2_over: Literal["embeddings", "all"] = "embeddings"
     """Embeddings, positions and the weights behind the user weight, or (the paper) all parameters. The released code
     adds 25 weights that feed nothing, which changes no other parameter."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hardgnn import checkpoint, run
 from hardgnn.checkpoint import Progress
@@ -131,7 +132,12 @@ def train(
         raise HardGNNError(f"{data.name}: no user has two training interactions, so there is nothing to learn")
 
     optimiser = _optimiser(model, config)
-    progress = checkpoint.load(folder, model, optimiser) or Progress()
+    average = None
+    if config.train.average > 0:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.average))
+    kept = model if average is None else average.module
+    assert isinstance(kept, SelfGNN)
+    progress = checkpoint.load(folder, model, optimiser, average) or Progress()
     lines = _read_lines(folder, progress.epoch)
     earlier: dict[str, Any] = read_json(folder / run.RESULT) if (folder / run.RESULT).exists() else {}
     if earlier.get("finished"):  # what was evaluated since stays in it
@@ -153,6 +159,8 @@ def train(
                 raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
             loss.backward()
             optimiser.step()
+            if average is not None:
+                average.update_parameters(model)
             optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.item()
@@ -169,10 +177,10 @@ def train(
             line |= {"temperature": config.hard.temperature, "false_negatives": false_negatives}
         line["seconds"] = round(time.perf_counter() - began, 4)
         if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
-            line[config.train.choose_on] = _validate(folder, progress, model, graph, data, config, transitions)
+            line[config.train.choose_on] = _validate(folder, progress, kept, graph, data, config, transitions)
         lines.append(line)
         _write_lines(folder, lines)
-        checkpoint.save(folder, progress, model, optimiser)
+        checkpoint.save(folder, progress, model, optimiser, average)
         if watcher is not None:
             watcher.epoch(line)
         if stop():

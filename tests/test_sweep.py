@@ -84,7 +84,7 @@ def test_bad_sweeps_get_one_sentence(market: Path, tmp_path: Path) -> None:
     with pytest.raises(HardGNNError, match="given twice"):
         parse_grid(["hard.k=3", "hard.k=5"])
     for more, told in (
-        ({"grid": ("hard.kk=3",)}, "did you mean 'hard.k'"),
+        ({"grid": ("hard.kk=3",)}, "--grid hard.kk=3: unknown key .*did you mean 'hard.k'"),
         ({"grid": ("hard.k=x",)}, "hard.k"),
         ({"grid": ("hard.k=3",), "retraining": Retraining(3, "selfgn")}, "did you mean 'selfgnn'"),
     ):

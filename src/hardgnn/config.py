@@ -199,7 +199,7 @@ class TrainConfig(Section):
     """Factor on the learning rate per epoch."""
     l2: float = Field(1e-2, ge=0, json_schema_extra=search(low=1e-4, high=1e-1, log=True))
     """Coefficient of the squared norm of the parameters in `l2_over`."""
-    weight_decay: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=0.3, log=True))
+    weight_decay: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-2, high=10, log=True))
     """AdamW's decoupled decay of all but offsets and single numbers; takes the place of `l2`, which must be 0."""
     average: float = Field(0.0, ge=0, lt=1)
     """Weight of the past, per step, in the moving average of the weights, which then is what validation ranks and the

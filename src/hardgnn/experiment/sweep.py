@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, nearest
 from hardgnn.experiment.plan import Plan, Study, Variant
 from hardgnn.experiment.results import by_metric, finished
 
@@ -52,6 +52,8 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
             raise HardGNNError(f"--grid {word}: expected section.field=value,value,… as in hard.k=3,5,7")
         if key in grid:
             raise HardGNNError(f"--grid {word}: '{key}' is given twice")
+        if key not in settings.known_keys():
+            raise HardGNNError(f"--grid {word}: unknown key '{key}': {nearest(key, settings.known_keys())}")
         if key in FIXED:
             raise HardGNNError(f"--grid {word}: '{key}' decides how runs are judged, so it is the same for all")
         grid[key] = listed

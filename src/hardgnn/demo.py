@@ -19,7 +19,6 @@ from hardgnn.run import CONFIG
 from hardgnn.train import train
 
 MODELS = ("selfgnn", "hardgnn", "best")
-SHARE = {"best": 3}  # of the epochs: it trains every position of every user in one, the others one of each
 FLOORS = ("popularity", "itemknn", "recencyknn")
 
 
@@ -30,7 +29,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
 
     Args:
         to: folder for data, runs and report.
-        epochs: at most, for each model; a third of them for `best`.
+        epochs: at most, for each model.
         say: told what happens.
 
     Returns:
@@ -46,7 +45,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         floors[name] = {protocol: evaluate(ranker, data, "test", protocol)[0]["metrics"] for protocol in PROTOCOLS}
     runs = [to / "runs" / name for name in MODELS]
     for name, folder in zip(MODELS, runs):
-        config = settings.resolve(name, settings=[f"train.epochs={max(1, epochs // SHARE.get(name, 1))}"])
+        config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
         if (folder / CONFIG).exists() and settings.load(folder / CONFIG) != config:
             raise HardGNNError(f"{folder}: holds a run with other settings; remove it or choose another --to")
         with TrainingBar(name, config) as bar:

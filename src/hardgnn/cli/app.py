@@ -392,9 +392,7 @@ def simulate(
 @app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="Folder for data, runs and the report.")] = Path("demo"),
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs at most for each model; best, whose epochs see more, has a third.")
-    ] = 60,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most for each model.")] = 60,
     as_json: Json = False,
 ) -> None:
     """The whole job on MovieLens-100K: download, prepare, train both models, evaluate, compare, report.

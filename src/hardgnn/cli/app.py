@@ -395,7 +395,7 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs at most for each model.")] = 60,
     as_json: Json = False,
 ) -> None:
-    """The whole job on MovieLens-100K: download, prepare, train both models, evaluate, compare, report.
+    """The whole job on MovieLens-100K: download, prepare, train three models, evaluate, compare, report.
 
     Example: `hardgnn demo`
     """

@@ -25,7 +25,7 @@ from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.data.noise import SeesNoise, with_noise
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
-from hardgnn.experiment.results import quantile_groups, summary
+from hardgnn.experiment.results import finished, quantile_groups, summary
 from hardgnn.experiment.studies import COMPONENTS, run_study, variants_from, variants_of
 from hardgnn.stats import over_seeds, paired_over_seeds
 
@@ -235,6 +235,23 @@ def test_a_failed_run_is_told_and_stops_no_other(market: Path, tmp_path: Path) -
     with pytest.raises(HardGNNError, match="run market/wild-0 failed, all others are done: wild-0: scores are NaN"):
         run_study("variants", [market], tmp_path / "s", file=file, seeds=(0,), workers=0)
     assert (tmp_path / "s/runs/market/tame-0/ranks-test-full.parquet").exists()
+
+
+def test_the_same_variants_on_another_data_set_stand_beside_the_first(market: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "bazaar", tmp_path / "s"
+    shutil.copytree(market, other)
+    file = tmp_path / "v.toml"
+    file.write_text("[variants.selfgnn]\npreset = \"selfgnn\"\n")
+
+    def asked(data: Path, *seeds: int) -> list[tuple[str, list[int]]]:
+        study = run_study("variants", [data], out, settings=SMALL, seeds=seeds, file=file, workers=0)
+        plan = study.plans["variants"]
+        return [(cell.data, cell.seeds) for cell in finished(study, plan)]
+
+    assert asked(market, 0) == [("market", [0])]
+    assert asked(other, 0, 1) == [("market", [0]), ("bazaar", [0, 1])]
+    file.write_text(file.read_text() + "[variants.more]\npreset = \"selfgnn\"\n")
+    assert {data for data, _ in asked(other, 0)} == {"bazaar"}  # other variants: another question
 
 
 def test_bad_studies_get_one_sentence_and_leave_nothing(market: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def run_study(
 ) -> Study:
     """Carries out a named study, or goes on with it; runs that other plans of the study folder made are used again.
 
+    Asked again with the same variants for other data sets or seeds, the study then has both.
+
     Raises:
         HardGNNError: bad settings or data, before any work; failed runs, after all others.
     """
@@ -141,10 +144,20 @@ def run_study(
         command=command,
     )
     study.check(plan)
-    study.save(kind, plan)
+    study.save(kind, _with_earlier(plan, study.plans.get(kind)))
     counted(study.size(plan))
     study.carry_out(plan, workers, told)
     return study
+
+
+def _with_earlier(plan: Plan, earlier: Plan | None) -> Plan:
+    """`plan`, and the data sets and seeds that the same variants were asked for before."""
+    if earlier is None or earlier.variants != plan.variants:
+        return plan
+    data = tuple(dict.fromkeys([*earlier.data, *plan.data]))
+    seeds = tuple(sorted({*earlier.seeds, *plan.seeds}))
+    leaks, floors = earlier.allow_leaks or plan.allow_leaks, earlier.floors or plan.floors
+    return replace(plan, data=data, seeds=seeds, allow_leaks=leaks, floors=floors)
 
 
 def _known(file: Path, fields: dict[str, Any], known: Sequence[str], prefix: str) -> None:

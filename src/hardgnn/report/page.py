@@ -15,19 +15,11 @@ from hardgnn.files import atomic_path, read_json
 from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
 from hardgnn.peers.tuning import PEERS
 from hardgnn.report import published as papers
+from hardgnn.report.choice import choice_section
+from hardgnn.report.curves import curve_figures, hard_figures
+from hardgnn.report.effects import components_figures, groups_parts, history_figures, noise_section_parts
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
-from hardgnn.report.sections import (
-    Section,
-    choice_section,
-    components_figures,
-    curve_figures,
-    figures_section,
-    groups_parts,
-    hard_figures,
-    history_figures,
-    noise_section_parts,
-    published_section,
-)
+from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
 from hardgnn.run import CONFIG, ENVIRONMENT, RESULT, run_name
 

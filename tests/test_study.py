@@ -241,7 +241,7 @@ def test_the_same_variants_on_another_data_set_stand_beside_the_first(market: Pa
     other, out = tmp_path / "bazaar", tmp_path / "s"
     shutil.copytree(market, other)
     file = tmp_path / "v.toml"
-    file.write_text("[variants.selfgnn]\npreset = \"selfgnn\"\n")
+    file.write_text('[variants.selfgnn]\npreset = "selfgnn"\n')
 
     def asked(data: Path, *seeds: int) -> list[tuple[str, list[int]]]:
         study = run_study("variants", [data], out, settings=SMALL, seeds=seeds, file=file, workers=0)
@@ -250,7 +250,7 @@ def test_the_same_variants_on_another_data_set_stand_beside_the_first(market: Pa
 
     assert asked(market, 0) == [("market", [0])]
     assert asked(other, 0, 1) == [("market", [0]), ("bazaar", [0, 1])]
-    file.write_text(file.read_text() + "[variants.more]\npreset = \"selfgnn\"\n")
+    file.write_text(file.read_text() + '[variants.more]\npreset = "selfgnn"\n')
     assert {data for data, _ in asked(other, 0)} == {"bazaar"}  # other variants: another question
 
 

@@ -46,7 +46,7 @@ def info_nce(
     user has fewer than K negatives; counts (B,), how often each anchor counts in the mean (once by default) ->
     scalar. Source: SPEC section 3.
     """
-    anchor, positive, negatives = (_unit(x) for x in (anchor, positive, negatives))
+    anchor, positive, negatives = (unit(x) for x in (anchor, positive, negatives))
     near = (anchor * positive).sum(-1)
     far = torch.einsum("bd,bkd->bk", anchor, negatives)
     if valid is not None:
@@ -61,16 +61,6 @@ def contrast(near: Tensor, far: Tensor, temperature: float, counts: Tensor | Non
     return lost.mean() if counts is None else (lost * counts).sum() / counts.sum()
 
 
-def similarities(anchor: Tensor, positive: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine of anchors (P, d) to their positives (P, d), and to all of others (C, d): (P,), (P, C)."""
-    anchor, positive, others = _unit(anchor), _unit(positive), _unit(others)
-    return (anchor * positive).sum(-1), anchor @ others.T
-
-
-def next_item(positive: Tensor, others: Tensor) -> Tensor:
-    """Cross-entropy of the next item among itself and others: scores (P,), (P, C), -inf where masked -> scalar."""
-    return (torch.logaddexp(positive, torch.logsumexp(others, 1)) - positive).mean()
-
-
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Vectors of length 1, zeros left zeros: any shape, the last dimension."""
     return F.normalize(x, dim=-1, eps=1e-6)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hardgnn import losses
+from hardgnn.candidates import sampled_softmax, top_products
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
@@ -17,7 +18,7 @@ from hardgnn.data.sequences import SequenceBatch
 from hardgnn.model.causal import CausalEncoder
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.transitions import TransitionGraph, inverse_root_counts
+from hardgnn.model.transitions import TransitionGraph, between, inverse_root_counts
 from hardgnn.negatives import FalseNegatives, distinct_rows
 
 
@@ -53,7 +54,8 @@ class PositionsStep:
         model, config = self.model, self.config
         windows, targets = torch.from_numpy(batch.windows), torch.from_numpy(batch.targets)  # (B, m)
         place = windows != PADDING  # (B, m)
-        owner = place.nonzero()[:, 0]  # (P,)
+        cells = place.flatten().nonzero()[:, 0]  # (P,), among B · m
+        owner = cells // windows.shape[1]  # (P,)
         groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
         items, item_row = distinct_rows(model.n_items, *groups)
         users = torch.from_numpy(batch.users)
@@ -63,7 +65,7 @@ class PositionsStep:
 
         local = torch.where(place, item_row[windows.clamp_min(0)], PADDING)
         assert isinstance(model.sequence_encoder, CausalEncoder)
-        queries = model.sequence_encoder.every(item_vectors, local, generator)[place]  # (P, d)
+        queries = _at(model.sequence_encoder.every(item_vectors, local, generator), cells)  # (P, d)
         sequences = queries
         if config.model.user_term:
             queries = model.query_vector(config.model, model.users(short, generator)[owner], queries)
@@ -72,22 +74,24 @@ class PositionsStep:
         positive = item_vectors.index_select(0, item_row[target])  # (P, d)
         negative = item_vectors.index_select(0, item_row[candidates])  # (C, d)
         positive_score = (queries * positive).sum(-1)  # (P,)
-        scores = queries @ negative.T  # (P, C)
+        # C of the I items were drawn, so each stands for I / C.
+        offsets = torch.full((len(candidates),), math.log(model.n_items / len(candidates)))
         if config.model.item_bias:
             positive_score = positive_score + model.item_bias[target]
-            scores = scores + model.item_bias[candidates]
+            offsets = offsets + model.item_bias[candidates]
+        prior = None
         if self.transitions is not None:
-            prior, positive_prior = self._transitions(batch, place)
-            scores, positive_score = scores + prior, positive_score + positive_prior
-        own = self._own(batch).index_select(0, owner)  # (P, C)
-        # C of the I items were drawn, so each stands for I / C.
-        scores = scores.masked_fill(own, -torch.inf) + math.log(model.n_items / len(candidates))
-        terms = {"rec": losses.next_item(positive_score, scores)}
+            reached, next_prior = self._transitions(batch, cells)
+            positive_score = positive_score + next_prior
+            prior = reached, model.transitions.strength, model.transitions.log_epsilon.exp()
+        own = self._own(batch)  # (B, C)
+        terms = {"rec": sampled_softmax(queries, negative, offsets, positive_score, own, owner, prior)}
 
         if config.hard.active:
             pool = self._pool(len(candidates), generator)
-            near, far = losses.similarities(sequences, positive, negative[pool])
-            hard, index = far.masked_fill(own[:, pool], -torch.inf).topk(min(config.hard.k, far.shape[1]), dim=1)
+            unit = losses.unit(sequences)
+            near = (unit * losses.unit(positive)).sum(-1)
+            hard, index = top_products(unit, losses.unit(negative[pool]), own[:, pool], owner, config.hard.k)
             terms["infonce"] = losses.contrast(near, hard, config.hard.temperature)  # hard (P, K)
             self._false.count(users[owner], candidates[pool][index], torch.isfinite(hard))
         return terms
@@ -109,18 +113,21 @@ class PositionsStep:
         own[torch.from_numpy(owners[columns != PADDING]), torch.from_numpy(columns[columns != PADDING])] = True
         return own
 
-    def _transitions(self, batch: SequenceBatch, place: Tensor) -> tuple[Tensor, Tensor]:
-        """The transitions' part of the scores: of the candidates (P, C), and of the next items (P,)."""
+    def _transitions(self, batch: SequenceBatch, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """What the transitions reach of the candidates, x (P, C), and their part of the next items' scores (P,)."""
         assert self.transitions is not None
         module = self.model.transitions
         windows, targets = torch.from_numpy(batch.windows), torch.from_numpy(batch.targets)
         rows, row = distinct_rows(self.data.n_items, batch.windows[batch.windows != PADDING])
-        columns, column = distinct_rows(self.data.n_items, batch.targets[batch.targets != PADDING])
-        both = np.concatenate([batch.candidates, columns.numpy()])
-        block = module.block(self.transitions, rows.numpy(), both)
         local = torch.where(windows == PADDING, len(rows), row[windows.clamp_min(0)])
-        ahead = column[targets.clamp_min(0)]
-        reached = module.candidates(block[:, : len(batch.candidates)], local)[place]
+        edges = self.transitions.edges[rows.numpy()]
         scale, target_scale = self._scale[windows], self._scale[targets]  # index -1 is the last: padding
-        next_reached = module.targets(block[:, len(batch.candidates) :], local, ahead, scale, target_scale)[place]
-        return module.prior(reached), module.prior(next_reached)
+        next_reached = module.targets(*between(edges, local, batch.targets), scale, target_scale)
+        reached = module.candidates(module.block(edges, batch.candidates), local)
+        return _at(reached, cells), module.prior(_at(next_reached, cells))
+
+
+def _at(table: Tensor, cells: Tensor) -> Tensor:
+    """The chosen of the B · m cells of (B, m, ...): (P, ...)."""
+    flat = table.flatten(0, 1)
+    return flat if len(cells) == len(flat) else flat.index_select(0, cells)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import random_dataset, tiny_dataset
-from hardgnn import losses
 from hardgnn.config import ModelConfig, TransitionsConfig, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
@@ -24,6 +23,7 @@ from hardgnn.model.transitions import (
     TransitionGraph,
     Transitions,
     TransitionScores,
+    between,
     inverse_root_counts,
 )
 from hardgnn.train import _objective, build_graph
@@ -118,14 +118,14 @@ def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None
     graph = TransitionGraph.of(data, WITHOUT_LIMITS)
     matrix = graph.joined(WITHOUT_LIMITS.forward)
     everything = np.arange(data.n_items)
-    block = module.block(graph, everything, everything)
     scale = inverse_root_counts(data)
-    found = module.targets(block, windows, targets, scale[windows], scale[targets])[0].detach().numpy()
+    edges = between(graph.edges, windows, targets.numpy())
+    found = module.targets(*edges, scale[windows], scale[targets])[0].detach().numpy()
     stored = without_user(data, user)
     for p in range(windows.shape[1]):
         expected = sum(0.8 ** (p - s) * stored[whole[0, s], whole[0, p + 1]] for s in range(p + 1))
         assert found[p] == pytest.approx(expected, abs=1e-5)
-    reached = module.candidates(block, windows)[0, -1].detach().numpy()
+    reached = module.candidates(module.block(graph.edges, everything), windows)[0, -1].detach().numpy()
     last = windows.shape[1] - 1
     expected_all = sum(0.8 ** (last - s) * matrix.toarray()[whole[0, s]] for s in range(last + 1))
     np.testing.assert_allclose(reached, expected_all, rtol=1e-4, atol=1e-6)
@@ -141,12 +141,23 @@ def test_transition_scores_of_whole_histories() -> None:
     np.testing.assert_allclose(scores[1], np.log(0.1), rtol=1e-4)
 
 
-def test_next_item_is_the_cross_entropy_of_the_softmax() -> None:
-    positive, others = torch.randn(5), torch.randn(5, 4)
-    others[0, 2] = -torch.inf
-    logits = torch.cat([positive[:, None], others], 1)
-    expected = torch.nn.functional.cross_entropy(logits, torch.zeros(5, dtype=torch.long))
-    torch.testing.assert_close(losses.next_item(positive, others), expected)
+@given(seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_edges_between_the_items_of_a_window(seed: int) -> None:
+    data = random_dataset(n_users=9, n_items=12, seed=seed)
+    graph = TransitionGraph.of(data, TransitionsConfig(use=True, neighbours=4, steps=2))
+    whole = data.train.windows(np.arange(9), 5)
+    windows, targets = whole[:, :-1], whole[:, 1:]
+    rows = np.unique(windows[windows != PADDING])
+    local = np.where(windows == PADDING, len(rows), np.searchsorted(rows, windows))
+    cosine, follows = between(graph.edges[rows], torch.from_numpy(local), targets)
+    dense = graph.edges.toarray()
+    assert (dense.real == cosine_similarity(data, 4).toarray()).all()
+    assert (dense.imag == forward_similarity(data, 2).toarray()).all()
+    for b, p, s in np.ndindex(*cosine.shape):
+        known = s <= p and windows[b, s] != PADDING and targets[b, p] != PADDING
+        edge = dense[windows[b, s], targets[b, p]] if known else 0
+        assert (cosine[b, p, s], follows[b, p, s]) == (edge.real, edge.imag)
 
 
 def test_every_user_comes_once_with_the_items_after_each_position() -> None:
@@ -247,8 +258,8 @@ def test_repeats_in_a_history_never_reach_below_zero() -> None:
     data = tiny_dataset([[0, 1, 0, 1, 0, 1, 2, 3], [1, 0, 2, 3, 4]], n_items=5)
     config = TransitionsConfig(use=True)
     windows, targets = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[1, 0, 1, 0, 1]])
-    block = Transitions(config).block(TransitionGraph.of(data, config), np.arange(5), np.arange(5))
+    edges = between(TransitionGraph.of(data, config).edges, windows, targets.numpy())
     scale = inverse_root_counts(data)
-    reached = Transitions(config).targets(block, windows, targets, scale[windows], scale[targets])
+    reached = Transitions(config).targets(*edges, scale[windows], scale[targets])
     assert (reached >= 0).all()
     assert torch.isfinite(Transitions(config).prior(reached)).all()

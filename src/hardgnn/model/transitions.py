@@ -13,25 +13,32 @@ from torch import Tensor, nn
 
 from hardgnn.config import TransitionsConfig
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.transitions import cosine_similarity, decayed_history, forward_similarity
 
 
 @dataclass(frozen=True)
 class TransitionGraph:
-    """Both kinds of edges, from an item of the history (row) to the one scored, (I, I) float32 each."""
+    """Both kinds of edges, from an item of the history (row) to the one scored.
 
-    cosine: sparse.csr_array
-    follows: sparse.csr_array
+    One complex matrix (I, I), real part cosine and imaginary part follows, so that both are cut out at once.
+    """
+
+    edges: sparse.csr_array
 
     @staticmethod
     def of(data: Dataset, config: TransitionsConfig) -> TransitionGraph:
         """Counted in the training part."""
-        return TransitionGraph(cosine_similarity(data, config.neighbours), forward_similarity(data, config.steps))
+        cosine, follows = cosine_similarity(data, config.neighbours), forward_similarity(data, config.steps)
+        edges = (cosine + np.complex64(1j) * follows).tocsr()
+        edges.sort_indices()
+        if edges.nnz < 2**31:  # scipy's sum has 64 bits, twice the memory
+            edges.indices, edges.indptr = edges.indices.astype(np.int32), edges.indptr.astype(np.int32)
+        return TransitionGraph(edges)
 
     def joined(self, forward: float) -> sparse.csr_array:
         """`S = cosine + forward · follows`."""
-        return (self.cosine + forward * self.follows).tocsr()
+        return (self.edges.real + np.float32(forward) * self.edges.imag).tocsr()
 
 
 class Transitions(nn.Module):
@@ -63,11 +70,12 @@ class Transitions(nn.Module):
         """The weight of the directed co-occurrence."""
         return float(self.log_forward.detach().exp())
 
-    def block(self, graph: TransitionGraph, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Tensor:
-        """The chosen rows and columns of S, dense, and a last row of zeros for padding: (n + 1, c)."""
-        return dense_block(graph.cosine, rows, columns) + self.log_forward.exp() * dense_block(
-            graph.follows, rows, columns
-        )
+    def block(self, edges: sparse.csr_array, columns: NDArray[np.integer]) -> Tensor:
+        """The chosen columns of these rows of S, dense, and a last row of zeros for padding: (n + 1, c)."""
+        block = np.zeros((edges.shape[0] + 1, len(columns)), edges.dtype)
+        block[:-1] = edges[:, columns].toarray()
+        cosine, follows = (torch.from_numpy(np.ascontiguousarray(part)) for part in (block.real, block.imag))
+        return torch.addcmul(cosine, follows, self.log_forward.exp())
 
     def candidates(self, block: Tensor, windows: Tensor) -> Tensor:
         """x of every candidate after every position, (B, m, C).
@@ -77,20 +85,20 @@ class Transitions(nn.Module):
         rows = block.index_select(0, windows.flatten()).view(*windows.shape, -1)  # (B, m, C)
         return self.weights(windows.shape[1]) @ rows
 
-    def targets(self, block: Tensor, windows: Tensor, columns: Tensor, scale: Tensor, target_scale: Tensor) -> Tensor:
+    def targets(self, cosine: Tensor, follows: Tensor, scale: Tensor, target_scale: Tensor) -> Tensor:
         """x of the item that comes next at every position, without what the user's own sequence put into S: (B, m).
 
         The user counts 1 in the cosine of every pair, and forward / distance among those that follow.
 
-        Shapes: block (n + 1, t): rows of S and the columns of targets; windows, columns (B, m) numbers of rows and
-        columns; scale, target_scale (B, m): 1 / sqrt of an item's training count, 0 for padding.
+        Shapes: cosine, follows (B, m, m), as `between` gives them; scale, target_scale (B, m): 1 / sqrt
+        of an item's training count, 0 for padding.
         """
-        width = windows.shape[1]
-        stored = block[windows[:, None, :], columns[:, :, None]]  # (B, p, s)
+        width = scale.shape[1]
         distance = torch.arange(1, width + 1)[:, None] - torch.arange(width)  # of the item after p from that at s
-        follows = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
-        own = (1 + self.log_forward.exp() * follows) * scale[:, None, :] * target_scale[:, :, None]
-        return (self.weights(width) * (stored - own)).sum(-1).clamp_min(0)
+        near = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
+        own = scale[:, None, :] * target_scale[:, :, None]  # (B, p, s)
+        without = (cosine - own) + self.log_forward.exp() * (follows - near * own)
+        return (self.weights(width) * without).sum(-1).clamp_min(0)
 
 
 class TransitionScores:
@@ -107,10 +115,24 @@ class TransitionScores:
         return self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
 
 
-def dense_block(matrix: sparse.csr_array, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Tensor:
-    """The chosen rows and columns, dense, and a last row of zeros for padding: (n + 1, c)."""
-    block = matrix[rows][:, columns].toarray()
-    return torch.from_numpy(np.vstack([block, np.zeros((1, len(columns)), np.float32)]))
+def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+    """Cosine and follows from the items up to a position to the one after it: (B, m, m) each, 0 for padding.
+
+    At [b, p, s] from windows[b, s] to targets[b, p], s ≤ p.
+
+    Shapes: edges (n, I), sorted; windows (B, m) of its row numbers, n for padding; targets (B, m), `PADDING` likewise.
+    """
+    n, n_items = edges.shape
+    local = windows.numpy()
+    real = (local < n)[:, None, :] & (targets != PADDING)[:, :, None]
+    row, ahead, place = np.nonzero(np.tril(real))
+    keys = np.repeat(np.arange(n), np.diff(edges.indptr)) * n_items + edges.indices
+    asked = local[row, place] * n_items + targets[row, ahead]
+    at = np.minimum(np.searchsorted(keys, asked), max(len(keys) - 1, 0))
+    found = np.zeros(real.shape, edges.dtype)
+    if len(keys):
+        found[row, ahead, place] = np.where(keys[at] == asked, edges.data[at], 0)
+    return torch.from_numpy(found.real.copy()), torch.from_numpy(found.imag.copy())
 
 
 def inverse_root_counts(data: Dataset) -> Tensor:

@@ -206,17 +206,18 @@ def leaderboard_tables(document: dict[str, Any]) -> list[Table]:
             ]
             for row in table["rows"]
         ]
-        header = ["model", "seeds", *map(_title, metrics), f"{document['reference']} − it", "p, users", "p, seeds"]
+        header = ["model", "seeds", *map(_title, metrics), f"{document['reference']} − it"]
         found.append(
             Table(
                 f"leaderboard-{table['data']}",
                 f"{table['data']}: test, {document['protocol']}, {table['users']:,} users, mean ± sd over seeds",
-                [*header, "s to train", "parameters"],
+                [*header, "p, Wilcoxon", "p, permutation", "p, seeds", "s to train", "parameters"],
                 rows,
                 [
                     f"The difference of {document['reference']} from each model and its p-values are of "
-                    f"{_title(document['metric'])}: Wilcoxon's test over users (metrics averaged over seeds) and the "
-                    f"paired t-test over seeds, Holm-corrected over all {count} comparisons.",
+                    f"{_title(document['metric'])}: Wilcoxon's signed-rank test and the paired permutation test of the "
+                    f"mean, both over users (metrics averaged over seeds), and the paired t-test over seeds; each "
+                    f"Holm-corrected over all {count} comparisons.",
                     "Seconds to train one model: processor time for peers, the clock for ours.",
                     *(f"† {row['model']} LEAKS: {'; '.join(row['leaks'])}" for row in table["rows"] if row["leaks"]),
                     *(f"{row['model']}: {_setting(row)}" for row in table["rows"]),
@@ -228,11 +229,12 @@ def leaderboard_tables(document: dict[str, Any]) -> list[Table]:
 
 def _compared_cells(row: dict[str, Any], reference: str) -> list[Cell]:
     if row["comparison"] is None:
-        return [Cell("reference" if row["model"] == reference else "–"), Cell("–"), Cell("–")]
+        return [Cell("reference" if row["model"] == reference else "–"), *[Cell("–")] * 3]
     made = row["comparison"]
     return [
         Cell(f"{made['difference']:+.4f}"),
         Cell(p_value(made["wilcoxon_p_holm"])),
+        Cell(p_value(made["permutation_p_holm"])),
         Cell(p_value(made["seed_p_holm"])),
     ]
 

@@ -2,6 +2,7 @@
 
     python benchmarks/epoch.py --shape gowalla --model selfgnn [--epochs 3] [--set train.refresh=1] [--json]
     python benchmarks/epoch.py --shape amazon --model hardgnn --compare ../before/src   # old and new in turn
+    python benchmarks/epoch.py --shape amazon --model best
 
 Each measurement is a training run in a process of its own, so that the peak memory is that of loading, training,
 one validation and one checkpoint. `--compare` measures another source tree too, alternating, and prints the ratio.
@@ -103,7 +104,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(shapes.SHAPES), default="gowalla")
-    parser.add_argument("--model", choices=["selfgnn", "hardgnn"], default="selfgnn")
+    parser.add_argument("--model", choices=["selfgnn", "hardgnn", "best"], default="selfgnn")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each tree")
     parser.add_argument("--threads", type=int, default=0)

@@ -81,9 +81,13 @@ SHAPES = {
 
 
 def settings(shape: str, model: str, more: list[str], epochs: int, threads: int) -> Config:
-    """The published settings of a shape; `hardgnn` adds K = 3 and λ = 0.1. Validation comes after the last epoch."""
+    """The published settings of a shape; `hardgnn` adds K = 3 and λ = 0.1, `best` keeps its own.
+
+    Validation comes after the last epoch.
+    """
+    published = () if model == "best" else (*PUBLISHED, *SHAPES[shape].settings)
     run = [f"train.epochs={epochs}", f"train.eval_every={epochs}", f"run.threads={threads}"]
-    return resolve(model, settings=[*PUBLISHED, *SHAPES[shape].settings, *run, *more])
+    return resolve(model, settings=[*published, *run, *more])
 
 
 def market(users: int, items: int, events: int, seed: int = 0) -> Dataset:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hardgnn import candidates
 from hardgnn.candidates import sampled_softmax, top_products
+from hardgnn.negatives import largest
 
 
 def drawn(seed: int, queries: int, items: int, dim: int = 3) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -75,3 +76,18 @@ def test_gradients_against_finite_differences(seed: int, queries: int, items: in
         lambda q, e, o, p, x, b, c: sampled_softmax(q, e, o, p, own, owner, (x, b, c)),
         (*first, reached, strength, epsilon),
     )
+
+
+@given(
+    rows=st.integers(1, 4), columns=st.integers(1, 700), k=st.integers(1, 30), few=st.booleans(), seed=st.integers(0, 9)
+)
+@settings(max_examples=80, deadline=None)
+def test_the_largest_by_chunks_are_those_of_a_sort(rows: int, columns: int, k: int, few: bool, seed: int) -> None:
+    scores = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
+    if few:  # most are left out, as a user's own items are
+        scores[:, 3:] = -torch.inf
+    k = min(k, columns)
+    values, places = largest(scores, k)
+    torch.testing.assert_close(values, scores.sort(dim=1, descending=True)[0][:, :k])
+    torch.testing.assert_close(scores.gather(1, places), values)
+    assert all(len(row.unique()) == k for row in places)

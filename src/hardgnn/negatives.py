@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from hardgnn.model.product import product
 
 ROUNDS = 16  # redraws before the rest is drawn from lists of what is left
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
-CHUNK = 64  # similarities whose largest stands for them
+CHUNK = 64  # similarities at most whose largest stands for them
 
 
 class UniformNegatives:
@@ -80,15 +82,16 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Shapes: scores (B, I) -> values (B, k), descending, and columns (B, k).
     """
-    whole = scores.shape[1] // CHUNK
-    if whole < 4 * k:  # hardly fewer numbers left to look at
+    size = min(CHUNK, math.isqrt(scores.shape[1] // k))  # then as many chunks as numbers are left, about
+    if size < 4:
         return scores.topk(k, dim=1)
-    chunks = scores[:, : whole * CHUNK].view(-1, whole, CHUNK)
+    whole = scores.shape[1] // size
+    chunks = scores[:, : whole * size].view(-1, whole, size)
     best = chunks.amax(2).topk(k, dim=1).indices  # (B, k)
-    near = chunks.gather(1, best.unsqueeze(2).expand(-1, -1, CHUNK)).flatten(1)
-    columns = (best.unsqueeze(2) * CHUNK + torch.arange(CHUNK)).flatten(1)
-    rest = torch.arange(whole * CHUNK, scores.shape[1]).expand(len(scores), -1)
-    values, places = torch.cat([near, scores[:, whole * CHUNK :]], 1).topk(k, dim=1)
+    near = chunks.gather(1, best.unsqueeze(2).expand(-1, -1, size)).flatten(1)
+    columns = (best.unsqueeze(2) * size + torch.arange(size)).flatten(1)
+    rest = torch.arange(whole * size, scores.shape[1]).expand(len(scores), -1)
+    values, places = torch.cat([near, scores[:, whole * size :]], 1).topk(k, dim=1)
     return values, torch.cat([columns, rest], 1).gather(1, places)
 
 

@@ -32,6 +32,7 @@ from hardgnn.peers.networks import Network
 from hardgnn.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
 from hardgnn.peers.peer import EASE, Cap, Fitted, Fitting, Peer
 from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
+from hardgnn.report.tables import p_value
 from hardgnn.stats import compare_ranks
 
 pytest.importorskip("optuna", reason="peers are tuned with the extra hardgnn[search]")
@@ -255,6 +256,10 @@ def test_the_markdown_page_shows_each_figure_and_the_best_settings(both: Study) 
     for row in document["tables"][0]["rows"]:
         (line,) = [one for one in page.splitlines() if one.startswith(f"| {row['model']} ")]
         assert f"{row['metrics']['hr@20']['mean']:.4f}" in line
+        header = next(one for one in page.splitlines() if one.startswith("| model "))
+        cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
+        for title, key in (("Wilcoxon", "wilcoxon_p_holm"), ("permutation", "permutation_p_holm")):
+            assert cells[f"p, {title}"] == ("–" if row["comparison"] is None else p_value(row["comparison"][key]))
         assert any(one.startswith(f"- {row['model']}: ") for one in page.splitlines())
     assert "best of 3 on validation" in page
     assert "over all 3 comparisons" in page

@@ -6,15 +6,18 @@ python benchmarks/ensemble.py RUN RUN [RUN ...]      # runs of one variant on on
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import Ranker, rank_targets
 from hardgnn.metrics import summarise
-from hardgnn.run import load_data, load_model
+from hardgnn.run import check_version, load_data, load_model
 
 
 class Ensemble:
@@ -28,9 +31,7 @@ class Ensemble:
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         total = np.float32(0)
         for model in self.models:
-            scores = model.scores(users, histories)
-            scores = scores - scores.max(1, keepdims=True)
-            total = total + scores - np.log(np.exp(scores).sum(1, keepdims=True))
+            total = total + log_softmax(model.scores(users, histories), axis=1)
         return np.asarray(total / len(self.models), dtype=np.float32)
 
 
@@ -38,8 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     folders = parser.parse_args().runs
-    data = load_data(folders[0])
-    models: list[Ranker] = [load_model(folder) for folder in folders]
+    if len(folders) < 2:
+        parser.error("give at least two runs")
+    try:
+        if len({json.dumps(check_version(folder)["data"]["manifest"]) for folder in folders}) > 1:
+            parser.error("the runs are of different data sets")
+        data = load_data(folders[0])
+        models: list[Ranker] = [load_model(folder) for folder in folders]
+    except HardGNNError as error:
+        parser.error(str(error))
     for part in ("valid", "test"):
         single = [summarise(rank_targets(model, data, part)["rank"], [10])["ndcg@10"] for model in models]
         together = summarise(rank_targets(Ensemble(models), data, part)["rank"], [10])["ndcg@10"]

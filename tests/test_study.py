@@ -25,6 +25,7 @@ from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.data.noise import SeesNoise, with_noise
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
+from hardgnn.experiment.plan import Study
 from hardgnn.experiment.results import finished, quantile_groups, summary
 from hardgnn.experiment.studies import COMPONENTS, run_study, variants_from, variants_of
 from hardgnn.stats import over_seeds, paired_over_seeds
@@ -244,12 +245,14 @@ def test_the_same_variants_on_another_data_set_stand_beside_the_first(market: Pa
     file.write_text('[variants.selfgnn]\npreset = "selfgnn"\n')
 
     def asked(data: Path, *seeds: int) -> list[tuple[str, list[int]]]:
-        study = run_study("variants", [data], out, settings=SMALL, seeds=seeds, file=file, workers=0)
+        study = run_study("variants", [data], out, settings=SMALL, seeds=seeds, file=file, workers=0, command=data.name)
         plan = study.plans["variants"]
         return [(cell.data, cell.seeds) for cell in finished(study, plan)]
 
     assert asked(market, 0) == [("market", [0])]
     assert asked(other, 0, 1) == [("market", [0]), ("bazaar", [0, 1])]
+    assert asked(market, 0) == [("market", [0]), ("bazaar", [0, 1])]
+    assert Study(out).plans["variants"].command == "market && bazaar"
     file.write_text(file.read_text() + '[variants.more]\npreset = "selfgnn"\n')
     assert {data for data, _ in asked(other, 0)} == {"bazaar"}  # other variants: another question
 

@@ -157,7 +157,8 @@ def _with_earlier(plan: Plan, earlier: Plan | None) -> Plan:
     data = tuple(dict.fromkeys([*earlier.data, *plan.data]))
     seeds = tuple(sorted({*earlier.seeds, *plan.seeds}))
     leaks, floors = earlier.allow_leaks or plan.allow_leaks, earlier.floors or plan.floors
-    return replace(plan, data=data, seeds=seeds, allow_leaks=leaks, floors=floors)
+    command = earlier.command if plan.command in earlier.command else f"{earlier.command} && {plan.command}"
+    return replace(plan, data=data, seeds=seeds, allow_leaks=leaks, floors=floors, command=command)
 
 
 def _known(file: Path, fields: dict[str, Any], known: Sequence[str], prefix: str) -> None:

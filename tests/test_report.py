@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from hardgnn.experiment.results import summary
 from hardgnn.experiment.studies import run_study
 from hardgnn.experiment.sweep import Retraining, run_sweep
 from hardgnn.judge import evaluate_run
+from hardgnn.report.curves import hard_figures
 from hardgnn.report.page import _of_study, write_report
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, heat_map, lines
 from hardgnn.report.tables import Cell, Table
@@ -247,3 +250,14 @@ def test_a_browser_shows_it_whole(page: Path, width: int, scheme: str, tmp_path:
     assert seen["window"] == width
     assert seen["page"] <= width  # tables scroll inside the page
     assert (int(re.findall(r"\d+", seen["background"])[0]) > 128) == (scheme == "light")
+
+
+def test_one_temperature_is_one_line_whatever_the_number_of_seeds() -> None:
+    cells: list[Any] = [
+        SimpleNamespace(
+            data=data, variant=SimpleNamespace(name="best"), lines=[[{"epoch": 1, "temperature": 0.1}]] * seeds
+        )
+        for data, seeds in (("a", 2), ("b", 3))
+    ]
+    (figure,) = hard_figures("variants", cells, "")
+    assert figure.title == "Temperature by epoch, the same for all models"

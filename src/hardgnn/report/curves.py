@@ -44,9 +44,13 @@ def hard_figures(plan: str, cells: Sequence[Finished], command: str) -> list[Fig
     for cell in cells:
         curve = _curve(cell, ("temperature",))
         if curve is not None:
-            known = temperatures.setdefault((curve.y[0], curve.y[-1]), curve)
+            ends = (
+                round(curve.y[0], 9),
+                round(curve.y[-1], 9),
+            )  # means over two and three seeds differ in the last bit
+            known = temperatures.setdefault(ends, curve)
             if len(curve.x) > len(known.x):
-                temperatures[curve.y[0], curve.y[-1]] = curve
+                temperatures[ends] = curve
     if temperatures:
         drawn = list(temperatures.values())
         if len(drawn) == 1:

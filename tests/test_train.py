@@ -97,7 +97,7 @@ def test_a_resumed_run_ends_in_the_same_weights(preset: str, setting: str, data:
 
 def test_the_model_kept_is_the_moving_average_of_the_steps(data: Dataset, tmp_path: Path) -> None:
     """Three epochs of one step each, and the average by its definition."""
-    steps, one_step = [], ("train.average=0.7", "train.batch_positions=1000000", "train.eval_every=3")
+    steps, one_step = [], ("train.average_epochs=2.5", "train.batch_positions=1000000", "train.eval_every=3")
     for epochs in (1, 2, 3):
         train(data, small("best", *one_step, f"train.epochs={epochs}"), tmp_path / str(epochs))
         steps.append(load_file(tmp_path / str(epochs) / "checkpoint/state.safetensors"))
@@ -105,9 +105,23 @@ def test_the_model_kept_is_the_moving_average_of_the_steps(data: Dataset, tmp_pa
     kept = load_file(tmp_path / "3" / "model.safetensors")
     for name in ("item_embedding", "item_bias", "transitions.strength"):
         first, second, third = (step[f"parameters/{name}"] for step in steps)
-        expected = 0.7 * (0.7 * first + 0.3 * second) + 0.3 * third
+        expected = 0.6 * (0.6 * first + 0.4 * second) + 0.4 * third  # 1 - 1 / 2.5
         torch.testing.assert_close(kept[f"parameters/{name}"], expected)
         assert not torch.equal(third, expected)
+
+
+def test_the_average_looks_back_over_epochs_however_many_steps_they_have(data: Dataset, tmp_path: Path) -> None:
+    """Its weight of the past per step follows from the steps of an epoch."""
+    for positions in (300, 1_000_000):
+        words = ("train.average_epochs=2.5", f"train.batch_positions={positions}")
+        steps = len(Sequences(data.train, data.n_items, 200, small("best", *words).train))
+        factors: list[float] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hardgnn.train.get_ema_multi_avg_fn", lambda past, to=factors: to.append(past))
+            patch.setattr("hardgnn.train.AveragedModel", lambda model, multi_avg_fn: None)
+            train(data, small("best", *words), tmp_path / str(positions))
+        assert factors == [1 - 1 / (2.5 * steps)]
+    assert steps == 1
 
 
 def test_an_epoch_lost_after_its_model_was_written_is_done_again(data: Dataset, tmp_path: Path) -> None:
@@ -255,12 +269,14 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
         "transitions.decay=0.5",
         "transitions.epsilon=0.3",
         "transitions.neighbours=3",
+        "transitions.rate=1",
         "hard.weight=0",
         "hard.k=1",
         "hard.share=0.1",
         "train.candidates=100",
+        "train.candidate_popularity=0",
         "train.weight_decay=0",
-        "train.average=0",
+        "train.average_epochs=0",
         "train.recent_share=1.0 model.window=10",
         "model.user_term=true",
         "model.item_bias=false",

@@ -99,6 +99,9 @@ class TransitionsConfig(Section):
     """First value of the weight of an item relative to the one after it in the user's history; learned."""
     epsilon: float = Field(0.03, gt=0)
     """First value of ε, what an item without transitions has; learned."""
+    rate: float = Field(10.0, gt=0, json_schema_extra=search(low=1, high=30, log=True))
+    """The four learned numbers take steps of so many times `train.lr`. Adam's steps are about as long whatever the
+    gradient, and these have further to go than the entries of a table."""
 
 
 class SelfAugmentedConfig(Section):
@@ -172,6 +175,9 @@ class TrainConfig(Section):
     candidates: int = Field(1024, ge=1)
     """Random items that share the softmax with the next one (`positions` only), the same for a whole step; from as
     many as there are items on, all."""
+    candidate_popularity: float = Field(0.5, ge=0, le=1, json_schema_extra=search(low=0.0, high=1.0))
+    """They are drawn in proportion to their training count to this power; 0 draws all alike. The loss takes it back
+    (log-Q correction)."""
     batch_positions: int = Field(2048, ge=1)
     """Positions per step (`positions` only), about."""
     recent_share: float = Field(0.5, ge=0, le=1)
@@ -201,9 +207,9 @@ class TrainConfig(Section):
     """Coefficient of the squared norm of the parameters in `l2_over`."""
     weight_decay: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-2, high=10, log=True))
     """AdamW's decoupled decay of all but offsets and single numbers; takes the place of `l2`, which must be 0."""
-    average: float = Field(0.0, ge=0, lt=1)
-    """Weight of the past, per step, in the moving average of the weights, which then is what validation ranks and the
-    run keeps; 0 keeps the weights as they are."""
+    average_epochs: float = Field(0.0, ge=0, json_schema_extra=search(low=1, high=10, log=True))
+    """Epochs that the moving average of the weights looks back: per step the past weighs 1 − 1 / (average_epochs ·
+    steps of an epoch). Validation ranks, and the run keeps, the average; 0 keeps the weights as they are."""
     l2_over: Literal["embeddings", "all"] = "embeddings"
     """Embeddings, positions and the weights behind the user weight, or (the paper) all parameters. The released code
     adds 25 weights that feed nothing, which changes no other parameter."""

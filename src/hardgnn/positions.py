@@ -74,8 +74,7 @@ class PositionsStep:
         positive = item_vectors.index_select(0, item_row[target])  # (P, d)
         negative = item_vectors.index_select(0, item_row[candidates])  # (C, d)
         positive_score = (queries * positive).sum(-1)  # (P,)
-        # C of the I items were drawn, so each stands for I / C.
-        offsets = torch.full((len(candidates),), math.log(model.n_items / len(candidates)))
+        offsets = -torch.from_numpy(batch.inclusion).log()  # each stands for as many as it was likely to be drawn
         if config.model.item_bias:
             positive_score = positive_score + model.item_bias[target]
             offsets = offsets + model.item_bias[candidates]

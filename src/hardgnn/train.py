@@ -122,8 +122,9 @@ def train(
     initial = torch.Generator().manual_seed(config.run.seed)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial, config.transitions)
     if config.model.item_bias:
-        counts = np.bincount(data.train.items, minlength=data.n_items)
-        model.item_bias.data = torch.from_numpy(np.log1p(counts)).float()
+        popularity = np.log1p(np.bincount(data.train.items, minlength=data.n_items))
+        # Transitions are divided by the root of the count, so the other half of its logarithm makes them conditional.
+        model.item_bias.data = torch.from_numpy(popularity / 2 if config.transitions.use else popularity).float()
     if warm is not None:
         warm.apply(model)
     transitions = TransitionGraph.of(data, config.transitions) if config.transitions.use else None
@@ -133,8 +134,9 @@ def train(
 
     optimiser = _optimiser(model, config)
     average = None
-    if config.train.average > 0:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.average))
+    if config.train.average_epochs > 0:
+        past = max(0.0, 1 - 1 / (config.train.average_epochs * len(batches)))
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(past))
     kept = model if average is None else average.module
     assert isinstance(kept, SelfGNN)
     progress = checkpoint.load(folder, model, optimiser, average) or Progress()
@@ -147,7 +149,7 @@ def train(
         epoch = progress.epoch + 1
         rng, generator = epoch_generators(config.run.seed, epoch)
         for group in optimiser.param_groups:
-            group["lr"] = config.train.lr * config.train.lr_decay ** (epoch - 1)
+            group["lr"] = group["rate"] * config.train.lr * config.train.lr_decay ** (epoch - 1)
         sums: dict[str, float] = {}
         began = time.perf_counter()
         step.new_epoch()
@@ -169,7 +171,7 @@ def train(
                 watcher.step(epoch, number, len(batches), value)
         progress.epoch, progress.seconds = epoch, progress.seconds + time.perf_counter() - began
 
-        line: dict[str, Any] = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"]}
+        line: dict[str, Any] = {"epoch": epoch, "lr": config.train.lr * config.train.lr_decay ** (epoch - 1)}
         line |= {f"loss_{name}": value / len(batches) for name, value in sums.items()}
         line["loss_l2"] = _l2(model, config)
         false_negatives = step.false_negatives()
@@ -232,12 +234,18 @@ def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
     decoupled = config.train.weight_decay > 0
     # Offsets and single numbers are not decayed: their zero means nothing.
     decayed = [p for p in model.parameters() if p.dim() > 1] if decoupled else model.decayed(config.train.l2_over)
-    chosen = {id(parameter) for parameter in decayed}
+    numbers = list(model.transitions.parameters()) if config.transitions.use else []
+    decayed = [parameter for parameter in decayed if all(parameter is not number for number in numbers)]
+    chosen = {id(parameter) for parameter in (*decayed, *numbers)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     decay = config.train.weight_decay if decoupled else 2 * config.train.l2
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": decay, "rate": 1.0},
+        {"params": others, "weight_decay": 0.0, "rate": 1.0},
+        {"params": numbers, "weight_decay": 0.0, "rate": config.transitions.rate},
+    ]
     kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    return kind(groups, lr=config.train.lr, fused=True)
+    return kind([group for group in groups if group["params"]], lr=config.train.lr, fused=True)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from factories import random_dataset, tiny_dataset
 from hardgnn.config import ModelConfig, TransitionsConfig, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
-from hardgnn.data.sequences import Sequences
+from hardgnn.data.sequences import Sequences, inclusion, systematic_sample
 from hardgnn.data.transitions import cosine_similarity, forward_similarity
 from hardgnn.errors import HardGNNError
 from hardgnn.model.causal import CausalEncoder
@@ -179,6 +179,45 @@ def test_every_user_comes_once_with_the_items_after_each_position() -> None:
             assert any(history[at : at + len(chosen)] == chosen for at in range(len(history)))
         seen += batch.users.tolist()
     assert sorted(seen) == np.flatnonzero(data.train.lengths >= 2).tolist()
+
+
+@given(
+    weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40),
+    size=st.integers(1, 50),
+)
+def test_probabilities_follow_the_weights_and_sum_to_the_number_drawn(weights: list[float], size: int) -> None:
+    found = inclusion(np.array(weights), size)
+    assert found.sum() == pytest.approx(min(size, len(weights)))
+    free = found < 1
+    ratio = found[free] / np.array(weights)[free]
+    np.testing.assert_allclose(ratio, ratio[0] if len(ratio) else 0, rtol=1e-9)
+    if len(ratio):  # those that are certain are so because their share would be above 1
+        assert (np.array(weights)[~free] * ratio[0] >= 1 - 1e-9).all()
+
+
+def test_items_are_drawn_as_often_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    asked = inclusion(rng.pareto(1, 50) + 0.1, 12)
+    drawn = [systematic_sample(asked, rng) for _ in range(4000)]
+    assert {len(np.unique(one)) for one in drawn} == {12}
+    often = np.bincount(np.concatenate(drawn), minlength=50) / 4000
+    assert np.abs(often - asked).max() < 4 * np.sqrt(0.25 / 4000)
+    assert (often[asked == 1] == 1).all()
+
+
+def test_the_softmax_over_candidates_stands_for_all_items() -> None:
+    """The sum over the candidates, each divided by its probability, is on average that over all items."""
+    rng = np.random.default_rng(1)
+    data = random_dataset(n_users=30, n_items=60, seed=4)
+    config = resolve("best", settings=["train.candidates=15", "train.candidate_popularity=0.7"]).train
+    source = Sequences(data.train, 60, 5, config)
+    mass = np.exp(rng.normal(size=60))
+    batches = [source.batch(np.array([0, 1]), rng) for _ in range(4000)]
+    sums = [(mass[batch.candidates] / batch.inclusion).sum() for batch in batches]
+    assert np.mean(sums) == pytest.approx(mass.sum(), abs=5 * np.std(sums) / np.sqrt(4000))
+    counts = np.bincount(data.train.items, minlength=60)
+    seen = np.bincount(np.concatenate([batch.candidates for batch in batches]), minlength=60)
+    assert np.corrcoef(np.sqrt(counts), seen)[0, 1] > 0.9
 
 
 def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax() -> None:

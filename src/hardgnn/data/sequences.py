@@ -17,13 +17,14 @@ class SequenceBatch:
     """One step's users.
 
     Shapes: `users` (B,); `windows` (B, m), `PADDING` on the left; `targets` (B, m): targets[b, p] came after
-    windows[b, p]; `candidates` (C,), sorted.
+    windows[b, p]; `candidates` (C,), sorted; `inclusion` (C,), the probability with which each was among them.
     """
 
     users: NDArray[np.int64]
     windows: NDArray[np.int64]
     targets: NDArray[np.int64]
     candidates: NDArray[np.int64]
+    inclusion: NDArray[np.float32]
 
 
 class Sequences:
@@ -43,6 +44,8 @@ class Sequences:
         order = np.argsort(size, kind="stable")
         self._users, size = eligible[order], size[order]
         self._starts = _cut(size, config.batch_positions)
+        counts = np.maximum(np.bincount(train.items, minlength=n_items), 1)
+        self._inclusion = inclusion(counts**config.candidate_popularity, config.candidates)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -62,11 +65,33 @@ class Sequences:
         anywhere = rng.random(len(users)) >= self.config.recent_share
         back = np.where(anywhere, rng.integers(0, spare + 1), 0)
         whole = self.train.windows(users, self.window + 1, drop_last=back)
-        if self.config.candidates < self.n_items:
-            candidates = np.sort(rng.choice(self.n_items, self.config.candidates, replace=False, shuffle=False))
-        else:
-            candidates = np.arange(self.n_items)
-        return SequenceBatch(users, whole[:, :-1], whole[:, 1:], candidates)
+        candidates = systematic_sample(self._inclusion, rng)
+        chance = self._inclusion[candidates].astype(np.float32)
+        return SequenceBatch(users, whole[:, :-1], whole[:, 1:], candidates, chance)
+
+
+def inclusion(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+    """Probabilities `min(1, c · weight)` of being drawn, with c such that `size` items are: (I,).
+
+    `weights` (I,), above 0; where there are no more items than `size`, all are certain.
+    """
+    if size >= len(weights):
+        return np.ones(len(weights))
+    falling = np.sort(weights)[::-1]
+    rest = np.cumsum(falling[::-1])[::-1]  # the sum of a weight and all below it
+    # The k heaviest are certain, for the smallest k that leaves the next one a probability of at most 1.
+    k = int(np.argmax((size - np.arange(size)) * falling[:size] <= rest[:size]))
+    return np.minimum(1, (size - k) / rest[k] * weights)
+
+
+def systematic_sample(inclusion: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Different items, each drawn with exactly its probability: sorted, as many as the probabilities' sum (rounded).
+
+    Equal steps over the probabilities laid end to end, in random order (Madow 1949).
+    """
+    order = rng.permutation(len(inclusion))
+    marks = np.floor(np.cumsum(inclusion[order]) + rng.random())
+    return np.sort(order[np.diff(marks, prepend=0) > 0])
 
 
 def _cut(sizes: NDArray[np.int64], positions: int) -> list[int]:

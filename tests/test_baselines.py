@@ -79,6 +79,9 @@ def test_neighbour_scores_are_the_dense_ones(dataset, last):
     recency = all_scores(RecencyKNN(dataset, last, decay=0.7, forward=2.0, neighbours=None), dataset)
     both = dense_cosine(dataset) + 2.0 * dense_forward(dataset)
     np.testing.assert_allclose(recency, dense_scores(dataset, both, last, 0.7), atol=1e-5)
+    conditional = all_scores(RecencyKNN(dataset, last, 0.7, 2.0, neighbours=None, popularity=0.5), dataset)
+    counts = np.maximum(np.bincount(dataset.train.items, minlength=dataset.n_items), 1)
+    np.testing.assert_allclose(conditional, recency * np.sqrt(counts), rtol=1e-4, atol=1e-5)
 
 
 def test_each_scored_item_keeps_its_most_similar_items(dataset, monkeypatch):
@@ -106,7 +109,7 @@ def test_recency_finds_the_order_that_cosine_cannot_see():
     fitted = fit_recency_knn(ring)
     assert evaluate(fitted, ring, "test")[0]["metrics"]["ndcg@10"] == 1.0
     assert evaluate(Popularity(ring), ring, "test")[0]["metrics"]["ndcg@10"] < 0.6
-    assert set(fitted.settings) == {"last", "decay", "forward", "neighbours"}
+    assert set(fitted.settings) == {"last", "decay", "forward", "neighbours", "popularity"}
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -74,7 +74,11 @@ class ItemKNN(ItemToItem):
 
 
 class RecencyKNN(ItemToItem):
-    """Cosine similarity plus `forward` times `forward_similarity`, the last items weighted by age."""
+    """Cosine similarity plus `forward` times `forward_similarity`, the last items weighted by age.
+
+    Both are divided by the root of the scored item's training count; `popularity` is the power of the count that is
+    multiplied in again: 0 leaves the cosine, 0.5 takes the root back, as if only the history's items were normalised.
+    """
 
     name = "recencyknn"
 
@@ -85,10 +89,17 @@ class RecencyKNN(ItemToItem):
         decay: float = 0.7,
         forward: float = 1.0,
         neighbours: int | None = RECENCY_NEIGHBOURS,
+        popularity: float = 0.0,
     ) -> None:
         similarity = cosine_similarity(dataset, neighbours) + forward * forward_similarity(dataset)
-        super().__init__(similarity.tocsr(), last, decay)
-        self.settings = {"last": last, "decay": decay, "forward": forward, "neighbours": neighbours}
+        super().__init__((similarity @ _popular(dataset, popularity)).tocsr(), last, decay)
+        self.settings = {
+            "last": last,
+            "decay": decay,
+            "forward": forward,
+            "neighbours": neighbours,
+            "popularity": popularity,
+        }
 
 
 def fit_item_knn(
@@ -123,6 +134,7 @@ def fit_recency_knn(
     lasts: Sequence[int | None] = (1, 2, 3, 5, 10, 20, 50),
     decays: Sequence[float] = (0.7, 0.8, 0.9),
     forwards: Sequence[float] = (0.3, 1.0, 3.0),
+    popularities: Sequence[float] = (0.0, 0.25),
     neighbours: int | None = RECENCY_NEIGHBOURS,
     sample: int = 2000,
     seed: int = 0,
@@ -131,7 +143,7 @@ def fit_recency_knn(
 
     Args:
         dataset: the prepared data set.
-        lasts, decays, forwards: the grid of the settings; the first of equals is taken.
+        lasts, decays, forwards, popularities: the grid of the settings; the first of equals is taken.
         neighbours: as in `cosine_similarity`.
         sample: at most so many validation users are asked, drawn with `seed`, so that large logs stay cheap.
         seed: of that draw.
@@ -141,14 +153,20 @@ def fit_recency_knn(
     """
     judge = _Judge(dataset, sample, seed)
     cosine, ahead = cosine_similarity(dataset, neighbours), forward_similarity(dataset)
-    for forward in forwards:
-        similarity = (cosine + forward * ahead).tocsr()
+    for forward, popularity in itertools.product(forwards, popularities):
+        similarity = ((cosine + forward * ahead) @ _popular(dataset, popularity)).tocsr()
         for last, decay in itertools.product(lasts, decays):
             if last == 1 and decay != decays[0]:
                 continue  # one item's weight is a common factor
-            judge.ask((last, decay, forward), ItemToItem(similarity, last, decay))
-    last, decay, forward = judge.best
-    return RecencyKNN(dataset, last, decay, forward, neighbours)
+            judge.ask((last, decay, forward, popularity), ItemToItem(similarity, last, decay))
+    last, decay, forward, popularity = judge.best
+    return RecencyKNN(dataset, last, decay, forward, neighbours, popularity)
+
+
+def _popular(dataset: Dataset, power: float) -> sparse.dia_array:
+    """Each item's training count to this power, on the diagonal: (I, I)."""
+    counts = np.maximum(np.bincount(dataset.train.items, minlength=dataset.n_items), 1)
+    return sparse.diags_array((counts**power).astype(np.float32))
 
 
 class _Judge:

@@ -276,6 +276,7 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
         "train.candidates=100",
         "train.candidate_popularity=0",
         "train.weight_decay=0",
+        "train.l2_over=all train.l2=0.01 train.weight_decay=0",
         "train.average_epochs=0",
         "train.recent_share=1.0 model.window=10",
         "model.user_term=true",

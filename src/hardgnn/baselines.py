@@ -29,7 +29,7 @@ class Popularity:
     name = "popularity"
 
     def __init__(self, dataset: Dataset) -> None:
-        self.counts = np.bincount(dataset.train.items, minlength=dataset.n_items).astype(np.float32)  # (I,)
+        self.counts = dataset.train.item_counts(dataset.n_items).astype(np.float32)  # (I,)
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I)."""
@@ -165,7 +165,7 @@ def fit_recency_knn(
 
 def _popular(dataset: Dataset, power: float) -> sparse.dia_array:
     """Each item's training count to this power, on the diagonal: (I, I)."""
-    counts = np.maximum(np.bincount(dataset.train.items, minlength=dataset.n_items), 1)
+    counts = np.maximum(dataset.train.item_counts(dataset.n_items), 1)
     return sparse.diags_array((counts**power).astype(np.float32))
 
 

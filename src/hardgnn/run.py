@@ -223,7 +223,7 @@ def start(
     with atomic_path(folder / "users.parquet") as temporary:
         table.write_parquet(temporary)
     titles = {} if data.item_titles is None else {"title": data.item_titles}
-    counts = np.bincount(data.train.items, minlength=data.n_items).astype(np.int32)
+    counts = data.train.item_counts(data.n_items).astype(np.int32)
     with atomic_path(folder / "items.parquet") as temporary:
         pl.DataFrame(
             {

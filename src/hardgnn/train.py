@@ -122,7 +122,7 @@ def train(
     initial = torch.Generator().manual_seed(config.run.seed)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial, config.transitions)
     if config.model.item_bias:
-        popularity = np.log1p(np.bincount(data.train.items, minlength=data.n_items))
+        popularity = np.log1p(data.train.item_counts(data.n_items))
         # Transitions are divided by the root of the count, so the other half of its logarithm makes them conditional.
         model.item_bias.data = torch.from_numpy(popularity / 2 if config.transitions.use else popularity).float()
     if warm is not None:
@@ -148,8 +148,9 @@ def train(
     while progress.epoch < config.train.epochs and not _waited_enough(progress, config):
         epoch = progress.epoch + 1
         rng, generator = epoch_generators(config.run.seed, epoch)
+        lr = config.train.lr * config.train.lr_decay ** (epoch - 1)
         for group in optimiser.param_groups:
-            group["lr"] = group["rate"] * config.train.lr * config.train.lr_decay ** (epoch - 1)
+            group["lr"] = group["rate"] * lr
         sums: dict[str, float] = {}
         began = time.perf_counter()
         step.new_epoch()
@@ -171,7 +172,7 @@ def train(
                 watcher.step(epoch, number, len(batches), value)
         progress.epoch, progress.seconds = epoch, progress.seconds + time.perf_counter() - began
 
-        line: dict[str, Any] = {"epoch": epoch, "lr": config.train.lr * config.train.lr_decay ** (epoch - 1)}
+        line: dict[str, Any] = {"epoch": epoch, "lr": lr}
         line |= {f"loss_{name}": value / len(batches) for name, value in sums.items()}
         line["loss_l2"] = _l2(model, config)
         false_negatives = step.false_negatives()
@@ -234,18 +235,16 @@ def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
     decoupled = config.train.weight_decay > 0
     # Offsets and single numbers are not decayed: their zero means nothing.
     decayed = [p for p in model.parameters() if p.dim() > 1] if decoupled else model.decayed(config.train.l2_over)
-    numbers = list(model.transitions.parameters()) if config.transitions.use else []
-    decayed = [parameter for parameter in decayed if all(parameter is not number for number in numbers)]
-    chosen = {id(parameter) for parameter in (*decayed, *numbers)}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     decay = config.train.weight_decay if decoupled else 2 * config.train.l2
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": decay, "rate": 1.0},
-        {"params": others, "weight_decay": 0.0, "rate": 1.0},
-        {"params": numbers, "weight_decay": 0.0, "rate": config.transitions.rate},
-    ]
+    weight_decay = dict.fromkeys(map(id, decayed), decay)
+    numbers = model.transitions.parameters() if config.transitions.use else ()
+    rate = dict.fromkeys(map(id, numbers), config.transitions.rate)
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for parameter in model.parameters():
+        groups.setdefault((weight_decay.get(id(parameter), 0.0), rate.get(id(parameter), 1.0)), []).append(parameter)
     kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    return kind([group for group in groups if group["params"]], lr=config.train.lr, fused=True)
+    alike = [{"params": params, "weight_decay": key[0], "rate": key[1]} for key, params in groups.items()]
+    return kind(alike, lr=config.train.lr, fused=True)
 
 
 @torch.no_grad()

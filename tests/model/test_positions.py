@@ -14,7 +14,7 @@ from factories import random_dataset, tiny_dataset
 from hardgnn.config import ModelConfig, TransitionsConfig, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
-from hardgnn.data.sequences import Sequences, inclusion, systematic_sample
+from hardgnn.data.sequences import Sequences, inclusion_probabilities, systematic_sample
 from hardgnn.data.transitions import cosine_similarity, forward_similarity
 from hardgnn.errors import HardGNNError
 from hardgnn.model.causal import CausalEncoder
@@ -186,7 +186,7 @@ def test_every_user_comes_once_with_the_items_after_each_position() -> None:
     size=st.integers(1, 50),
 )
 def test_probabilities_follow_the_weights_and_sum_to_the_number_drawn(weights: list[float], size: int) -> None:
-    found = inclusion(np.array(weights), size)
+    found = inclusion_probabilities(np.array(weights), size)
     assert found.sum() == pytest.approx(min(size, len(weights)))
     free = found < 1
     ratio = found[free] / np.array(weights)[free]
@@ -197,7 +197,7 @@ def test_probabilities_follow_the_weights_and_sum_to_the_number_drawn(weights: l
 
 def test_items_are_drawn_as_often_as_asked() -> None:
     rng = np.random.default_rng(0)
-    asked = inclusion(rng.pareto(1, 50) + 0.1, 12)
+    asked = inclusion_probabilities(rng.pareto(1, 50) + 0.1, 12)
     drawn = [systematic_sample(asked, rng) for _ in range(4000)]
     assert {len(np.unique(one)) for one in drawn} == {12}
     often = np.bincount(np.concatenate(drawn), minlength=50) / 4000

@@ -63,6 +63,10 @@ class Histories:
             return np.full(positions.shape, PADDING, dtype=np.int64)
         return np.where(inside, self.items[np.where(inside, positions, 0)], PADDING).astype(np.int64)
 
+    def item_counts(self, n_items: int) -> NDArray[np.int64]:
+        """How often each item occurs, repeats too: (I,)."""
+        return np.bincount(self.items, minlength=n_items)
+
     def keys(self, n_items: int) -> NDArray[np.int64]:
         """Every (user, item) pair as one sorted int64 key, `user * n_items + item`, without repeats."""
         owners = np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), self.lengths)

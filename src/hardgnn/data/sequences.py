@@ -44,8 +44,8 @@ class Sequences:
         order = np.argsort(size, kind="stable")
         self._users, size = eligible[order], size[order]
         self._starts = _cut(size, config.batch_positions)
-        counts = np.maximum(np.bincount(train.items, minlength=n_items), 1)
-        self._inclusion = inclusion(counts**config.candidate_popularity, config.candidates)
+        counts = np.maximum(train.item_counts(n_items), 1)
+        self._inclusion = inclusion_probabilities(counts**config.candidate_popularity, config.candidates)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -70,7 +70,7 @@ class Sequences:
         return SequenceBatch(users, whole[:, :-1], whole[:, 1:], candidates, chance)
 
 
-def inclusion(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+def inclusion_probabilities(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
     """Probabilities `min(1, c · weight)` of being drawn, with c such that `size` items are: (I,).
 
     `weights` (I,), above 0; where there are no more items than `size`, all are certain.
@@ -84,13 +84,13 @@ def inclusion(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
     return np.minimum(1, (size - k) / rest[k] * weights)
 
 
-def systematic_sample(inclusion: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+def systematic_sample(probabilities: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Different items, each drawn with exactly its probability: sorted, as many as the probabilities' sum (rounded).
 
     Equal steps over the probabilities laid end to end, in random order (Madow 1949).
     """
-    order = rng.permutation(len(inclusion))
-    marks = np.floor(np.cumsum(inclusion[order]) + rng.random())
+    order = rng.permutation(len(probabilities))
+    marks = np.floor(np.cumsum(probabilities[order]) + rng.random())
     return np.sort(order[np.diff(marks, prepend=0) > 0])
 
 

@@ -60,7 +60,7 @@ def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS) -> sparse.c
         pairs = (train.items[together], train.items[together + distance])
         weights = np.full(len(together), 1 / distance, dtype=np.float32)
         total = total + sparse.csr_array((weights, pairs), shape=total.shape)
-    counts = np.bincount(train.items, minlength=n_items)
+    counts = train.item_counts(n_items)
     scale = sparse.diags_array((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32), format="csr")
     total = (scale @ total @ scale).tocsr()
     total.setdiag(0)

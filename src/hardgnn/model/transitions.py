@@ -137,5 +137,5 @@ def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.intege
 
 def inverse_root_counts(data: Dataset) -> Tensor:
     """1 / sqrt of each item's training count, (I,), as `forward_similarity` divides by."""
-    counts = np.bincount(data.train.items, minlength=data.n_items)
+    counts = data.train.item_counts(data.n_items)
     return torch.from_numpy((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))

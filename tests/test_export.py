@@ -41,6 +41,16 @@ def test_products_of_the_vectors_are_the_scores(run: Path, tmp_path: Path) -> No
     assert document["index"]["recall"] == recall(index, users["vector"].to_numpy(), items["vector"].to_numpy(), 5) == 1
 
 
+def test_a_small_index_finds_every_item_and_is_the_same_every_time() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(60):  # built by two threads, one in fourteen misses some
+        vectors = (rng.normal(size=(60, 16)) * rng.gamma(1, 1, size=(60, 1))).astype(np.float32)
+        queries = (rng.normal(size=(50, 16)) + 1).astype(np.float32)
+        index, again = build_index(vectors, 128), build_index(vectors, 128)
+        assert recall(index, queries, vectors, 5) == 1
+        assert (index.search(queries, 5).keys == again.search(queries, 5).keys).all()
+
+
 def test_recall_counts_what_is_found() -> None:
     vectors = np.random.default_rng(0).normal(size=(3000, 12)).astype(np.float32)
     queries = np.random.default_rng(1).normal(size=(50, 12)).astype(np.float32)

@@ -146,7 +146,8 @@ def build_index(vectors: NDArray[np.float32], expansion: int, progress: Progress
     )
     for start in range(0, len(vectors), BLOCK):
         stop = min(start + BLOCK, len(vectors))
-        found.add(np.arange(start, stop, dtype=np.uint64), vectors[start:stop])
+        # One thread: several at work on a graph of few items leave some unreachable, others every time.
+        found.add(np.arange(start, stop, dtype=np.uint64), vectors[start:stop], threads=1)
         if progress is not None:
             progress(stop, len(vectors))
     return found

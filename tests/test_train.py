@@ -19,6 +19,7 @@ from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path
+from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.run import load_model
 from hardgnn.train import train
 
@@ -297,6 +298,26 @@ def test_every_option_of_best_trains_saves_and_loads(option: str, data: Dataset,
     assert losses[0] != losses[1]
     metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0]["metrics"]
     assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])
+
+
+def test_users_have_no_vectors_where_nothing_asks_for_them_and_items_start_alike(data: Dataset, tmp_path: Path) -> None:
+    sizes = {}
+    for name, *settings in (("best",), ("user-term", "model.user_term=true"), ("graph", "model.layers=1")):
+        config = small("best", *settings, "train.epochs=1", "model.dim=8")
+        sizes[name] = train(data, config, tmp_path / name)["parameters"]
+        stored = weights(tmp_path / name)
+        users = 0 if name == "best" else data.n_users
+        assert stored["parameters/user_embedding"].shape == (1, users, 8)
+        assert stored["vectors/users"].shape == (users, 8)
+        assert (evaluate(load_model(tmp_path / name), data, "valid")[0]["metrics"]["ndcg@10"]) > 0
+    assert sizes["best"] + 8 * data.n_users == sizes["user-term"] == sizes["graph"]
+    started = []
+    for settings in ((), ("model.user_term=true",)):
+        config = small("best", *settings)
+        generator = torch.Generator().manual_seed(3)
+        model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, generator, config.transitions)
+        started.append(dict(model.named_parameters()))
+    assert all(torch.equal(one, started[1][name]) for name, one in started[0].items() if name != "user_embedding")
 
 
 def test_resuming_a_finished_run_changes_nothing(data: Dataset, tmp_path: Path) -> None:

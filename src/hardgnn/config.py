@@ -367,6 +367,7 @@ def _conflicts(config: Config) -> list[tuple[bool, str]]:
             f"model.dim must be a multiple of model.heads, got {model.dim} and {model.heads}",
         ),
         (positions and model.sequence != "causal", "train.objective=positions needs model.sequence=causal"),
+        (model.sequence == "none" and not model.user_term, "model.user_term=false needs model.sequence, not none"),
         (config.transitions.use and not positions, "transitions.use=true needs train.objective=positions"),
         (model.item_bias and not positions, "model.item_bias=true needs train.objective=positions"),
         (positions and config.ssl.weight > 0, "train.objective=positions has no self-augmented loss: set ssl.weight=0"),

@@ -68,7 +68,12 @@ def load_network(folder: Path, config: Config, data: Dataset) -> SelfGNN:
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
     with safe_open(folder / MODEL, "pt") as stored:
         names = [name for name in stored.keys() if name.startswith(PARAMETERS)]  # noqa: SIM118 - no mapping
-        model.load_state_dict({name.removeprefix(PARAMETERS): stored.get_tensor(name) for name in names})
+        weights = {name.removeprefix(PARAMETERS): stored.get_tensor(name) for name in names}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise HardGNNError(f"{folder / MODEL}: not of this config or version ({reason}); train it again") from None
     return model
 
 
@@ -78,7 +83,8 @@ def _seen(
     who = torch.from_numpy(index)
     short = model.short_term(graph)
     items = model.items(short)  # (I, d)
-    own = model.users(ShortTerm(short.users.index_select(1, who), short.items))  # (1, d)
+    of_user = short.users.index_select(1, who) if model.with_users else short.users
+    own = model.users(ShortTerm(of_user, short.items))  # (1, d), or (0, d)
     window = torch.from_numpy(data.train.windows(index, config.model.window))  # (1, m)
     anchor, query = _anchor(model, config, items, own, window)
     similarity = F.normalize(items, dim=-1, eps=1e-6) @ F.normalize(query[0], dim=-1, eps=1e-6)  # (I,)

@@ -77,7 +77,8 @@ class PairsStep:
 
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
         sequence = model.sequence(item_vectors, local)  # (B, d)
-        own = user_vectors.index_select(0, user_row[torch.from_numpy(batch.users)])
+        asked = user_row[torch.from_numpy(batch.users)]
+        own = user_vectors.index_select(0, asked) if config.model.user_term else None
         query = model.query_vector(config.model, own, sequence)
         positives = item_vectors.index_select(0, item_row[torch.from_numpy(batch.positives)])  # (B, d)
         rows = torch.from_numpy(batch.rows)  # (P,)

@@ -67,8 +67,8 @@ class PositionsStep:
         assert isinstance(model.sequence_encoder, CausalEncoder)
         queries = _at(model.sequence_encoder.every(item_vectors, local, generator), cells)  # (P, d)
         sequences = queries
-        if config.model.user_term:
-            queries = model.query_vector(config.model, model.users(short, generator)[owner], queries)
+        own = model.users(short, generator)[owner] if config.model.user_term else None
+        queries = model.query_vector(config.model, own, queries)
         target = targets[place]  # (P,)
         candidates = torch.from_numpy(batch.candidates)  # (C,)
         positive = item_vectors.index_select(0, item_row[target])  # (P, d)

@@ -44,8 +44,8 @@ SEQUENCE_PREFIX = f"{PARAMETERS}sequence_encoder."
 class TrainedModel:
     """Everything that scoring needs: final vectors, the sequence encoder, offsets and transitions, no graph.
 
-    Shapes: `user_vectors` (U, d), zero rows for users without training interactions; `item_vectors` (I, d);
-    `item_bias` (I,). It is a `hardgnn.evaluate.Ranker`.
+    Shapes: `user_vectors` (U, d), zero rows for users without training interactions, or (0, d) where nothing asks for
+    them (`SelfGNN.with_users`); `item_vectors` (I, d); `item_bias` (I,). It is a `hardgnn.evaluate.Ranker`.
     """
 
     name: str
@@ -61,10 +61,11 @@ class TrainedModel:
         """The query vectors ē^(u) + σ(ẽ^(u)), (B, d); without `users` σ(ẽ) alone (SPEC section 2, Score)."""
         rows = np.arange(len(histories.offsets) - 1)
         window = torch.from_numpy(histories.windows(rows, self.config.model.window))
-        dim = self.item_vectors.shape[1]
-        own = torch.zeros(len(rows), dim) if users is None else self.user_vectors[torch.from_numpy(users).long()]
+        own = None
+        if users is not None and self.config.model.user_term:
+            own = self.user_vectors[torch.from_numpy(users).long()]
         if self.sequence_encoder is None:
-            return own
+            return torch.zeros(len(rows), self.item_vectors.shape[1]) if own is None else own
         sequence = self.sequence_encoder(self.item_vectors, window)
         return SelfGNN.query_vector(self.config.model, own, sequence)
 

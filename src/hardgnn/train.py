@@ -266,7 +266,8 @@ def _validate(
     """Metrics of this epoch on the part that chooses; where it is the best so far, the model is kept."""
     users, items = model.encode(graph)
     # Users without training interactions have no vector of their own (SPEC section 2, Score).
-    users[torch.from_numpy(data.train.lengths == 0)] = 0
+    if model.with_users:
+        users[torch.from_numpy(data.train.lengths == 0)] = 0
     trained = run.trained(folder.name, config, model, users, items, transitions)
     cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
     result, _ = evaluate(trained, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)

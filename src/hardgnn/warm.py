@@ -97,6 +97,8 @@ def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, labe
             raise HardGNNError(f"{label} has shape {tuple(before.shape)}, expected {tuple(parameter.shape)}")
         parameter.copy_(before)
         return
+    if len(parameter) and parameter[0].numel() == 0:  # a table that this network has no use for
+        return
     here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
     tables = [(parameter, before)] if parameter.dim() == 1 else zip(parameter, before, strict=True)
     for table, old_table in tables:  # one of the T intervals at a time

@@ -263,6 +263,7 @@ def test_the_hardest_are_searched_in_a_share_of_the_items() -> None:
         (["train.objective=positions"], "needs model.sequence=causal"),
         (["transitions.use=true"], "transitions.use=true needs train.objective=positions"),
         (["model.item_bias=true"], "model.item_bias=true needs"),
+        (["model.user_term=false", "model.sequence=none"], "model.user_term=false needs model.sequence"),
         (["train.weight_decay=0.1"], "takes the place of train.l2"),
         (["hard.searched=candidates"], "hard.searched=candidates needs"),
     ],

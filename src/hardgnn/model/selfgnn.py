@@ -37,7 +37,7 @@ class SelfGNN(nn.Module):
     Args:
         model: the network's settings.
         ssl: the settings of the user weight w_{t,u}.
-        users, items: U and I.
+        users, items: U and I. Users have vectors only where something asks for them (`with_users`).
         generator: source of the initial weights.
         transitions: those of the transitions' part of the score; without them it has none.
     """
@@ -54,7 +54,8 @@ class SelfGNN(nn.Module):
         super().__init__()
         self.config, self.ssl = model, ssl
         self.n_users, self.n_items = users, items
-        self.user_embedding = nn.Parameter(torch.empty(model.intervals, users, model.dim))
+        self.with_users = model.layers > 0 or model.user_term or ssl.weight > 0
+        self.user_embedding = nn.Parameter(torch.empty(model.intervals, users if self.with_users else 0, model.dim))
         self.item_embedding = nn.Parameter(torch.empty(model.intervals, items, model.dim))
         if model.layer_combination == "concat" and model.layers > 0:
             self.combine_users = nn.Linear(model.layers * model.dim, model.dim, bias=False)
@@ -75,7 +76,11 @@ class SelfGNN(nn.Module):
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator) -> None:
-        for table in (*self.user_embedding.data, *self.item_embedding.data):
+        for table in self.user_embedding.data:
+            # Drawn even where it is not kept, so that one seed starts the items alike with and without users' vectors.
+            kept = table if self.with_users else torch.empty(self.n_users, self.config.dim)
+            nn.init.xavier_uniform_(kept, generator=generator)
+        for table in self.item_embedding.data:
             nn.init.xavier_uniform_(table, generator=generator)
         for child in self.children():
             reset(child, generator)
@@ -106,17 +111,29 @@ class SelfGNN(nn.Module):
         users: Tensor | None = None,
         items: Tensor | None = None,
     ) -> ShortTerm:
-        """The short-term vectors from the interval graphs, of all nodes or of distinct `users` and `items` (n,)."""
+        """The short-term vectors from the interval graphs, of all nodes or of distinct `users` and `items` (n,).
+
+        Of no users without `with_users`.
+        """
         intervals, n_users, n_items = graph.shape
-        summed = self.config.layer_combination == "sum" or self.config.layers == 0
+        if not self.with_users:
+            users = torch.empty(0, dtype=torch.int64)
+        tables = self.user_embedding.flatten(0, 1), self.item_embedding.flatten(0, 1)
+        rows = _stacked(users, intervals, n_users), _stacked(items, intervals, n_items)
+        dim = self.config.dim
+        if self.config.layers == 0:  # the tables as they are
+            found = [
+                table if asked is None else table.index_select(0, asked)
+                for table, asked in zip(tables, rows, strict=True)
+            ]
+            return ShortTerm(found[0].view(intervals, -1, dim), found[1].view(intervals, -1, dim))
+        summed = self.config.layer_combination == "sum"
         user_layers, item_layers = propagate(
             graph.matrices(self.config.edge_dropout, generator, active=True),
-            self.user_embedding.view(intervals * n_users, -1),
-            self.item_embedding.view(intervals * n_items, -1),
+            *tables,
             self.config.layers,
             self.config.leaky_slope,
-            _stacked(users, intervals, n_users),
-            _stacked(items, intervals, n_items),
+            *rows,
             summed,
             graph.active,
         )
@@ -125,7 +142,6 @@ class SelfGNN(nn.Module):
         else:
             user_sum = self.combine_users(torch.cat(user_layers[1:], -1))
             item_sum = self.combine_items(torch.cat(item_layers[1:], -1))
-        dim = self.config.dim
         return ShortTerm(user_sum.view(intervals, -1, dim), item_sum.view(intervals, -1, dim))
 
     def users(self, short: ShortTerm, generator: torch.Generator | None = None) -> Tensor:
@@ -143,7 +159,10 @@ class SelfGNN(nn.Module):
 
     @torch.no_grad()
     def encode(self, graph: InteractionGraph) -> tuple[Tensor, Tensor]:
-        """Long-term vectors of all users (U, d) and all items (I, d), without gradient or dropout."""
+        """Long-term vectors of all users (U, d), or (0, d) without `with_users`, and all items (I, d).
+
+        Without gradient or dropout.
+        """
         short = self.short_term(graph)
         return self.users(short), self.items(short)
 
@@ -154,11 +173,11 @@ class SelfGNN(nn.Module):
         return self.sequence_encoder(item_vectors, window)
 
     @staticmethod
-    def query_vector(config: ModelConfig, user_vectors: Tensor, sequence_vectors: Tensor) -> Tensor:
+    def query_vector(config: ModelConfig, user_vectors: Tensor | None, sequence_vectors: Tensor) -> Tensor:
         """The vector whose product with ē^(v) is the score: ē^(u) + σ(ẽ^(u)), (B, d), or σ(ẽ^(u)) alone."""
         if config.sequence_activation == "leaky":
             sequence_vectors = F.leaky_relu(sequence_vectors, config.leaky_slope)
-        return user_vectors + sequence_vectors if config.user_term else sequence_vectors
+        return sequence_vectors if user_vectors is None else user_vectors + sequence_vectors
 
     def user_weight(self, long: Tensor, short: Tensor) -> Tensor:
         """w_{t,u} = sigmoid(FC(σ(FC([ē ⊙ e_t, ē, e_t])))), (n,) from ē (n, d) and e_t (n, d)."""

@@ -320,6 +320,14 @@ def test_users_have_no_vectors_where_nothing_asks_for_them_and_items_start_alike
     assert all(torch.equal(one, started[1][name]) for name, one in started[0].items() if name != "user_embedding")
 
 
+def test_best_trains_with_the_activation_that_it_scores_with(data: Dataset, tmp_path: Path) -> None:
+    found = []
+    for name in ("none", "leaky"):
+        train(data, small("best", f"model.sequence_activation={name}", "train.epochs=1"), tmp_path / name)
+        found.append(json.loads((tmp_path / name / "metrics.jsonl").read_text("utf-8").splitlines()[0])["loss_rec"])
+    assert found[0] != found[1]
+
+
 def test_resuming_a_finished_run_changes_nothing(data: Dataset, tmp_path: Path) -> None:
     first = train(data, small(), tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}

@@ -69,6 +69,8 @@ class WarmStart:
             with safe_open(self.folder / MODEL, "pt") as stored, torch.no_grad():
                 names = set(stored.keys())
                 for name, parameter in model.named_parameters():
+                    if parameter.numel() == 0:  # a table that this network has no use for
+                        continue
                     if PARAMETERS + name not in names:
                         raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
                     _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")
@@ -96,8 +98,6 @@ def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, labe
         if parameter.shape != before.shape:
             raise HardGNNError(f"{label} has shape {tuple(before.shape)}, expected {tuple(parameter.shape)}")
         parameter.copy_(before)
-        return
-    if len(parameter) and parameter[0].numel() == 0:  # a table that this network has no use for
         return
     here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
     tables = [(parameter, before)] if parameter.dim() == 1 else zip(parameter, before, strict=True)

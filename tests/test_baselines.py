@@ -32,7 +32,7 @@ def dense_cosine(dataset):
     return similarity
 
 
-def dense_forward(dataset):
+def dense_forward(dataset, backward=0.0):
     counts = np.maximum(np.bincount(dataset.train.items, minlength=dataset.n_items), 1)
     similarity = np.zeros((dataset.n_items, dataset.n_items))
     for user in range(dataset.n_users):
@@ -40,6 +40,7 @@ def dense_forward(dataset):
         for place, item in enumerate(sequence):
             for distance, later in enumerate(sequence[place + 1 : place + 6], start=1):
                 similarity[item, later] += 1 / distance
+                similarity[later, item] += backward / distance
     np.fill_diagonal(similarity, 0)
     return similarity / np.sqrt(np.outer(counts, counts))
 
@@ -70,16 +71,19 @@ def test_popularity_counts_training_interactions(dataset):
 def test_similarities_are_the_dense_ones(dataset):
     np.testing.assert_allclose(cosine_similarity(dataset, None).toarray(), dense_cosine(dataset), atol=1e-6)
     np.testing.assert_allclose(forward_similarity(dataset).toarray(), dense_forward(dataset), atol=1e-6)
+    np.testing.assert_allclose(
+        forward_similarity(dataset, backward=0.3).toarray(), dense_forward(dataset, 0.3), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("last", [1, 3, None])
 def test_neighbour_scores_are_the_dense_ones(dataset, last):
     knn = all_scores(ItemKNN(dataset, last, neighbours=None), dataset)
     np.testing.assert_allclose(knn, dense_scores(dataset, dense_cosine(dataset), last, 1.0), atol=1e-5)
-    recency = all_scores(RecencyKNN(dataset, last, decay=0.7, forward=2.0, neighbours=None), dataset)
-    both = dense_cosine(dataset) + 2.0 * dense_forward(dataset)
+    recency = all_scores(RecencyKNN(dataset, last, decay=0.7, forward=2.0, neighbours=None, backward=0.3), dataset)
+    both = dense_cosine(dataset) + 2.0 * dense_forward(dataset, 0.3)
     np.testing.assert_allclose(recency, dense_scores(dataset, both, last, 0.7), atol=1e-5)
-    conditional = all_scores(RecencyKNN(dataset, last, 0.7, 2.0, neighbours=None, popularity=0.5), dataset)
+    conditional = all_scores(RecencyKNN(dataset, last, 0.7, 2.0, None, popularity=0.5, backward=0.3), dataset)
     counts = np.maximum(np.bincount(dataset.train.items, minlength=dataset.n_items), 1)
     np.testing.assert_allclose(conditional, recency * np.sqrt(counts), rtol=1e-4, atol=1e-5)
 
@@ -109,7 +113,7 @@ def test_recency_finds_the_order_that_cosine_cannot_see():
     fitted = fit_recency_knn(ring)
     assert evaluate(fitted, ring, "test")[0]["metrics"]["ndcg@10"] == 1.0
     assert evaluate(Popularity(ring), ring, "test")[0]["metrics"]["ndcg@10"] < 0.6
-    assert set(fitted.settings) == {"last", "decay", "forward", "neighbours", "popularity"}
+    assert set(fitted.settings) == {"last", "decay", "forward", "neighbours", "popularity", "backward"}
 
 
 @pytest.mark.parametrize("name", BASELINES)

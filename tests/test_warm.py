@@ -106,18 +106,15 @@ def test_what_does_not_fit_is_told_before_anything_is_written(
     assert not (tmp_path / "new").exists()
 
 
-def test_best_starts_warm_with_offsets_and_transitions(logs: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+def test_best_starts_warm_with_its_transitions(logs: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     words = ["model.dim=16", "train.epochs=1", "train.eval_every=1", "train.batch_positions=256", "train.candidates=32"]
     config = resolve("best", settings=words)
     train(logs[0], config, tmp_path / "old")
     data = logs[1]
     plan = WarmStart.plan(tmp_path / "old", config, data)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
-    model.item_bias.data.fill_(7.0)
     plan.apply(model)
     with safe_open(tmp_path / "old" / "model.safetensors", "pt") as stored:
-        bias, decay = (stored.get_tensor(f"parameters/{name}") for name in ("item_bias", "transitions.decay_logit"))
-    torch.testing.assert_close(model.item_bias[plan.items >= 0], bias[plan.items[plan.items >= 0]])
-    assert (model.item_bias[plan.items < 0] == 7.0).all()
-    assert model.transitions.decay_logit == decay
+        for name, number in model.transitions.named_parameters():
+            assert number == stored.get_tensor(f"parameters/transitions.{name}")
     train(data, config, tmp_path / "new", warm_start=tmp_path / "old")

@@ -76,8 +76,9 @@ class ItemKNN(ItemToItem):
 class RecencyKNN(ItemToItem):
     """Cosine similarity plus `forward` times `forward_similarity`, the last items weighted by age.
 
-    Both are divided by the root of the scored item's training count; `popularity` is the power of the count that is
-    multiplied in again: 0 leaves the cosine, 0.5 takes the root back, as if only the history's items were normalised.
+    `backward` is the weight, in the latter, of items that came before, relative to those that follow. Both are divided
+    by the root of the scored item's training count; `popularity` is the power of the count that is multiplied in again:
+    0 leaves the cosine, 0.5 takes the root back, as if only the history's items were normalised.
     """
 
     name = "recencyknn"
@@ -90,8 +91,10 @@ class RecencyKNN(ItemToItem):
         forward: float = 1.0,
         neighbours: int | None = RECENCY_NEIGHBOURS,
         popularity: float = 0.0,
+        backward: float = 0.0,
     ) -> None:
-        similarity = cosine_similarity(dataset, neighbours) + forward * forward_similarity(dataset)
+        near = forward_similarity(dataset, backward=backward)
+        similarity = cosine_similarity(dataset, neighbours) + forward * near
         super().__init__((similarity @ _popular(dataset, popularity)).tocsr(), last, decay)
         self.settings = {
             "last": last,
@@ -99,6 +102,7 @@ class RecencyKNN(ItemToItem):
             "forward": forward,
             "neighbours": neighbours,
             "popularity": popularity,
+            "backward": backward,
         }
 
 
@@ -135,6 +139,7 @@ def fit_recency_knn(
     decays: Sequence[float] = (0.7, 0.8, 0.9),
     forwards: Sequence[float] = (0.3, 1.0, 3.0),
     popularities: Sequence[float] = (0.0, 0.25),
+    backwards: Sequence[float] = (0.0, 0.5),
     neighbours: int | None = RECENCY_NEIGHBOURS,
     sample: int = 2000,
     seed: int = 0,
@@ -143,7 +148,7 @@ def fit_recency_knn(
 
     Args:
         dataset: the prepared data set.
-        lasts, decays, forwards, popularities: the grid of the settings; the first of equals is taken.
+        lasts, decays, forwards, popularities, backwards: the grid of the settings; the first of equals is taken.
         neighbours: as in `cosine_similarity`.
         sample: at most so many validation users are asked, drawn with `seed`, so that large logs stay cheap.
         seed: of that draw.
@@ -152,15 +157,15 @@ def fit_recency_knn(
         HardGNNError: nobody can be ranked on validation.
     """
     judge = _Judge(dataset, sample, seed)
-    cosine, ahead = cosine_similarity(dataset, neighbours), forward_similarity(dataset)
-    for forward, popularity in itertools.product(forwards, popularities):
-        similarity = ((cosine + forward * ahead) @ _popular(dataset, popularity)).tocsr()
+    cosine = cosine_similarity(dataset, neighbours)
+    near = {backward: forward_similarity(dataset, backward=backward) for backward in backwards}
+    for forward, popularity, backward in itertools.product(forwards, popularities, backwards):
+        similarity = ((cosine + forward * near[backward]) @ _popular(dataset, popularity)).tocsr()
         for last, decay in itertools.product(lasts, decays):
             if last == 1 and decay != decays[0]:
                 continue  # one item's weight is a common factor
-            judge.ask((last, decay, forward, popularity), ItemToItem(similarity, last, decay))
-    last, decay, forward, popularity = judge.best
-    return RecencyKNN(dataset, last, decay, forward, neighbours, popularity)
+            judge.ask((last, decay, forward, neighbours, popularity, backward), ItemToItem(similarity, last, decay))
+    return RecencyKNN(dataset, *judge.best)
 
 
 def _popular(dataset: Dataset, power: float) -> sparse.dia_array:

@@ -80,8 +80,6 @@ class ModelConfig(Section):
     """Slope of every LeakyReLU below zero."""
     user_term: bool = True
     """Whether the score has the user's long-term vector, or the sequence vector alone (`best`)."""
-    item_bias: bool = False
-    """Whether each item has an offset in the score; it starts at the log of its popularity."""
 
 
 class TransitionsConfig(Section):
@@ -93,14 +91,19 @@ class TransitionsConfig(Section):
     """First value of the weight of the directed co-occurrence beside the cosine similarity of items; learned."""
     steps: int = Field(5, ge=1)
     """Distance up to which an item that comes after another counts as following it, with weight 1 / distance."""
+    backward: float = Field(0.5, ge=0, json_schema_extra=search(low=0.0, high=1.0))
+    """Weight of an item that comes before another, relative to one that follows it at the same distance."""
     neighbours: int = Field(2000, ge=1)
     """Most similar items that the cosine keeps per item; bounds the memory of large catalogues."""
     decay: float = Field(0.8, gt=0, lt=1)
     """First value of the weight of an item relative to the one after it in the user's history; learned."""
     epsilon: float = Field(0.03, gt=0)
     """First value of ε, what an item without transitions has; learned."""
+    power: float = Field(0.5, ge=0)
+    """First value of the power of an item's training count; learned. Transitions are divided by the root of the count,
+    so a half gives that back."""
     rate: float = Field(10.0, gt=0, json_schema_extra=search(low=1, high=30, log=True))
-    """The four learned numbers take steps of so many times `train.lr`. Adam's steps are about as long whatever the
+    """The five learned numbers take steps of so many times `train.lr`. Adam's steps are about as long whatever the
     gradient, and these have further to go than the entries of a table."""
 
 
@@ -206,7 +209,7 @@ class TrainConfig(Section):
     l2: float = Field(1e-2, ge=0, json_schema_extra=search(low=1e-4, high=1e-1, log=True))
     """Coefficient of the squared norm of the parameters in `l2_over`."""
     weight_decay: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-2, high=10, log=True))
-    """AdamW's decoupled decay of all but offsets and single numbers; takes the place of `l2`, which must be 0."""
+    """AdamW's decoupled decay of all but single numbers; takes the place of `l2`, which must be 0."""
     average_epochs: float = Field(0.0, ge=0, json_schema_extra=search(low=1, high=10, log=True))
     """Epochs that the moving average of the weights looks back: per step the past weighs 1 − 1 / (average_epochs ·
     steps of an epoch). Validation ranks, and the run keeps, the average; 0 keeps the weights as they are."""
@@ -369,7 +372,6 @@ def _conflicts(config: Config) -> list[tuple[bool, str]]:
         (positions and model.sequence != "causal", "train.objective=positions needs model.sequence=causal"),
         (model.sequence == "none" and not model.user_term, "model.user_term=false needs model.sequence, not none"),
         (config.transitions.use and not positions, "transitions.use=true needs train.objective=positions"),
-        (model.item_bias and not positions, "model.item_bias=true needs train.objective=positions"),
         (positions and config.ssl.weight > 0, "train.objective=positions has no self-augmented loss: set ssl.weight=0"),
         (
             positions

@@ -18,7 +18,7 @@ from hardgnn.data.sequences import SequenceBatch
 from hardgnn.model.causal import CausalEncoder
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.transitions import TransitionGraph, between, inverse_root_counts
+from hardgnn.model.transitions import TransitionGraph, between
 from hardgnn.negatives import FalseNegatives, distinct_rows
 
 
@@ -34,7 +34,8 @@ class PositionsStep:
 
     def __post_init__(self) -> None:
         self._false = FalseNegatives(self.data)
-        self._scale = torch.cat([inverse_root_counts(self.data), torch.zeros(1)])  # (I + 1,) the last for padding
+        counts = torch.zeros(0) if self.transitions is None else self.transitions.counts
+        self._counts = torch.cat([counts, torch.zeros(1)])  # (I + 1,) the last for padding
 
     def new_epoch(self) -> None:
         """Begins to count anew."""
@@ -75,13 +76,11 @@ class PositionsStep:
         negative = item_vectors.index_select(0, item_row[candidates])  # (C, d)
         positive_score = (queries * positive).sum(-1)  # (P,)
         offsets = -torch.from_numpy(batch.inclusion).log()  # each stands for as many as it was likely to be drawn
-        if config.model.item_bias:
-            positive_score = positive_score + model.item_bias[target]
-            offsets = offsets + model.item_bias[candidates]
         prior = None
         if self.transitions is not None:
             reached, next_prior = self._transitions(batch, cells)
-            positive_score = positive_score + next_prior
+            positive_score = positive_score + next_prior + model.transitions.popularity(self._counts[target] - 1)
+            offsets = offsets + model.transitions.popularity(self._counts[candidates])
             prior = reached, model.transitions.strength, model.transitions.log_epsilon.exp()
         own = self._own(batch)  # (B, C)
         terms = {"rec": sampled_softmax(queries, negative, offsets, positive_score, own, owner, prior)}
@@ -120,8 +119,8 @@ class PositionsStep:
         rows, row = distinct_rows(self.data.n_items, batch.windows[batch.windows != PADDING])
         local = torch.where(windows == PADDING, len(rows), row[windows.clamp_min(0)])
         edges = self.transitions.edges[rows.numpy()]
-        scale, target_scale = self._scale[windows], self._scale[targets]  # index -1 is the last: padding
-        next_reached = module.targets(*between(edges, local, batch.targets), scale, target_scale)
+        counts, target_counts = self._counts[windows], self._counts[targets]  # index -1 is the last: padding
+        next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
         reached = module.candidates(module.block(edges, batch.candidates), local)
         return _at(reached, cells), module.prior(_at(next_reached, cells))
 

@@ -42,10 +42,10 @@ SEQUENCE_PREFIX = f"{PARAMETERS}sequence_encoder."
 
 @dataclass
 class TrainedModel:
-    """Everything that scoring needs: final vectors, the sequence encoder, offsets and transitions, no graph.
+    """Everything that scoring needs: final vectors, the sequence encoder and transitions, no graph.
 
     Shapes: `user_vectors` (U, d), zero rows for users without training interactions, or (0, d) where nothing asks for
-    them (`SelfGNN.with_users`); `item_vectors` (I, d); `item_bias` (I,). It is a `hardgnn.evaluate.Ranker`.
+    them (`SelfGNN.with_users`); `item_vectors` (I, d). It is a `hardgnn.evaluate.Ranker`.
     """
 
     name: str
@@ -53,7 +53,6 @@ class TrainedModel:
     user_vectors: Tensor
     item_vectors: Tensor
     sequence_encoder: Encoder | None
-    item_bias: Tensor | None = None
     transitions: TransitionScores | None = None
 
     @torch.no_grad()
@@ -75,9 +74,7 @@ class TrainedModel:
         return self._added(product(self.queries(users, histories), self.item_vectors), histories).numpy()
 
     def _added(self, scores: Tensor, histories: Histories, items: Tensor | None = None) -> Tensor:
-        """Scores (B, I), or (B, C) of `items` (B, C), with offsets and transitions added in place."""
-        if self.item_bias is not None:
-            scores += self.item_bias if items is None else self.item_bias[items]
+        """Scores (B, I), or (B, C) of `items` (B, C), with transitions added in place."""
         if self.transitions is not None:
             prior = self.transitions.scores(histories)
             scores += prior if items is None else prior.gather(1, items)
@@ -104,14 +101,13 @@ def trained(
     transitions = None
     if graph is not None:
         matrix = graph.joined(model.transitions.forward_weight)
-        transitions = TransitionScores(model.transitions, matrix, config.model.window)
+        transitions = TransitionScores(model.transitions, matrix, graph.counts, config.model.window)
     return TrainedModel(
         name,
         config,
         users,
         items,
         model.sequence_encoder if config.model.sequence != "none" else None,
-        model.item_bias.detach() if config.model.item_bias else None,
         transitions,
     )
 
@@ -129,6 +125,7 @@ def save_model(
         matrix = transitions.matrix
         parts = {"offsets": matrix.indptr.astype(np.int64), "columns": matrix.indices, "values": matrix.data}
         tensors |= {MATRIX + name: torch.from_numpy(part) for name, part in parts.items()}
+        tensors[MATRIX + "counts"] = transitions.counts
     for stale in folder.glob("ranks-*.parquet"):
         stale.unlink()
     with atomic_path(folder / MODEL) as temporary:
@@ -154,23 +151,21 @@ def load_model(folder: str | Path) -> TrainedModel:
     try:
         with safe_open(folder / MODEL, "pt") as stored:
             users, items = stored.get_tensor(f"{VECTORS}users"), stored.get_tensor(f"{VECTORS}items")
-            encoder, bias, transitions = None, None, None
+            encoder, transitions = None, None
             if config.model.sequence != "none":
                 encoder = sequence_encoder(config.model)
                 encoder.load_state_dict(_part(stored, SEQUENCE_PREFIX))
-            if config.model.item_bias:
-                bias = stored.get_tensor(f"{PARAMETERS}item_bias")
             if config.transitions.use:
                 module = Transitions(config.transitions)
                 module.load_state_dict(_part(stored, f"{PARAMETERS}transitions."))
                 parts = _part(stored, MATRIX)
                 csr = (parts["values"].numpy(), parts["columns"].numpy(), parts["offsets"].numpy())
                 matrix = sparse.csr_array(csr, shape=(len(items), len(items)))
-                transitions = TransitionScores(module, matrix, config.model.window)
+                transitions = TransitionScores(module, matrix, parts["counts"], config.model.window)
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise HardGNNError(f"{folder / MODEL}: damaged or not of this config ({reason})") from None
-    return TrainedModel(run_name(folder), config, users, items, encoder, bias, transitions)
+    return TrainedModel(run_name(folder), config, users, items, encoder, transitions)
 
 
 def _part(stored: Any, prefix: str) -> dict[str, Tensor]:

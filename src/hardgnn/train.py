@@ -121,10 +121,6 @@ def train(
     graph = build_graph(data, config)
     initial = torch.Generator().manual_seed(config.run.seed)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial, config.transitions)
-    if config.model.item_bias:
-        popularity = np.log1p(data.train.item_counts(data.n_items))
-        # Transitions are divided by the root of the count, so the other half of its logarithm makes them conditional.
-        model.item_bias.data = torch.from_numpy(popularity / 2 if config.transitions.use else popularity).float()
     if warm is not None:
         warm.apply(model)
     transitions = TransitionGraph.of(data, config.transitions) if config.transitions.use else None
@@ -233,7 +229,7 @@ def _total(terms: dict[str, Tensor], config: Config) -> Tensor:
 def _optimiser(model: SelfGNN, config: Config) -> torch.optim.Adam:
     """Adam, with the gradient 2 · l2 · θ of the L2 term added where that term applies; or AdamW (`weight_decay`)."""
     decoupled = config.train.weight_decay > 0
-    # Offsets and single numbers are not decayed: their zero means nothing.
+    # Single numbers are not decayed: their zero means nothing.
     decayed = [p for p in model.parameters() if p.dim() > 1] if decoupled else model.decayed(config.train.l2_over)
     decay = config.train.weight_decay if decoupled else 2 * config.train.l2
     weight_decay = dict.fromkeys(map(id, decayed), decay)

@@ -63,8 +63,7 @@ class WarmStart:
         Raises:
             HardGNNError: weights are missing or of another shape.
         """
-        # parameters (T, n, d), and (n,)
-        rows = {"user_embedding": self.users, "item_embedding": self.items, "item_bias": self.items}
+        rows = {"user_embedding": self.users, "item_embedding": self.items}  # of parameters (T, n, d)
         try:
             with safe_open(self.folder / MODEL, "pt") as stored, torch.no_grad():
                 names = set(stored.keys())
@@ -100,8 +99,7 @@ def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, labe
         parameter.copy_(before)
         return
     here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
-    tables = [(parameter, before)] if parameter.dim() == 1 else zip(parameter, before, strict=True)
-    for table, old_table in tables:  # one of the T intervals at a time
+    for table, old_table in zip(parameter, before, strict=True):  # one of the T intervals at a time
         table[here] = old_table[there]
 
 

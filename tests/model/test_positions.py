@@ -24,7 +24,6 @@ from hardgnn.model.transitions import (
     Transitions,
     TransitionScores,
     between,
-    inverse_root_counts,
 )
 from hardgnn.train import _objective, build_graph
 
@@ -88,9 +87,10 @@ def test_attention_is_what_the_last_position_looks_at(encoder: CausalEncoder) ->
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1))
 
 
-def without_user(data: Dataset, user: int) -> np.ndarray:
-    """S counted without one user's sequence, but divided by everybody's counts, by loops: (I, I)."""
+def without_user(data: Dataset, user: int, config: TransitionsConfig = WITHOUT_LIMITS) -> np.ndarray:
+    """S counted without one user's sequence, n_i apart, by loops: (I, I)."""
     counts = np.bincount(data.train.items, minlength=data.n_items)
+    others = np.maximum(counts - np.bincount(data.train.of(user), minlength=data.n_items), 1)
     total = np.zeros((data.n_items, data.n_items))
     for other in range(data.n_users):
         if other == user:
@@ -99,8 +99,9 @@ def without_user(data: Dataset, user: int) -> np.ndarray:
         for a, i in enumerate(items):
             for b, j in enumerate(items):
                 if i != j:
-                    total[i, j] += 1 + (WITHOUT_LIMITS.forward / (b - a) if 0 < b - a <= WITHOUT_LIMITS.steps else 0)
-    return total / np.sqrt(np.maximum(np.outer(counts, counts), 1))
+                    weight = config.forward * (1 if a < b else config.backward)
+                    total[i, j] += 1 + (weight / abs(b - a) if abs(b - a) <= config.steps else 0)
+    return total / np.sqrt(np.outer(np.maximum(counts, 1), others))
 
 
 @given(st.integers(0, 20))
@@ -118,9 +119,8 @@ def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None
     graph = TransitionGraph.of(data, WITHOUT_LIMITS)
     matrix = graph.joined(WITHOUT_LIMITS.forward)
     everything = np.arange(data.n_items)
-    scale = inverse_root_counts(data)
     edges = between(graph.edges, windows, targets.numpy())
-    found = module.targets(*edges, scale[windows], scale[targets])[0].detach().numpy()
+    found = module.targets(*edges, graph.counts[windows], graph.counts[targets])[0].detach().numpy()
     stored = without_user(data, user)
     for p in range(windows.shape[1]):
         expected = sum(0.8 ** (p - s) * stored[whole[0, s], whole[0, p + 1]] for s in range(p + 1))
@@ -135,10 +135,12 @@ def test_transition_scores_of_whole_histories() -> None:
     data = random_dataset(n_users=8, n_items=13, seed=3)
     matrix = (cosine_similarity(data, None) + 1.0 * forward_similarity(data)).tocsr()
     module = Transitions(TransitionsConfig(use=True, epsilon=0.1))
-    scores = TransitionScores(module, matrix, window=2).scores(Histories.from_lists([[1, 4, 2], []])).numpy()
-    dense = matrix.toarray()
-    np.testing.assert_allclose(scores[0], np.log(0.1 + dense[2] + 0.8 * dense[4]), rtol=1e-4)
-    np.testing.assert_allclose(scores[1], np.log(0.1), rtol=1e-4)
+    counts = np.bincount(data.train.items, minlength=13).astype(np.float32)
+    scores = TransitionScores(module, matrix, torch.from_numpy(counts), window=2)
+    found = scores.scores(Histories.from_lists([[1, 4, 2], []])).numpy()
+    dense, popular = matrix.toarray(), 0.5 * np.log(1 + counts)
+    np.testing.assert_allclose(found[0], np.log(0.1 + dense[2] + 0.8 * dense[4]) + popular, rtol=1e-4)
+    np.testing.assert_allclose(found[1], np.log(0.1) + popular, rtol=1e-4)
 
 
 @given(seed=st.integers(0, 99))
@@ -153,7 +155,7 @@ def test_edges_between_the_items_of_a_window(seed: int) -> None:
     cosine, follows = between(graph.edges[rows], torch.from_numpy(local), targets)
     dense = graph.edges.toarray()
     assert (dense.real == cosine_similarity(data, 4).toarray()).all()
-    assert (dense.imag == forward_similarity(data, 2).toarray()).all()
+    assert (dense.imag == forward_similarity(data, 2, backward=0.5).toarray()).all()
     for b, p, s in np.ndindex(*cosine.shape):
         known = s <= p and windows[b, s] != PADDING and targets[b, p] != PADDING
         edge = dense[windows[b, s], targets[b, p]] if known else 0
@@ -220,18 +222,29 @@ def test_the_softmax_over_candidates_stands_for_all_items() -> None:
     assert np.corrcoef(np.sqrt(counts), seen)[0, 1] > 0.9
 
 
-def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax() -> None:
+@pytest.mark.parametrize("transitions", [False, True])
+def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax(transitions: bool) -> None:
     data = tiny_dataset([[0, 1, 2, 3, 4], [2, 3, 1, 5, 0], [5, 4, 0, 2, 1]], n_items=6)
-    words = ["model.dim=8", "model.dropout=0", "transitions.use=false", "hard.k=2", "hard.share=1"]
+    words = ["model.dim=8", "model.dropout=0", f"transitions.use={transitions}".lower(), "hard.k=2", "hard.share=1"]
     config = resolve("best", settings=words)
+    edges = TransitionGraph.of(data, config.transitions) if transitions else None
     graph = build_graph(data, config)
     model = SelfGNN(config.model, config.ssl, 3, 6, torch.Generator().manual_seed(0), config.transitions)
-    step, source = _objective(model, graph, data, config, None)
+    step, source = _objective(model, graph, data, config, edges)
     batch = source.batch(np.array([0]), np.random.default_rng(0))  # type: ignore[attr-defined]
     terms = step.losses(batch, None)
     items = model.encode(graph)[1]
     queries = model.sequence_encoder.every(items, torch.tensor([[0, 1]]))[0]
     scores = queries @ items.T
+    if edges is not None:  # what S and the counts say of the user's next item is what others say
+        counts, others = edges.counts.numpy(), without_user(data, 0, config.transitions)
+        joined = edges.joined(1.0).toarray()
+        for position, target in ((0, 1), (1, 2)):
+            reached = sum(0.8 ** (position - s) * joined[s] for s in range(position + 1))
+            reached[target] = sum(0.8 ** (position - s) * others[s, target] for s in range(position + 1))
+            known = counts - (np.arange(6) == target)
+            prior = np.log(0.03 + reached) + 0.5 * np.log(1 + known)
+            scores[position] += torch.from_numpy(prior).float()
     lost = []
     for row, target in zip(scores, (1, 2)):
         kept = [target, 3, 4, 5]  # 0, 1 and 2 are the user's own
@@ -262,7 +275,6 @@ def test_the_hardest_are_searched_in_a_share_of_the_items() -> None:
     [
         (["train.objective=positions"], "needs model.sequence=causal"),
         (["transitions.use=true"], "transitions.use=true needs train.objective=positions"),
-        (["model.item_bias=true"], "model.item_bias=true needs"),
         (["model.user_term=false", "model.sequence=none"], "model.user_term=false needs model.sequence"),
         (["train.weight_decay=0.1"], "takes the place of train.l2"),
         (["hard.searched=candidates"], "hard.searched=candidates needs"),
@@ -298,8 +310,8 @@ def test_repeats_in_a_history_never_reach_below_zero() -> None:
     data = tiny_dataset([[0, 1, 0, 1, 0, 1, 2, 3], [1, 0, 2, 3, 4]], n_items=5)
     config = TransitionsConfig(use=True)
     windows, targets = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[1, 0, 1, 0, 1]])
-    edges = between(TransitionGraph.of(data, config).edges, windows, targets.numpy())
-    scale = inverse_root_counts(data)
-    reached = Transitions(config).targets(*edges, scale[windows], scale[targets])
+    graph = TransitionGraph.of(data, config)
+    edges = between(graph.edges, windows, targets.numpy())
+    reached = Transitions(config).targets(*edges, graph.counts[windows], graph.counts[targets])
     assert (reached >= 0).all()
     assert torch.isfinite(Transitions(config).prior(reached)).all()

@@ -47,10 +47,11 @@ def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_ar
     return sparse.vstack(columns, format="csr").T.tocsr()
 
 
-def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS) -> sparse.csr_array:
+def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS, backward: float = 0.0) -> sparse.csr_array:
     """How often j came at most `steps` after i in a training sequence, weighted 1 / distance: (I, I) float32.
 
-    Divided by `sqrt(n_i n_j)`, the items' training counts, so that it has the scale of the cosine.
+    Divided by `sqrt(n_i n_j)`, the items' training counts, so that it has the scale of the cosine. j as far before i
+    counts `backward` times as much.
     """
     train, n_items = dataset.train, dataset.n_items
     total = sparse.csr_array((n_items, n_items), dtype=np.float32)
@@ -60,6 +61,8 @@ def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS) -> sparse.c
         pairs = (train.items[together], train.items[together + distance])
         weights = np.full(len(together), 1 / distance, dtype=np.float32)
         total = total + sparse.csr_array((weights, pairs), shape=total.shape)
+    if backward > 0:
+        total = total + np.float32(backward) * total.T.tocsr()
     counts = train.item_counts(n_items)
     scale = sparse.diags_array((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32), format="csr")
     total = (scale @ total @ scale).tocsr()

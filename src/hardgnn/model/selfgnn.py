@@ -65,8 +65,6 @@ class SelfGNN(nn.Module):
         self.item_encoder = IntervalEncoder(model, self.user_encoder.recurrent if shared else None)
         if model.sequence != "none":
             self.sequence_encoder = sequence_encoder(model)
-        if model.item_bias:
-            self.item_bias = nn.Parameter(torch.zeros(items))
         if ssl.weight > 0:
             inputs = model.dim * (3 if ssl.user_weight == "concat" else 1)
             self.weight_hidden = nn.Linear(inputs, ssl.dim)

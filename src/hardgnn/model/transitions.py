@@ -1,4 +1,4 @@
-"""Item-to-item transitions in the score: `β log(ε + x)`, x what the user's items lead to (docs/model.md)."""
+"""Item-to-item transitions and popularity in the score: `β log(ε + x) + κ log(1 + n)` (docs/model.md)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ from hardgnn.data.transitions import cosine_similarity, decayed_history, forward
 
 @dataclass(frozen=True)
 class TransitionGraph:
-    """Both kinds of edges, from an item of the history (row) to the one scored.
+    """Both kinds of edges, from an item of the history (row) to the one scored, and the items' training counts.
 
-    One complex matrix (I, I), real part cosine and imaginary part follows, so that both are cut out at once.
+    `edges` (I, I) is complex, real part cosine and imaginary part follows, so that both are cut out at once; `counts`
+    (I,) float32.
     """
 
     edges: sparse.csr_array
+    counts: Tensor
 
     @staticmethod
     def of(data: Dataset, config: TransitionsConfig) -> TransitionGraph:
         """Counted in the training part."""
-        cosine, follows = cosine_similarity(data, config.neighbours), forward_similarity(data, config.steps)
+        cosine = cosine_similarity(data, config.neighbours)
+        follows = forward_similarity(data, config.steps, config.backward)
         edges = (cosine + np.complex64(1j) * follows).tocsr()
         edges.sort_indices()
         if edges.nnz < 2**31:  # scipy's sum has 64 bits, twice the memory
             edges.indices, edges.indptr = edges.indices.astype(np.int32), edges.indptr.astype(np.int32)
-        return TransitionGraph(edges)
+        return TransitionGraph(edges, torch.from_numpy(data.train.item_counts(data.n_items).astype(np.float32)))
 
     def joined(self, forward: float) -> sparse.csr_array:
         """`S = cosine + forward · follows`."""
@@ -42,10 +45,12 @@ class TransitionGraph:
 
 
 class Transitions(nn.Module):
-    """What the transitions add to the score of item v after items i_1 .. i_p: `β log(ε + Σ_s γ^(p-s) S[i_s, v])`.
+    """What is added to the score of item v after items i_1 .. i_p: `β log(ε + Σ_s γ^(p-s) S[i_s, v]) + κ log(1 + n_v)`.
 
-    `S = cosine + forward · follows`; forward, β, ε and γ are learned. S counts the training sequences, and so the very
-    step that training asks for; `targets` takes the user's own share out of it, as if S had been counted without them.
+    `S = cosine + forward · follows`, n_v the training count; forward, β, ε, γ and κ are learned. S and n_v count the
+    training sequences, and so the very step that training asks for. That is taken out, as if they had been counted
+    without the user: `targets`. Backward edges need no such care: a next item that has come before is known at test
+    time too.
     """
 
     def __init__(self, config: TransitionsConfig) -> None:
@@ -54,11 +59,16 @@ class Transitions(nn.Module):
         self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))
         self.strength = nn.Parameter(torch.tensor(1.0))  # β
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
+        self.power = nn.Parameter(torch.tensor(config.power))  # κ
         self.decay_logit = nn.Parameter(torch.tensor(math.log(config.decay / (1 - config.decay))))
 
     def prior(self, reached: Tensor) -> Tensor:
         """`β log(ε + x)` of x, any shape."""
         return self.strength * torch.log(reached + self.log_epsilon.exp())
+
+    def popularity(self, counts: Tensor) -> Tensor:
+        """`κ log(1 + n)` of training counts n, any shape; of a next item n is one less while training."""
+        return self.power * torch.log1p(counts)
 
     def weights(self, width: int) -> Tensor:
         """`γ^(p-s)` for s ≤ p, else 0: (m, m)."""
@@ -85,34 +95,37 @@ class Transitions(nn.Module):
         rows = block.index_select(0, windows.flatten()).view(*windows.shape, -1)  # (B, m, C)
         return self.weights(windows.shape[1]) @ rows
 
-    def targets(self, cosine: Tensor, follows: Tensor, scale: Tensor, target_scale: Tensor) -> Tensor:
+    def targets(self, cosine: Tensor, follows: Tensor, counts: Tensor, target_counts: Tensor) -> Tensor:
         """x of the item that comes next at every position, without what the user's own sequence put into S: (B, m).
 
         The user counts 1 in the cosine of every pair, and forward / distance among those that follow.
 
-        Shapes: cosine, follows (B, m, m), as `between` gives them; scale, target_scale (B, m): 1 / sqrt
-        of an item's training count, 0 for padding.
+        Shapes: cosine, follows (B, m, m), as `between` gives them; counts, target_counts (B, m): the training counts
+        of the window's items and of those that come next, 0 for padding.
         """
-        width = scale.shape[1]
+        width = counts.shape[1]
+        scale, target_scale = (torch.where(n > 0, n.clamp_min(1).rsqrt(), 0.0) for n in (counts, target_counts))
         distance = torch.arange(1, width + 1)[:, None] - torch.arange(width)  # of the item after p from that at s
         near = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
         own = scale[:, None, :] * target_scale[:, :, None]  # (B, p, s)
         without = (cosine - own) + self.log_forward.exp() * (follows - near * own)
-        return (self.weights(width) * without).sum(-1).clamp_min(0)
+        others = target_counts.clamp_min(1).div((target_counts - 1).clamp_min(1)).sqrt()  # the next item's root too
+        return (self.weights(width) * without).sum(-1).clamp_min(0) * others
 
 
 class TransitionScores:
-    """The trained transitions: x for whole histories, then `β log(ε + x)`."""
+    """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`."""
 
-    def __init__(self, module: Transitions, matrix: sparse.csr_array, window: int) -> None:
-        self.module, self.matrix, self.window = module, matrix, window
+    def __init__(self, module: Transitions, matrix: sparse.csr_array, counts: Tensor, window: int) -> None:
+        self.module, self.matrix, self.counts, self.window = module, matrix, counts, window
 
     @torch.no_grad()
     def scores(self, histories: Histories) -> Tensor:
-        """`β log(ε + x)` of all items, (B, I)."""
+        """`β log(ε + x) + κ log(1 + n)` of all items, (B, I)."""
         decay = float(torch.sigmoid(self.module.decay_logit))
         query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
-        return self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
+        prior = self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
+        return prior.add_(self.module.popularity(self.counts))
 
 
 def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
@@ -133,9 +146,3 @@ def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.intege
     if len(keys):
         found[row, ahead, place] = np.where(keys[at] == asked, edges.data[at], 0)
     return torch.from_numpy(found.real.copy()), torch.from_numpy(found.imag.copy())
-
-
-def inverse_root_counts(data: Dataset) -> Tensor:
-    """1 / sqrt of each item's training count, (I,), as `forward_similarity` divides by."""
-    counts = data.train.item_counts(data.n_items)
-    return torch.from_numpy((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))

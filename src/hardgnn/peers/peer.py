@@ -152,15 +152,16 @@ LIGHT = (
     ),
     Peer(
         "recencyknn",
-        "cosine and forward transitions, the last items weighted by age, times a power of popularity",
+        "cosine and transitions, the last items weighted by age, times a power of popularity",
         fit_recency_knn,
         {
             "last": {"choices": LAST[:-1]},
             "decay": {"low": 0.5, "high": 1.0, "log": False},
             "forward": {"low": 0.1, "high": 10.0, "log": True},
             "popularity": {"low": 0.0, "high": 0.5, "log": False},
+            "backward": {"low": 0.0, "high": 1.0, "log": False},
         },
-        {"last": 5, "decay": 0.7, "forward": 1.0, "popularity": 0.0},
+        {"last": 5, "decay": 0.7, "forward": 1.0, "popularity": 0.0, "backward": 0.0},
         deterministic=True,
     ),
     Peer(

@@ -104,7 +104,7 @@ def test_the_model_kept_is_the_moving_average_of_the_steps(data: Dataset, tmp_pa
         steps.append(load_file(tmp_path / str(epochs) / "checkpoint/state.safetensors"))
     assert len(Sequences(data.train, data.n_items, 200, small("best", *one_step).train)) == 1
     kept = load_file(tmp_path / "3" / "model.safetensors")
-    for name in ("item_embedding", "transitions.power", "transitions.strength"):
+    for name in ("item_embedding", "transitions.popularity", "transitions.strength"):
         first, second, third = (step[f"parameters/{name}"] for step in steps)
         expected = 0.6 * (0.6 * first + 0.4 * second) + 0.4 * third  # 1 - 1 / 2.5
         torch.testing.assert_close(kept[f"parameters/{name}"], expected)
@@ -282,7 +282,7 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
         "train.average_epochs=0",
         "train.recent_share=1.0 model.window=10",
         "model.user_term=true",
-        "transitions.power=0",
+        "transitions.popularity=0",
         "model.layers=2",
         "model.intervals=3 model.interval_encoder=gru model.layers=1",
     ],

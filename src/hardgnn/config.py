@@ -99,7 +99,7 @@ class TransitionsConfig(Section):
     """First value of the weight of an item relative to the one after it in the user's history; learned."""
     epsilon: float = Field(0.03, gt=0)
     """First value of ε, what an item without transitions has; learned."""
-    power: float = Field(0.5, ge=0)
+    popularity: float = Field(0.5, ge=0)
     """First value of the power of an item's training count; learned. Transitions are divided by the root of the count,
     so a half gives that back."""
     rate: float = Field(10.0, gt=0, json_schema_extra=search(low=1, high=30, log=True))

@@ -79,8 +79,8 @@ class PositionsStep:
         prior = None
         if self.transitions is not None:
             reached, next_prior = self._transitions(batch, cells)
-            positive_score = positive_score + next_prior + model.transitions.popularity(self._counts[target] - 1)
-            offsets = offsets + model.transitions.popularity(self._counts[candidates])
+            positive_score = positive_score + next_prior + model.transitions.offsets(self._counts[target] - 1)
+            offsets = offsets + model.transitions.offsets(self._counts[candidates])
             prior = reached, model.transitions.strength, model.transitions.log_epsilon.exp()
         own = self._own(batch)  # (B, C)
         terms = {"rec": sampled_softmax(queries, negative, offsets, positive_score, own, owner, prior)}

@@ -59,16 +59,16 @@ class Transitions(nn.Module):
         self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))
         self.strength = nn.Parameter(torch.tensor(1.0))  # β
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
-        self.power = nn.Parameter(torch.tensor(config.power))  # κ
+        self.popularity = nn.Parameter(torch.tensor(config.popularity))  # κ
         self.decay_logit = nn.Parameter(torch.tensor(math.log(config.decay / (1 - config.decay))))
 
     def prior(self, reached: Tensor) -> Tensor:
         """`β log(ε + x)` of x, any shape."""
         return self.strength * torch.log(reached + self.log_epsilon.exp())
 
-    def popularity(self, counts: Tensor) -> Tensor:
+    def offsets(self, counts: Tensor) -> Tensor:
         """`κ log(1 + n)` of training counts n, any shape; of a next item n is one less while training."""
-        return self.power * torch.log1p(counts)
+        return self.popularity * torch.log1p(counts)
 
     def weights(self, width: int) -> Tensor:
         """`γ^(p-s)` for s ≤ p, else 0: (m, m)."""
@@ -125,7 +125,7 @@ class TransitionScores:
         decay = float(torch.sigmoid(self.module.decay_logit))
         query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
         prior = self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
-        return prior.add_(self.module.popularity(self.counts))
+        return prior.add_(self.module.offsets(self.counts))
 
 
 def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.integer]) -> tuple[Tensor, Tensor]:

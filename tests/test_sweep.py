@@ -93,7 +93,9 @@ def test_bad_sweeps_get_one_sentence(market: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize(("preset", "idle"), [("hardgnn", "train.weight_decay"), ("best", "ssl.weight")])
+@pytest.mark.parametrize(
+    ("preset", "idle"), [("hardgnn", "train.weight_decay"), ("hardgnn", "transitions.rate"), ("best", "ssl.weight")]
+)
 def test_every_declared_search_range_lies_within_its_field(preset: str, idle: str) -> None:
     space = settings.search_space(settings.resolve(preset))
     assert {"hard.k", "hard.weight", "hard.temperature", "train.lr"} <= set(space)

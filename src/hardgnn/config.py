@@ -275,7 +275,7 @@ def known_keys() -> list[str]:
 
 IDLE = {
     "positions": ("model.intervals", "model.layers", "ssl.weight", "train.pred_num", "train.l2"),
-    "pairs": ("train.weight_decay",),
+    "pairs": ("train.weight_decay", "train.candidate_popularity", "transitions.backward", "transitions.rate"),
 }
 """By `train.objective`, the settings that a search leaves as they are: it does not have them, or leaves them out."""
 

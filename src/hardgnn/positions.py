@@ -68,8 +68,8 @@ class PositionsStep:
         assert isinstance(model.sequence_encoder, CausalEncoder)
         queries = _at(model.sequence_encoder.every(item_vectors, local, generator), cells)  # (P, d)
         sequences = queries
-        own = model.users(short, generator)[owner] if config.model.user_term else None
-        queries = model.query_vector(config.model, own, queries)
+        of_users = model.users(short, generator)[owner] if config.model.user_term else None
+        queries = model.query_vector(config.model, of_users, queries)
         target = targets[place]  # (P,)
         candidates = torch.from_numpy(batch.candidates)  # (C,)
         positive = item_vectors.index_select(0, item_row[target])  # (P, d)

@@ -19,12 +19,7 @@ from hardgnn.data.transitions import cosine_similarity, forward_similarity
 from hardgnn.errors import HardGNNError
 from hardgnn.model.causal import CausalEncoder
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.transitions import (
-    TransitionGraph,
-    Transitions,
-    TransitionScores,
-    between,
-)
+from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores, between
 from hardgnn.train import _objective, build_graph
 
 WITHOUT_LIMITS = TransitionsConfig(use=True, forward=0.7, steps=3, neighbours=1000)

@@ -224,6 +224,7 @@ def panels(
             axes.set_yticks(range(len(names)), [_cut(one) for one in names], fontsize=9)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_title(label, loc="left", fontsize=10.5)
+            axes.locator_params("x", nbins=5)  # long labels such as 0.0125 must not meet
     told = ". ".join(
         f"{label}: " + ", ".join(f"{one} {value:.3f}" for one, value in zip(names, values))
         for label, names, values in parts

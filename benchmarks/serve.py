@@ -30,9 +30,9 @@ from safetensors.torch import save_file
 
 from hardgnn.config import resolve
 from hardgnn.export import export
-from hardgnn.files import write_json
 from hardgnn.model.attention import reset
 from hardgnn.model.sequence import SequenceEncoder
+from hardgnn.records import write_json
 from hardgnn.run import FORMAT_VERSION, SEQUENCE_PREFIX
 
 HISTORY = 40

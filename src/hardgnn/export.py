@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_folder, read_json, sha256, write_json
+from hardgnn.files import atomic_folder
 from hardgnn.recommend import top_n
+from hardgnn.records import read_json, sha256, write_json
 from hardgnn.run import MODEL, TrainedModel, load_model, load_tables
 
 MANIFEST, INDEX = "export.json", "index.usearch"

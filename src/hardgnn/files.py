@@ -1,102 +1,242 @@
-"""Writing files and folders so that a reader never sees half of one."""
+"""Writing files and folders so that a reader never sees half of one and a crash loses nothing.
+
+What is written gets a temporary name that its writer holds a lock on, is forced to the disk, and then takes its
+place. A kill leaves at most the temporary name, which nobody holds then: the next writer of that name removes it.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
-import hashlib
-import json
 import os
+import re
 import shutil
+import stat
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, shown, told
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: then nothing is held, and nothing is swept
+    fcntl = None  # type: ignore[assignment]
+
+AT_CWD, EXCHANGE = -100, 2  # of renameat2
+NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, make_parent: bool = True) -> Iterator[Path]:
     """Yields a temporary name beside `path`; on success it takes `path`'s place, on failure it is removed.
 
+    A symbolic link stays, and what it points to is replaced. The file gets the mode that the umask gives.
+
+    Args:
+        path: the file to write.
+        make_parent: make its folder where there is none; without it a folder that is gone is an error.
+
     Raises:
-        HardGNNError: the disk is full.
+        MachineError: the disk is full, or another fault of the machine.
+        HardGNNError: `path` is no ordinary file, or may not be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except Exception as error:
-        _tell_full_disk(path, error)
-        raise
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
+    path = followed(path)
+    with writing(path):
+        if path.exists() and not path.is_file():
+            raise HardGNNError(f"{shown(path)}: not an ordinary file, so nothing is written there")
+        if make_parent:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path.name)
+        temporary, handle = _temporary_file(path)
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        try:
+            yield temporary
+            os.chmod(temporary, mode)  # some writers choose their own
+            flush(temporary)
+            os.replace(temporary, path)
+            flush(path.parent)
+        finally:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
 
 
 @contextmanager
 def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
-    """Yields a new folder beside `path` which then takes its place.
+    """Yields a new folder beside `path` which then takes its place in one step.
 
     An older folder of the same kind is replaced: one that is empty or holds the file `marker`.
 
     Raises:
-        HardGNNError: `path` holds something else, which is left alone; or the disk is full.
+        MachineError: the disk is full, or another fault of the machine.
+        HardGNNError: `path` holds something else, which is left alone, or may not be written.
     """
-    if path.exists() and not path.is_dir():
-        raise HardGNNError(f"{path}: a file is in the way of the folder to be written")
-    if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
-        raise HardGNNError(f"{path}: the folder is not empty and holds no {marker}, so it is left alone")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stamp = uuid.uuid4().hex[:8]
-    temporary = path.with_name(f".{path.name}.{stamp}.tmp")
-    old = path.with_name(f".{path.name}.{stamp}.old")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-    except Exception as error:
-        _tell_full_disk(path, error)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    path = followed(path)
+    with writing(path):
+        recover(path)
+        if path.exists() and not path.is_dir():
+            raise HardGNNError(f"{shown(path)}: a file is in the way of the folder to be written")
+        if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
+            raise HardGNNError(f"{shown(path)}: the folder is not empty and holds no {marker}, so it is left alone")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path.name)
+        temporary, handle = _temporary_folder(path)
+        try:
+            yield temporary
+            for folder, _, files in os.walk(temporary):
+                for one in files:
+                    flush(Path(folder, one))
+                flush(Path(folder))
+            _put(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # after an exchange this is the older folder
+            os.close(handle)
 
 
-def _tell_full_disk(path: Path, error: Exception) -> None:
-    """Raises one sentence if a full disk is behind `error`, which each library reports in its own words."""
-    words = str(error)
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in words or "code: 28" in words:
-        raise HardGNNError(f"{path}: no space left on the disk; nothing was written") from None
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Writes `document` as indented JSON with sorted keys, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """The JSON document at `path`.
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says while `path` is written into a sentence.
 
     Raises:
-        HardGNNError: the file is missing or is not JSON.
+        MachineError: a fault of the machine; says that nothing was written.
+        HardGNNError: a place that may not be written, or is gone.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise HardGNNError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise HardGNNError(f"{path}: not valid JSON ({error})") from None
+        yield
+    except HardGNNError:
+        raise
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is not None:
+            raise MachineError(f"{shown(path)}: {fault}; nothing was written") from None
+        if isinstance(error, OSError) and error.errno is not None:
+            raise HardGNNError(f"{told(error, path)}; nothing was written") from None
+        raise
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def followed(path: Path) -> Path:
+    """Where writing to `path` ends: the path itself, or what it links to."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def recover(path: Path) -> None:
+    """Puts a folder back that a kill between two renames left under its old name; removes older leftovers."""
+    for old in _named(path.parent, path.name, "old"):
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(path)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Removes what killed commands left in `folder`: temporary names, of the file `name` or of all, nobody holds."""
+    if fcntl is None:
+        return
+    for leftover in _named(folder, name, "tmp"):
+        with suppress(OSError):
+            handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            finally:
+                os.close(handle)
+
+
+def _named(folder: Path, name: str | None, ending: str) -> list[Path]:
+    """The hidden leftovers `.NAME.XXXXXXXX.ENDING` in a folder."""
+    pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.{ending}", re.DOTALL)
+    try:
+        return [Path(one.path) for one in os.scandir(folder) if pattern.fullmatch(one.name)]
+    except OSError:
+        return []
+
+
+def _temporary_file(path: Path) -> tuple[Path, int]:
+    """A new temporary file beside `path`, and the handle that holds it."""
+    while True:
+        temporary = _temporary_name(path)
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if _hold(handle, temporary):
+            return temporary, handle
+
+
+def _temporary_folder(path: Path) -> tuple[Path, int]:
+    """A new temporary folder beside `path`, and the handle that holds it."""
+    while True:
+        temporary = _temporary_name(path)
+        temporary.mkdir()
+        handle = os.open(temporary, os.O_RDONLY)
+        if _hold(handle, temporary):
+            return temporary, handle
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _hold(handle: int, path: Path) -> bool:
+    """Locks a new temporary name; False where a sweep was faster."""
+    if fcntl is None:
+        return True
+    with suppress(OSError):  # a file system without locks: its leftovers are never swept
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if is_same(handle, path):
+        return True
+    os.close(handle)
+    return False
+
+
+def is_same(handle: int, path: Path) -> bool:
+    """Whether `path` is still the file or folder that `handle` has open."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
+
+
+def flush(path: Path) -> None:
+    """Forces a file, or the names in a folder, to the disk.
+
+    Raises:
+        OSError: the disk cannot keep it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some file systems cannot flush a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Gives the new folder its name; an older one takes the temporary name in the same step, where that can be."""
+    if not path.exists():
+        temporary.rename(path)
+    elif not _exchange(temporary, path):
+        old = path.with_name(temporary.name.removesuffix("tmp") + "old")
+        path.rename(old)  # a kill after this line is mended by `recover`
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    flush(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges the names of two folders at once; False where the system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        status = libc.renamex_np(*names, EXCHANGE)
+    elif hasattr(libc, "renameat2"):
+        status = libc.renameat2(AT_CWD, names[0], AT_CWD, names[1], EXCHANGE)
+    else:
+        return False
+    if status == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(other))

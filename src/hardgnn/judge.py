@@ -13,7 +13,8 @@ from hardgnn.data.dataset import PARTS
 from hardgnn.data.noise import NOISE, SeesNoise, with_noise
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress, Ranker, checked_part, checked_protocol, evaluate, summarise_frame
-from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.files import atomic_path
+from hardgnn.records import read_json, write_json
 from hardgnn.run import CONFIG, RESULT, check_version, load_data, load_model, run_name
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.stats import compare_ranks, correct

@@ -22,10 +22,11 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
-from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.files import atomic_path
 from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
+from hardgnn.records import read_json, write_json
 
 FORMAT_VERSION = 1
 CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT = (

@@ -22,12 +22,13 @@ from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
-from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.files import atomic_path
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.transitions import TransitionGraph
 from hardgnn.pairs import PairsStep
 from hardgnn.positions import PositionsStep
+from hardgnn.records import read_json, write_json
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
 from hardgnn.warm import WarmStart
 

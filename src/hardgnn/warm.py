@@ -17,7 +17,7 @@ from hardgnn import config as settings
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.files import sha256
+from hardgnn.records import sha256
 from hardgnn.run import CONFIG, MODEL, PARAMETERS, load_model, load_tables
 
 FREE = ("dropout", "edge_dropout")  # settings of the network that a warm start may change

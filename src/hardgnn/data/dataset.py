@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError
-from hardgnn.files import atomic_folder, read_json, write_json
+from hardgnn.files import atomic_folder
+from hardgnn.records import read_json, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}

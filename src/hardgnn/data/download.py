@@ -20,7 +20,8 @@ from pathlib import Path
 from hardgnn.data.readers import guess_format
 from hardgnn.data.readers.raw import DAMAGE, RawFile, damage
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.files import atomic_path, read_json, sha256, write_json
+from hardgnn.files import atomic_path
+from hardgnn.records import read_json, sha256, write_json
 
 TIMEOUT_S = 5.0
 TRIES = 3

@@ -21,8 +21,9 @@ from hardgnn.data.noise import NOISE, with_noise
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS, rank_targets
 from hardgnn.experiment.workers import Report, Task, carry_out, locked
-from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.files import atomic_path
 from hardgnn.judge import evaluate_run, ranks_path
+from hardgnn.records import read_json, write_json
 from hardgnn.run import CONFIG, ENVIRONMENT, RESULT
 from hardgnn.train import train
 

@@ -17,9 +17,9 @@ from hardgnn.baselines import BASELINES
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS
 from hardgnn.experiment.plan import Plan, Study, Variant
-from hardgnn.files import read_json
 from hardgnn.judge import ranks_path
 from hardgnn.metrics import per_user, summarise
+from hardgnn.records import read_json
 from hardgnn.run import METRICS, RESULT
 from hardgnn.stats import compare_ranks, correct, over_seeds, paired_over_seeds
 

@@ -30,7 +30,7 @@ from hardgnn.experiment.sweep import (
     retrain,
 )
 from hardgnn.experiment.workers import Report, Task, carry_out, is_locked, locked
-from hardgnn.files import read_json
+from hardgnn.records import read_json
 from hardgnn.run import METRICS, RESULT
 from hardgnn.train import train
 

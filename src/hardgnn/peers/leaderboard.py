@@ -12,10 +12,10 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import FULL, checked_protocol
 from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, by_metric, compared, finished
-from hardgnn.files import read_json
 from hardgnn.judge import evaluate_run, ranks_path, run_leaks
 from hardgnn.metrics import summarise
 from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, PEERS, fitted_folder, peer_folder
+from hardgnn.records import read_json
 from hardgnn.report.tables import Cell, Table, p_value, spread
 from hardgnn.run import CONFIG, ENVIRONMENT, check_version, load_data, run_name
 from hardgnn.stats import correct

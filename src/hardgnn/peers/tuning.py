@@ -23,11 +23,12 @@ from hardgnn.experiment.plan import LOCK, Plan, Study
 from hardgnn.experiment.search import optuna_trials, pull_trials, require_optuna
 from hardgnn.experiment.sweep import Watched
 from hardgnn.experiment.workers import Report, Task, carry_out, locked
-from hardgnn.files import atomic_path, read_json, write_json
+from hardgnn.files import atomic_path
 from hardgnn.judge import ranks_path
 from hardgnn.metrics import summarise
 from hardgnn.peers.neural import NEURAL
 from hardgnn.peers.peer import LIGHT, Cap, Fitted, Fitting, Peer
+from hardgnn.records import read_json, write_json
 from hardgnn.run import ENVIRONMENT, RESULT
 from hardgnn.runtime import environment
 

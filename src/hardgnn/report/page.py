@@ -11,9 +11,10 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
 from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
-from hardgnn.files import atomic_path, read_json
+from hardgnn.files import atomic_path
 from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
 from hardgnn.peers.tuning import PEERS
+from hardgnn.records import read_json
 from hardgnn.report import published as papers
 from hardgnn.report.choice import choice_section
 from hardgnn.report.curves import curve_figures, hard_figures

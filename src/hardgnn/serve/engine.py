@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.export import INDEX, open_index
-from hardgnn.files import read_json
 from hardgnn.recommend import NO_ITEM, POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, largest, sources
+from hardgnn.records import read_json
 from hardgnn.run import TrainedModel, load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from hardgnn.errors import HardGNNError
 from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
-from hardgnn.files import sha256, write_json
+from hardgnn.records import sha256, write_json
 from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, PARAMETERS, load_model, load_tables
 from hardgnn.serve.strings import Strings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError
-from hardgnn.files import read_json, write_json
+from hardgnn.records import read_json, write_json
 from hardgnn.serve.engine import Engine
 
 CURRENT = "current.json"

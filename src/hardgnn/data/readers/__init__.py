@@ -23,7 +23,7 @@ from hardgnn.data.readers.values import checked_table
 from hardgnn.data.readers.yelp import looks_like_yelp, read_yelp
 from hardgnn.data.titles import find_titles
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.files import sha256
+from hardgnn.records import sha256
 
 FORMATS: dict[str, Callable[[RawFile, Columns], Source]] = {
     "inter": read_inter,

@@ -39,6 +39,7 @@ def evaluate_run(
     checked_part(part)
     checked_protocol(protocol)
     keep_freed_memory()
+    check_files(folder)
     model = load_model(folder)
     ranker: Ranker = model
     clean = load_data(folder, data)

@@ -71,13 +71,20 @@ def prepare(
     preset: Annotated[str | None, typer.Option(help="A paper's settings; see --list-presets.")] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp or selfgnn."),
+        typer.Option(
+            "--format",
+            help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp, json, sequences (users and their items, "
+            "oldest first, without times) or selfgnn.",
+        ),
     ] = None,
     user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
     item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
     time_col: Annotated[str | None, typer.Option(help="Column of times.")] = None,
     rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None,
     items_file: Annotated[Path | None, typer.Option(help="A table of items with titles.")] = None,
+    drop_missing: Annotated[
+        bool | None, typer.Option("--drop-missing", help="Drop rows whose user or item is NA, nan, None or the like.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Drop what is earlier than this date (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Drop what is not earlier than this date (UTC).")] = None,
     min_rating: Annotated[float | None, typer.Option(help="Keep ratings of at least this.")] = None,
@@ -108,6 +115,7 @@ def prepare(
     if source is None or out is None:
         raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
     settings = {
+        "drop_missing": drop_missing,
         "since": since,
         "until": until,
         "min_rating": min_rating,
@@ -125,6 +133,9 @@ def prepare(
     if as_json:
         _print_json({"out": str(out), **data.manifest})
         return
+    if read := data.manifest.get("read"):
+        columns = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
+        print(f"read as {read['format']}: {columns}; times are {read['time_unit']}")
     rows = [
         [step["step"], *(f"{step[key]:,}" for key in ("interactions", "users", "items"))]
         for step in data.manifest["steps"]

@@ -13,14 +13,17 @@ from pathlib import Path
 import polars as pl
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, InteractionLog
-from hardgnn.data.readers.amazon import looks_like_amazon, read_amazon
-from hardgnn.data.readers.gowalla import looks_like_gowalla, read_gowalla
-from hardgnn.data.readers.movielens import looks_like_movielens, read_movielens
+from hardgnn.data.readers.amazon import read_amazon
+from hardgnn.data.readers.gowalla import read_gowalla
+from hardgnn.data.readers.guess import guess_format
+from hardgnn.data.readers.json_lines import read_json
+from hardgnn.data.readers.movielens import read_movielens
 from hardgnn.data.readers.raw import DAMAGE, GZIP_MAGIC, RawFile, damage
+from hardgnn.data.readers.sequences import read_sequences
 from hardgnn.data.readers.source import Columns, Source
 from hardgnn.data.readers.tables import likely_separator, ragged_line, read_csv, read_inter, read_parquet
 from hardgnn.data.readers.values import checked_table
-from hardgnn.data.readers.yelp import looks_like_yelp, read_yelp
+from hardgnn.data.readers.yelp import read_yelp
 from hardgnn.data.titles import find_titles
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.records import sha256
@@ -33,6 +36,8 @@ FORMATS: dict[str, Callable[[RawFile, Columns], Source]] = {
     "amazon": read_amazon,
     "gowalla": read_gowalla,
     "yelp": read_yelp,
+    "json": read_json,
+    "sequences": read_sequences,
 }
 
 
@@ -52,14 +57,15 @@ def read_log(
         path: the file.
         format: `inter` (RecBole: tabs, header `name:type`), `csv` (header; comma, tab, semicolon or bar),
             `parquet`, `movielens` (u.data, ratings.dat, ratings.csv, or GroupLens' zip), `amazon` (the ratings CSV
-            of 2014), `gowalla` (SNAP's check-ins), `yelp` (review JSON lines, or the official archive), or `auto`:
-            told from the content, then from the name.
+            of 2014), `gowalla` (SNAP's check-ins), `yelp` (review JSON lines, or the official archive), `json` (an
+            object a line, such as Amazon's reviews), `sequences` (users and their items, oldest first, without
+            times), or `auto`: told from the content, then from the name.
         user_col, item_col, time_col, rating_col: column names; usual names are found without them.
         items_file: item titles; without it a file beside the log is used: `<stem>.item`, and for MovieLens
             `u.item`, `movies.csv` or `movies.dat`, beside the log or in its archive.
 
-    Times may be seconds, milliseconds (or finer, told by their size) since 1970 in UTC, or ISO dates and times,
-    which without an offset are taken as UTC.
+    Times may be seconds, milliseconds (or finer, told by their size) since 1970 in UTC, dates such as 20140514, or
+    ISO dates and times, which without an offset are taken as UTC. `reading` of the log tells what became of it.
 
     Raises:
         HardGNNError: the file, a column or a value cannot be read; names the line where there is one.
@@ -73,44 +79,15 @@ def read_log(
     kind = guess_format(raw) if format == "auto" else format
     wanted: Columns = {USER: user_col, ITEM: item_col, TIMESTAMP: time_col, RATING: rating_col}
     with explained(raw, kind):
-        table = checked_table(FORMATS[kind](raw, wanted), raw.label)
-    if table.is_empty():
-        raise HardGNNError(f"{raw.label}: no data rows")
+        table, reading = checked_table(FORMATS[kind](raw, wanted), raw.label, kind)
     titles = find_titles(path, items_file, kind == "movielens", raw.member)
-    return InteractionLog(table=table, name=short_name(path), sha256=sha256(path), titles=titles)
+    return InteractionLog(table, short_name(path), sha256(path), titles, reading)
 
 
 def short_name(path: Path) -> str:
     """The log's name: its stem, or the folder's name for MovieLens' u.data and ratings.*."""
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     return path.resolve().parent.name or stem if stem.lower() in ("u", "ratings") else stem
-
-
-def guess_format(raw: RawFile) -> str:
-    """The format, from the content first and the name second."""
-    if raw.head.startswith(b"PAR1"):
-        return "parquet"
-    first = (
-        raw.head.removeprefix(b"\xef\xbb\xbf")
-        .lstrip(b"\r\n")
-        .split(b"\n", 1)[0]
-        .rstrip(b"\r")
-        .decode("utf-8", "replace")
-    )
-    if re.match(r"[^\t]+:(token|float|token_seq|float_seq)\s*(\t|$)", first):
-        return "inter"
-    looks = {
-        "yelp": looks_like_yelp,
-        "gowalla": looks_like_gowalla,
-        "movielens": looks_like_movielens,
-        "amazon": looks_like_amazon,
-    }
-    if kind := next((kind for kind, fits in looks.items() if fits(first)), None):
-        return kind
-    names = {"parquet": (".parquet", ".pq"), "inter": (".inter",), "movielens": ("u.data",)}
-    if raw.member is not None and raw.name == "ratings.csv":
-        return "movielens"
-    return next((kind for kind, endings in names.items() if raw.name.endswith(endings)), "csv")
 
 
 @contextmanager

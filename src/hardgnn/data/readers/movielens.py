@@ -6,6 +6,7 @@ Source: the README of each archive at https://grouplens.org/datasets/movielens.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.readers.raw import RawFile
@@ -13,12 +14,12 @@ from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_l
 from hardgnn.data.readers.tables import chosen_names, read_csv
 
 NAMES = (USER, ITEM, RATING, TIMESTAMP)
-U_DATA = re.compile(r"\s*\d+\t\d+\t[\d.]+\t\d+\s*")
+LINE = re.compile(r"\s*\d+(\t|::)\d+\1[\d.]+\1\d+\s*")
 
 
 def looks_like_movielens(line: str) -> bool:
     """Whether a file's first line is one of u.data or ratings.dat."""
-    return "::" in line or U_DATA.fullmatch(line) is not None
+    return LINE.fullmatch(line) is not None
 
 
 def read_movielens(raw: RawFile, wanted: Columns) -> Source:
@@ -28,11 +29,13 @@ def read_movielens(raw: RawFile, wanted: Columns) -> Source:
         HardGNNError: column names are given for a form without a header, or a column is missing.
     """
     line = raw.first_line()
-    if looks_like_movielens(line):
+    if "::" in line or looks_like_movielens(line):
         refuse_columns(raw, wanted, raw.name)
         return split_lines(raw, "::" if "::" in line else "\t", NAMES)
     if raw.member is None:
         return read_csv(raw, wanted)
     names = line.split(",")
-    columns = {name: meaning for meaning, name in chosen_names(names, wanted, raw.label).items()}
-    return split_lines(raw, ",", [columns.get(name, f"_{name}") for name in names], header=True)
+    columns = chosen_names(names, wanted, raw.label)
+    meanings = {name: meaning for meaning, name in columns.items()}
+    source = split_lines(raw, ",", [meanings.get(name, f"_{name}") for name in names], header=True)
+    return replace(source, names=columns)

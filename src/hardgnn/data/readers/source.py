@@ -19,12 +19,14 @@ Columns = Mapping[str, str | None]
 class Source:
     """A file ready to be read: `table` holds the columns user, item, timestamp and perhaps rating, in file order.
 
-    `place` names the row with a 0-based number as the user finds it in the file ("line 7"). `text` says that rows
-    without any value are blank lines.
+    Without a timestamp, each user's rows are oldest first. `place` names the row with a 0-based number as the user
+    finds it in the file ("line 7"). `names` tells what each column is called there. `text` says that rows without any
+    value are blank lines.
     """
 
     table: pl.LazyFrame
     place: Callable[[int], str]
+    names: Mapping[str, str]
     text: bool = True
 
 
@@ -55,7 +57,7 @@ def streamed(
 def split_lines(raw: RawFile, separator: str, names: Sequence[str], header: bool = False) -> Source:
     """A table of unquoted lines with fields of known order; names that start with _ are left out.
 
-    Fields after the last one must be blank. Ids are taken without blanks around them.
+    Fields after the last one must be blank.
 
     Raises:
         HardGNNError: while the table is read, a line has too many fields, or is not UTF-8.
@@ -67,12 +69,7 @@ def split_lines(raw: RawFile, separator: str, names: Sequence[str], header: bool
     def parse(line: int, block: bytes) -> pl.DataFrame:
         if header and line == 1:
             block = block.partition(b"\n")[2]
-        try:
-            text = block.removesuffix(b"\n").decode()
-        except UnicodeDecodeError as error:
-            at = line + block.count(b"\n", 0, error.start)
-            raise HardGNNError(f"{raw.label}: line {at}: binary data or another encoding, expected UTF-8") from None
-        lines = pl.Series("line", [text]).str.split("\n").explode()
+        lines = text_lines(raw, line, block)
         whole = pl.col("line").str.strip_chars_end("\r")
         blank = whole.str.strip_chars() == ""
         split = pl.when(~blank).then(whole).str.splitn(separator, len(fields)).struct.rename_fields(fields)
@@ -83,9 +80,24 @@ def split_lines(raw: RawFile, separator: str, names: Sequence[str], header: bool
             found = lines[row].count(separator) + 1
             at = line + row + (header and line == 1)
             raise HardGNNError(f"{raw.label}: line {at}: {found} fields, expected {len(names)}")
-        return table.select(pl.col(kept).str.strip_chars())
+        return table.select(kept)
 
-    return Source(streamed(raw, schema, parse), lambda row: f"line {row + 1 + header}")
+    told = {name: f"field {place}" for place, name in enumerate(names, 1) if name in kept}
+    return Source(streamed(raw, schema, parse), lambda row: f"line {row + 1 + header}", told)
+
+
+def text_lines(raw: RawFile, line: int, block: bytes) -> pl.Series:
+    """The lines of a block, the first of which is numbered `line`.
+
+    Raises:
+        HardGNNError: they are not UTF-8; names the line.
+    """
+    try:
+        text = block.removesuffix(b"\n").decode()
+    except UnicodeDecodeError as error:
+        at = line + block.count(b"\n", 0, error.start)
+        raise HardGNNError(f"{raw.label}: line {at}: binary data or another encoding, expected UTF-8") from None
+    return pl.Series("line", [text]).str.split("\n").explode()
 
 
 def refuse_columns(raw: RawFile, wanted: Columns, kind: str) -> None:

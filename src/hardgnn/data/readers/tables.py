@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source
+from hardgnn.data.readers.values import checked_table
 from hardgnn.errors import HardGNNError, nearest
 
 # guessed column names, best first, compared without case and punctuation
@@ -38,6 +40,8 @@ OPTIONS = {
     TIMESTAMP: "--time-col (in Python time_col)",
     RATING: "--rating-col (in Python rating_col)",
 }
+ORDERED = "; users and their items without times, oldest first, are read with --format sequences"
+SIGNS = {",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
 
 
 def read_inter(raw: RawFile, wanted: Columns) -> Source:
@@ -46,6 +50,10 @@ def read_inter(raw: RawFile, wanted: Columns) -> Source:
     if ":" not in header:
         raise HardGNNError(
             f"{raw.label}: a .inter file starts with a header such as user_id:token, found '{header[:80]}'"
+        )
+    if "\t" not in header and (found := next((words for sign, words in SIGNS.items() if sign in header), None)):
+        raise HardGNNError(
+            f"{raw.label}: the fields of a .inter file stand between tabs, found {found} in '{header[:80]}'"
         )
     return delimited(raw, "\t", None, wanted)
 
@@ -65,14 +73,28 @@ def read_parquet(raw: RawFile, wanted: Columns) -> Source:
     if raw.head[:4] != b"PAR1":
         raise HardGNNError(f"{raw.label}: not a Parquet file")
     refuse_archive(raw, "Parquet")
-    return Source(chosen(pl.scan_parquet(raw.path), wanted, raw.label), lambda row: f"row {row + 1}", text=False)
+    return chosen(pl.scan_parquet(raw.path, glob=False), wanted, raw.label, lambda row: f"row {row + 1}", text=False)
+
+
+def checked_frame(table: Any, label: str) -> tuple[pl.DataFrame, Reading]:
+    """A table of the caller's own as a log's, checked by the rules for files.
+
+    Raises:
+        HardGNNError: it is no table, or as `chosen_names` and `checked_table`, naming the row.
+    """
+    if not isinstance(table, pl.DataFrame):
+        kind = f"{type(table).__module__.split('.')[0]} {type(table).__name__}"
+        raise HardGNNError(f"{label}: expected a polars DataFrame, got a {kind}; polars.DataFrame(…) makes one")
+    wanted = dict.fromkeys((USER, ITEM, TIMESTAMP, RATING))
+    source = chosen(table.lazy(), wanted, label, lambda row: f"row {row + 1}", text=False)
+    return checked_table(source, label, "table")
 
 
 def delimited(raw: RawFile, separator: str, quote: str | None, wanted: Columns) -> Source:
     """A text table with a header."""
     refuse_archive(raw, "a table with quoted values")
     table = pl.scan_csv(raw.path, separator=separator, quote_char=quote, infer_schema=False)
-    return Source(chosen(table, wanted, raw.label), lambda row: f"line {line_of(raw, row + 1, separator, quote)}")
+    return chosen(table, wanted, raw.label, lambda row: f"line {line_of(raw, row + 1, separator, quote)}")
 
 
 def refuse_archive(raw: RawFile, what: str) -> None:
@@ -85,46 +107,54 @@ def refuse_archive(raw: RawFile, what: str) -> None:
         raise HardGNNError(f"{raw.label}: {what} is not read out of an archive; unpack it and name the file")
 
 
-def chosen(table: pl.LazyFrame, wanted: Columns, label: str) -> pl.LazyFrame:
+def chosen(table: pl.LazyFrame, wanted: Columns, label: str, place: Callable[[int], str], text: bool = True) -> Source:
     """The columns that are asked for, or have usual names, under our names.
 
     Raises:
         HardGNNError: as `chosen_names`.
     """
     names = chosen_names(table.collect_schema().names(), wanted, label)
-    return table.select(pl.col(name).alias(meaning) for meaning, name in names.items())
+    return Source(table.select(pl.col(name).alias(meaning) for meaning, name in names.items()), place, names, text)
+
+
+def plain(name: str) -> str:
+    """A column name without case, punctuation and the type that .inter has behind a colon."""
+    return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
 
 
 def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str, str]:
     """Which column means what: those asked for, or those with usual names.
 
     Raises:
-        HardGNNError: one is missing; names those found.
+        HardGNNError: one is missing or there twice; names those found.
     """
-    bare = {name: name.strip().split(":")[0] for name in found}  # .inter has the type behind a colon
-    plain = {name: re.sub(r"[^a-z0-9]", "", text.lower()) for name, text in bare.items()}
+    bare = {name: name.strip().strip('"').split(":")[0] for name in found}
+    listed = ", ".join(found)[:300]
     columns: dict[str, str] = {}
     for meaning, asked in wanted.items():
         if asked is not None:
             fits = [name for name in found if asked in (name, bare[name])]
         else:
-            fits = [name for usual in USUAL_NAMES[meaning] for name in found if plain[name] == usual]
+            fits = [name for usual in USUAL_NAMES[meaning] for name in found if plain(name) == usual]
         if fits:
             columns[meaning] = fits[0]
         elif asked is not None:
-            listed = ", ".join(found)
             raise HardGNNError(
                 f"{label}: no column '{asked}'; columns found: {listed}; {nearest(asked, bare.values())}"
             )
         elif meaning != RATING:
-            listed = ", ".join(found)[:300]
-            raise HardGNNError(
-                f"{label}: no {meaning} column; columns found: {listed}; name it with {OPTIONS[meaning]}"
-            )
+            if not any(re.match(r"\s*[\"']?[^\W\d]", name) for name in found if name):
+                remedy = "the first line looks like data: put a header such as user,item,timestamp in front" + ORDERED
+            else:
+                remedy = f"name it with {OPTIONS[meaning]}{ORDERED if meaning == TIMESTAMP else ''}"
+            raise HardGNNError(f"{label}: no {meaning} column; columns found: {listed}; {remedy}")
     if len(set(columns.values())) < len(columns):
         raise HardGNNError(
             f"{label}: one column cannot mean two things ({', '.join(f'{k}={v}' for k, v in columns.items())})"
         )
+    for meaning, name in columns.items():
+        if f"{name}_duplicated_0" in found:  # so polars calls the second of two columns of one name
+            raise HardGNNError(f"{label}: two columns are called '{name}', so it is not clear which is the {meaning}")
     return columns
 
 

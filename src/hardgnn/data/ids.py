@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-
-from hardgnn.errors import HardGNNError
 
 MISSING = (
     *("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT"),
@@ -53,32 +50,6 @@ def id_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     number = pl.when(text.str.contains(POWER)).then(text).cast(pl.Float64, strict=False)
     whole = pl.when((number == number.floor()) & (number.abs() <= EXACT)).then(number).cast(pl.Int64).cast(pl.String)
     return pl.when(text != "").then(pl.coalesce(whole, text.str.replace(POINT, "${1}")))
-
-
-def ids_of(values: Iterable[Any], what: str) -> pl.Series:
-    """The ids (n,) that somebody gives as a list, an array or a series, as text by the rule of `id_text`.
-
-    Args:
-        values: texts or whole numbers, all of one kind.
-        what: what they are in errors, as in "users".
-
-    Raises:
-        HardGNNError: it is no list, or a value is no id.
-    """
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise HardGNNError(f"{what}: expected a list of ids, got {values!r}")
-    try:
-        given = values if isinstance(values, pl.Series) else pl.Series(what, list(values))
-    except (TypeError, OverflowError, pl.exceptions.PolarsError):
-        raise HardGNNError(f"{what}: expected ids that are all text or all whole numbers") from None
-    if given.is_empty():
-        return pl.Series(what, [], dtype=pl.String)
-    if words := no_ids(given.dtype):
-        raise HardGNNError(f"{what}: expected text or whole numbers, got {words}, such as {given[0]!r}")
-    found = given.to_frame(what).select(id_text(pl.col(what), given.dtype))[what]
-    if found.null_count():
-        raise HardGNNError(f"{what}: {given[int(found.is_null().arg_true()[0])]!r} is no id")
-    return found
 
 
 def no_ids(dtype: pl.DataType) -> str | None:

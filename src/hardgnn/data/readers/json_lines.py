@@ -60,7 +60,7 @@ def json_lines(raw: RawFile, columns: Mapping[str, str]) -> Source:
             numbers = (number for number, text in enumerate(stream, 1) if text.strip())
             return f"line {next(number for count, number in enumerate(numbers) if count == row)}"
 
-    return Source(streamed(raw, dict.fromkeys(columns, pl.String()), parse), place, columns)
+    return Source(streamed(raw, dict.fromkeys(columns, pl.String()), parse), place, names=columns)
 
 
 def json_object(text: str | bytes, raw: RawFile, line: int) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def read_sequences(raw: RawFile, wanted: Columns) -> Source:
     if raw.head.startswith(b"PAR1"):
         return read_parquet(raw, untimed)
     header = raw.first_line()
-    names = re.split(r"[\t,;|]", header)
-    if wanted.get(USER) in names or any(plain(name) in USUAL_NAMES[USER] for name in names):
+    header_names = re.split(r"[\t,;|]", header)
+    if wanted.get(USER) in header_names or any(plain(name) in USUAL_NAMES[USER] for name in header_names):
         return (read_inter if ":" in header and "\t" in header else read_csv)(raw, untimed)
     refuse_columns(raw, wanted, "sequences")
     refuse_tables(raw)
@@ -53,7 +53,8 @@ def read_sequences(raw: RawFile, wanted: Columns) -> Source:
                 raise HardGNNError(f"{raw.label}: line {some['number'][0]}: {what}")
         return split.select(USER, ITEM).explode(ITEM)
 
-    return Source(streamed(raw, SCHEMA, parse), lambda row: place(raw, row), {USER: "first field", ITEM: "the others"})
+    names = {USER: "first field", ITEM: "the others"}
+    return Source(streamed(raw, SCHEMA, parse), lambda row: place(raw, row), names=names)
 
 
 def refuse_tables(raw: RawFile) -> None:

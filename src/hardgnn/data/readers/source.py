@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -20,14 +20,14 @@ class Source:
     """A file ready to be read: `table` holds the columns user, item, timestamp and perhaps rating, in file order.
 
     Without a timestamp, each user's rows are oldest first. `place` names the row with a 0-based number as the user
-    finds it in the file ("line 7"). `names` tells what each column is called there. `text` says that rows without any
-    value are blank lines.
+    finds it in the file ("line 7"). `text` says that rows without any value are blank lines. `names` tells what each
+    column is called there.
     """
 
     table: pl.LazyFrame
     place: Callable[[int], str]
-    names: Mapping[str, str]
     text: bool = True
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def streamed(
@@ -83,7 +83,7 @@ def split_lines(raw: RawFile, separator: str, names: Sequence[str], header: bool
         return table.select(kept)
 
     told = {name: f"field {place}" for place, name in enumerate(names, 1) if name in kept}
-    return Source(streamed(raw, schema, parse), lambda row: f"line {row + 1 + header}", told)
+    return Source(streamed(raw, schema, parse), lambda row: f"line {row + 1 + header}", names=told)
 
 
 def text_lines(raw: RawFile, line: int, block: bytes) -> pl.Series:

@@ -114,7 +114,7 @@ def chosen(table: pl.LazyFrame, wanted: Columns, label: str, place: Callable[[in
         HardGNNError: as `chosen_names`.
     """
     names = chosen_names(table.collect_schema().names(), wanted, label)
-    return Source(table.select(pl.col(name).alias(meaning) for meaning, name in names.items()), place, names, text)
+    return Source(table.select(pl.col(name).alias(meaning) for meaning, name in names.items()), place, text, names)
 
 
 def plain(name: str) -> str:

@@ -64,11 +64,11 @@ def times_of(table: pl.LazyFrame, dtype: pl.DataType) -> Times:
         return Times(number, number, False)
     text = time.cast(pl.String).str.strip_chars()
     numbers = text.cast(pl.Float64, strict=False).alias(TIMESTAMP)
-    first = table.select(text).filter(time.is_not_null()).head(1).collect()
-    if first.is_empty() or first.select(numbers.is_not_null()).item():
-        return Times(numbers, numbers, False)
     spaced = text.str.replace(r"^(\S{10})T", "${1} ").str.replace(r"\s*(Z|UTC)$", "+00:00")
     every = seconds_of(pl.coalesce(microseconds(spaced, form) for form in ISO_FORMATS))
+    first = table.select(text).filter(time.is_not_null()).head(1).collect()
+    if first.is_empty() or first.select(numbers.is_not_null() | every.is_null()).item():
+        return Times(numbers, numbers, False)
     plain = next((form for form in PLAIN_FORMATS if first.select(microseconds(text, form)).item() is not None), None)
     return Times(every if plain is None else seconds_of(microseconds(text, plain)), every, True)
 

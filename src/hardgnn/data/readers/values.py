@@ -127,9 +127,9 @@ def wrong_ids(schema: Mapping[str, pl.DataType], numeric: Sequence[str]) -> list
 
 
 def wrong_times(dates: bool) -> list[Wrong]:
-    """What may be wrong with times, the first of which is a date or a number."""
-    time, first = pl.col(TIMESTAMP), "date" if dates else "number"
-    other = f"time {{}} is not a {first} as the first one is; seconds, milliseconds or ISO dates are read"
+    """What may be wrong with times, the first of which is a date, or a number or nothing of the kind."""
+    time, kind = pl.col(TIMESTAMP), "an ISO date" if dates else "a number of seconds or milliseconds"
+    other = f"time {{}} is not {kind} as the first is; times are all numbers or all ISO dates"
     return [
         Wrong(TIMESTAMP, other, time.is_null()),
         Wrong(TIMESTAMP, "time {} is not a finite number", time.is_not_null() & ~time.is_finite()),
@@ -187,6 +187,6 @@ def two_units(rows: Rows, unit: Unit) -> str:
     time = pl.col(TIMESTAMP)
     if unit.name == COMPACT_DATES:
         return rows.first([Wrong(TIMESTAMP, "time {} is no date such as 20140514, as most others are", unit.foreign)])
-    odd = rows.first([Wrong(TIMESTAMP, "time {} is in another unit", unit.foreign)])
-    usual = rows.first([Wrong(TIMESTAMP, "time {} is in " + unit.name, ~unit.foreign & (time > 0))])
-    return f"{odd} than most: {usual}; write all times in one unit"
+    odd = rows.first([Wrong(TIMESTAMP, f"time {{}} is not in {unit.name} as most others are", unit.foreign)])
+    usual = rows.first([Wrong(TIMESTAMP, "time {} is", ~unit.foreign & (time > 0))])
+    return f"{odd} ({usual}); write all times in one unit"

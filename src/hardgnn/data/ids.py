@@ -13,11 +13,11 @@ MISSING = (
     *("None", "none", "NONE", "Null", "null", "NULL", "(null)", "\\N", "undefined"),
 )
 """Words that programs write where there is no value."""
-POINT = r"^(-?\d+)\.0+$"
-POWER = r"^-?\d(?:\.\d+[eE]\+?|[eE]\+)\d+$"
+POINT = r"^(-?[0-9]+)\.0+$"
+POWER = r"^-?[0-9](?:\.[0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 """Whole numbers as columns of floats are written: 26.0 and 2.6e+01; a hexadecimal id such as 26e1 is none."""
-NUMBER = r"^-?\d+$"
-FRACTION = r"^-?\d+\.\d*[1-9]\d*$"
+NUMBER = r"^-?[0-9]+$"
+FRACTION = r"^-?[0-9]+\.[0-9]*[1-9][0-9]*$"
 EXACT = 2**53  # of larger whole numbers a float does not know the last digits
 NO_IDS: dict[Any, str] = {
     pl.Boolean: "true and false",

@@ -51,8 +51,9 @@ def checked_table(source: Source, label: str, kind: str) -> tuple[pl.DataFrame, 
     told = [sentence for one in seen.values() for sentence in one.told]
     bad_rating = None
     if RATING in schema and (bad := table.select((~pl.col(RATING).is_finite()).sum()).item()):
-        bad_rating = rows.first([Wrong(RATING, "rating {} is not a number", ~pl.col(RATING).is_finite())])
-        told.append(f"{bad:,} of {len(table):,} ratings are no numbers and taken for none; the first: {bad_rating}")
+        first = rows.first([Wrong(RATING, "rating {} is not a number", ~pl.col(RATING).is_finite())])
+        bad_rating = f"{label}: {first}"
+        told.append(f"{bad:,} of {len(table):,} ratings are no numbers and taken for none; the first: {first}")
         table = table.with_columns(pl.when(pl.col(RATING).is_finite()).then(pl.col(RATING)))
     unit = DATES
     if times is None:

@@ -45,6 +45,14 @@ def table(**columns: list) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def test_titles_go_by_the_same_ids(log, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item,title\n26.0,Alien\n 27,Brazil\n")
+    read = log("user,item,time\na,26,1\na,27.0,2\na,28,3\n", items_file=tmp_path / "items.csv")
+    titles = read.prepare(k_core=0, candidates=1).item_titles
+    assert titles is not None
+    assert titles.to_list() == ["Alien", "Brazil", None]
+
+
 # formats
 
 

@@ -69,10 +69,9 @@ class Glance:
 
 def glance(ids: pl.Series, name: str) -> Glance:
     """Looks at each different id of a Categorical column (N,) once; `name` is user or item in what is told."""
-    known = ids.unique().drop_nulls()
     text = pl.col("text")
-    table = known.to_frame("id").with_columns(text=pl.col("id").cast(pl.String))
-    changed = table.lazy().filter(id_text(text, pl.String()).ne_missing(text)).collect()
+    known = ids.unique().drop_nulls().to_frame("id").lazy().with_columns(text=pl.col("id").cast(pl.String))
+    changed = known.filter(id_text(text, pl.String()).ne_missing(text)).collect(engine="streaming")
     if changed.is_empty():
         return Glance(False, (), False)
     bare = text.str.strip_chars()
@@ -89,7 +88,6 @@ def glance(ids: pl.Series, name: str) -> Glance:
                 f"it is read as '{some.select(id_text(text, pl.String())).item(0, 0)}'"
             )
     numbers = pl.any_horizontal(bare.str.contains(form) for form in (POINT, POWER, NUMBER, FRACTION)) | (bare == "")
-    fractions = (
-        changed.select(whole.any()).item() and table.select(numbers.all() & bare.str.contains(FRACTION).any()).item()
-    )
+    decimal = known.select(numbers.all() & bare.str.contains(FRACTION).any())
+    fractions = changed.select(whole.any()).item() and decimal.collect(engine="streaming").item()
     return Glance(True, tuple(told), bool(fractions))

@@ -19,7 +19,7 @@ from hardgnn.config import Section
 from hardgnn.data import doubts
 from hardgnn.data.candidates import draw_candidates
 from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, VALID, Candidates, Dataset
-from hardgnn.data.ids import MISSING
+from hardgnn.data.ids import MISSING, id_text
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, TITLE, USER, InteractionLog
 from hardgnn.data.presets import preset_settings
 from hardgnn.data.readers import read_log
@@ -325,7 +325,7 @@ def titles_of(item_ids: pl.Series, titles: pl.DataFrame | None) -> pl.Series | N
     """The title of each item (I,), null where it has none; None if no item has one."""
     if titles is None:
         return None
-    known = titles.unique(ITEM, keep="first", maintain_order=True)
+    known = titles.with_columns(id_text(pl.col(ITEM), pl.String())).unique(ITEM, keep="first", maintain_order=True)
     found = item_ids.to_frame(ITEM).join(known, on=ITEM, how="left", maintain_order="left")[TITLE]
     return None if found.null_count() == len(found) else found.alias("title")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, TIMESTAMP, USER
-from hardgnn.data.readers import FORMATS, explained, guess_format, read_log
+from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.readers import FORMATS, explained, guess_format, log_of
 from hardgnn.data.readers.raw import RawFile
-from hardgnn.data.readers.tables import USUAL_NAMES, likely_separator
+from hardgnn.data.readers.tables import USUAL_NAMES, column_names
 from hardgnn.errors import HardGNNError
 
 TABLES = ("csv", "inter", "parquet")
@@ -33,7 +33,8 @@ def read_events(path: str | Path) -> pl.DataFrame:
             if table.height and (table[name].fill_null("") == "").any():
                 raise HardGNNError(f"{raw.label}: row {empty[name][0] + 1}: the {name} id is empty")
     else:
-        table = read_log(path).table.sort(TIMESTAMP, maintain_order=True).select(pl.col(USER, ITEM).cast(pl.String))
+        log = log_of(raw, kind, dict.fromkeys((USER, ITEM, TIMESTAMP, RATING)))
+        table = log.table.sort(TIMESTAMP, maintain_order=True).select(pl.col(USER, ITEM).cast(pl.String))
     if table.is_empty():
         raise HardGNNError(f"{raw.label}: no events in it")
     return table
@@ -41,9 +42,6 @@ def read_events(path: str | Path) -> pl.DataFrame:
 
 def _has_times(raw: RawFile, kind: str) -> bool:
     with explained(raw, kind):
-        if kind == "parquet":
-            names = pl.scan_parquet(raw.path).collect_schema().names()
-        else:
-            names = raw.first_line().split("\t" if kind == "inter" else likely_separator(raw))
+        names = column_names(raw, kind)
     plain = {"".join(filter(str.isalnum, name.split(":")[0].lower())) for name in names}
     return not plain.isdisjoint(USUAL_NAMES[TIMESTAMP])

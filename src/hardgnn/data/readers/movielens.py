@@ -10,7 +10,7 @@ import re
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
-from hardgnn.data.readers.tables import chosen_names, read_csv
+from hardgnn.data.readers.tables import read_csv
 
 NAMES = (USER, ITEM, RATING, TIMESTAMP)
 U_DATA = re.compile(r"\s*\d+\t\d+\t[\d.]+\t\d+\s*")
@@ -31,8 +31,4 @@ def read_movielens(raw: RawFile, wanted: Columns) -> Source:
     if looks_like_movielens(line):
         refuse_columns(raw, wanted, raw.name)
         return split_lines(raw, "::" if "::" in line else "\t", NAMES)
-    if raw.member is None:
-        return read_csv(raw, wanted)
-    names = line.split(",")
-    columns = {name: meaning for meaning, name in chosen_names(names, wanted, raw.label).items()}
-    return split_lines(raw, ",", [columns.get(name, f"_{name}") for name in names], header=True)
+    return read_csv(raw, wanted)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import csv
+import bisect
 import itertools
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
 
 import polars as pl
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
-from hardgnn.data.readers.raw import RawFile
-from hardgnn.data.readers.source import Columns, Source
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
+from hardgnn.data.readers.raw import PARQUET_MAGIC, RawFile
+from hardgnn.data.readers.source import Columns, Source, parsing, streamed
+from hardgnn.errors import HardGNNError, nearest, shown
 
 # guessed column names, best first, compared without case and punctuation
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
@@ -47,12 +51,19 @@ def read_inter(raw: RawFile, wanted: Columns) -> Source:
         raise HardGNNError(
             f"{raw.label}: a .inter file starts with a header such as user_id:token, found '{header[:80]}'"
         )
-    return delimited(raw, "\t", None, wanted)
+    return delimited(raw, "\t", False, wanted)
 
 
 def read_csv(raw: RawFile, wanted: Columns) -> Source:
     """A header and named columns, between commas, tabs, semicolons or bars."""
-    return delimited(raw, likely_separator(raw), '"', wanted)
+    return delimited(raw, likely_separator(raw), True, wanted)
+
+
+def column_names(raw: RawFile, kind: str) -> list[str]:
+    """The names of the columns of a table of the format `kind`: csv, inter or parquet."""
+    if kind == "parquet":
+        return parquet_table(raw, raw.parts[0] if raw.parts else raw.path).collect_schema().names()
+    return read_header(raw, "\t" if kind == "inter" else likely_separator(raw), kind == "csv")[0]
 
 
 def likely_separator(raw: RawFile) -> str:
@@ -61,38 +72,79 @@ def likely_separator(raw: RawFile) -> str:
 
 
 def read_parquet(raw: RawFile, wanted: Columns) -> Source:
-    """A Parquet file; numbers, strings, dates and datetimes are taken as they are."""
-    if raw.head[:4] != b"PAR1":
-        raise HardGNNError(f"{raw.label}: not a Parquet file")
-    refuse_archive(raw, "Parquet")
-    return Source(chosen(pl.scan_parquet(raw.path), wanted, raw.label), lambda row: f"row {row + 1}", text=False)
+    """Parquet, one file or several; numbers, strings, dates and datetimes are taken as they are.
+
+    Raises:
+        HardGNNError: it is none, lies in an archive, or the files have not the same columns; names the file.
+    """
+    files = raw.parts or (raw.path,)
+    tables = [parquet_table(raw, file) for file in files]
+    schemas, counts = [], []
+    for file, table in zip(files, tables):
+        with parsing(shown(file), "parquet"):
+            schemas.append(table.collect_schema())
+            counts.append(int(table.select(pl.len()).collect().item()))
+    names = chosen_names(schemas[0].names(), wanted, shown(files[0]))
+    for file, schema in zip(files, schemas):
+        for name in names.values():
+            if schema.get(name) != schemas[0][name]:
+                found = f"of type {schema[name]}" if name in schema else "missing"
+                first_file = f"in {shown(files[0].name)} it is of type {schemas[0][name]}"
+                raise HardGNNError(f"{shown(file)}: the column '{name}' is {found}, but {first_file}")
+    whole = pl.concat(table.select(pl.col(name).alias(meaning) for meaning, name in names.items()) for table in tables)
+
+    def place(row: int) -> str:
+        ends = list(itertools.accumulate(counts))
+        number = bisect.bisect_right(ends, row)
+        before = ends[number - 1] if number else 0
+        where = f"{shown(files[number].name)}: " if raw.parts else ""
+        return f"{where}row {row - before + 1}"
+
+    return Source(whole, place, text=False, rows=sum(counts))
 
 
-def delimited(raw: RawFile, separator: str, quote: str | None, wanted: Columns) -> Source:
+def parquet_table(raw: RawFile, file: Path) -> pl.LazyFrame:
+    """One Parquet file of a log.
+
+    Raises:
+        HardGNNError: it is none, or compressed or in an archive.
+    """
+    with raw.stored.open() if not raw.parts else file.open("rb") as stream:
+        first = stream.read(len(PARQUET_MAGIC))
+    if first != PARQUET_MAGIC:
+        packed = "; unpack it and name the file" if raw.head.startswith(PARQUET_MAGIC) and not raw.parts else ""
+        raise HardGNNError(f"{shown(file) if raw.parts else raw.label}: not a Parquet file{packed}")
+    return pl.scan_parquet(raw.stored.copy or scannable(file), glob=False)
+
+
+def scannable(file: Path) -> str | IO[bytes]:
+    """What polars takes for a file: its path, or the open file where the path is not UTF-8."""
+    path = os.path.abspath(file)  # else a ~ in front would be a home
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return file.open("rb")
+    return path
+
+
+def delimited(raw: RawFile, separator: str, quoted: bool, wanted: Columns) -> Source:
     """A text table with a header."""
-    refuse_archive(raw, "a table with quoted values")
-    table = pl.scan_csv(raw.path, separator=separator, quote_char=quote, infer_schema=False)
-    return Source(chosen(table, wanted, raw.label), lambda row: f"line {line_of(raw, row + 1, separator, quote)}")
+    found, skip = read_header(raw, separator, quoted)
+    names = chosen_names(found, wanted, raw.label)
+    columns = {meaning: found.index(name) for meaning, name in names.items()}
+    dialect = Dialect(separator, quoted, len(found), columns.get(TIMESTAMP))
 
+    def parts() -> Iterator[pl.DataFrame]:
+        return (parsed(raw, block, dialect, columns) for block in row_blocks(raw, dialect, skip))
 
-def refuse_archive(raw: RawFile, what: str) -> None:
-    """Refuses what is not read as a stream of lines when it is inside an archive.
+    def place(row: int) -> str:
+        for block in row_blocks(raw, dialect, skip):
+            if row < block.rows:
+                return f"line {block.line_of(row)}"
+            row -= block.rows
+        raise AssertionError("a row behind the last one")
 
-    Raises:
-        HardGNNError: it is.
-    """
-    if raw.member is not None:
-        raise HardGNNError(f"{raw.label}: {what} is not read out of an archive; unpack it and name the file")
-
-
-def chosen(table: pl.LazyFrame, wanted: Columns, label: str) -> pl.LazyFrame:
-    """The columns that are asked for, or have usual names, under our names.
-
-    Raises:
-        HardGNNError: as `chosen_names`.
-    """
-    names = chosen_names(table.collect_schema().names(), wanted, label)
-    return table.select(pl.col(name).alias(meaning) for meaning, name in names.items())
+    return Source(streamed(parts, dict.fromkeys(columns, pl.String())), place)
 
 
 def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str, str]:
@@ -112,7 +164,7 @@ def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str,
         if fits:
             columns[meaning] = fits[0]
         elif asked is not None:
-            listed = ", ".join(found)
+            listed = ", ".join(found)[:300]
             raise HardGNNError(
                 f"{label}: no column '{asked}'; columns found: {listed}; {nearest(asked, bare.values())}"
             )
@@ -125,27 +177,6 @@ def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str,
         raise HardGNNError(
             f"{label}: one column cannot mean two things ({', '.join(f'{k}={v}' for k, v in columns.items())})"
         )
+    if twice := next((name for name in columns.values() if list(found).count(name) > 1), None):
+        raise HardGNNError(f"{label}: two columns are called '{twice}'")
     return columns
-
-
-def line_of(raw: RawFile, row: int, separator: str, quote: str | None) -> int:
-    """The line, from 1, on which the row numbered `row` from 0 starts; quoted values may span lines."""
-    with raw.open_text() as lines:
-        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-        try:
-            for _ in itertools.islice(reader, row):
-                pass
-        except csv.Error:
-            return row + 1
-        return reader.line_num + 1
-
-
-def ragged_line(raw: RawFile, separator: str, quote: str | None) -> str:
-    """Names the first line with more fields than the first one."""
-    with raw.open_text() as lines:
-        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-        width = len(next(reader, []))
-        for fields in reader:
-            if len(fields) > width:
-                return f"line {reader.line_num}: {len(fields)} fields, expected {width}"
-    return "a line has too many fields"

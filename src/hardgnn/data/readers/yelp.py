@@ -55,7 +55,9 @@ def read_yelp(raw: RawFile, wanted: Columns) -> Source:
             numbers = (number for number, text in enumerate(stream, 1) if text.strip())
             return f"line {next(number for count, number in enumerate(numbers) if count == row)}"
 
-    return Source(streamed(raw, dict.fromkeys(FIELDS.values(), pl.String()), parse), place)
+    schema = dict.fromkeys(FIELDS.values(), pl.String())
+    table = streamed(lambda: (parse(line, block) for line, block in raw.blocks()), schema)
+    return Source(table, place)
 
 
 def json_object(text: str | bytes, raw: RawFile, line: int) -> dict[str, object]:

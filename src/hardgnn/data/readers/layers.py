@@ -230,7 +230,7 @@ def base(member: str) -> str:
 
 def bare(name: str) -> str:
     """A file's name without the ending of its compression."""
-    return next((name.removesuffix(ending) for ending in ENDINGS if name.lower().endswith(ending)), name)
+    return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
 def is_known(member: str) -> bool:

@@ -109,12 +109,14 @@ def parquet_table(raw: RawFile, file: Path) -> pl.LazyFrame:
     Raises:
         HardGNNError: it is none, or compressed or in an archive.
     """
+    if not raw.is_on_disk:
+        raise HardGNNError(f"{raw.label}: Parquet is not read through a pipe; save it to a file")
     with raw.stored.open() if not raw.parts else file.open("rb") as stream:
         first = stream.read(len(PARQUET_MAGIC))
     if first != PARQUET_MAGIC:
         packed = "; unpack it and name the file" if raw.head.startswith(PARQUET_MAGIC) and not raw.parts else ""
         raise HardGNNError(f"{shown(file) if raw.parts else raw.label}: not a Parquet file{packed}")
-    return pl.scan_parquet(raw.stored.copy or scannable(file), glob=False)
+    return pl.scan_parquet(scannable(file), glob=False)
 
 
 def scannable(file: Path) -> str | IO[bytes]:

@@ -287,8 +287,6 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/dev/null") as device:
         monkeypatch.setattr(sys, "stdin", device)
         assert "a terminal or a device" in told(Path("-"))
-.setattr(sys, "stdin", device)
-        assert "a terminal or a device" in told(Path("-"))
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def prepare(
         "split": split,
         "candidate_users": candidate_users,
     }
-    reading = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
-    reading |= {"items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
+    columns = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
+    reading = {**columns, "items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
     data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
     data.save(out)
     for warning in data.manifest["warnings"]:

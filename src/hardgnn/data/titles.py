@@ -13,6 +13,7 @@ from hardgnn.data.log import ITEM, TITLE
 from hardgnn.data.readers.layers import ENDINGS, bare
 from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.raw import NotUnicode, RawFile, not_unicode
+from hardgnn.data.readers.source import listed
 from hardgnn.errors import HardGNNError, reading, shown
 
 ITEM_NAMES = ("item", "itemid", "iid", "movieid", "productid", "parentasin", "asin", "businessid", "bookid")
@@ -98,8 +99,7 @@ def titles_of(raw: RawFile, required: bool) -> pl.DataFrame | None:
         )
         if item is None or title is None:
             if required:
-                listed = ", ".join(names)[:300]
-                raise HardGNNError(f"{raw.label}: no columns of item ids and titles; columns found: {listed}")
+                raise HardGNNError(f"{raw.label}: no columns of item ids and titles; columns found: {listed(names)}")
             return None
         dialect = Dialect(separator, not atomic, len(names))
         columns = {ITEM: item, TITLE: title}

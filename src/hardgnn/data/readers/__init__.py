@@ -59,7 +59,7 @@ def read_log(
             `u.item`, `movies.csv` or `movies.dat`, beside the log or in its archive.
         encoding: of a text that is not UTF-8, such as `latin-1`; any name that Python knows.
         max_bytes: the most bytes that may come out of a compressed file or a pipe. By default a compressed file may
-            be 64 MiB, or 50 times its size and at most 64 GiB, and a pipe 8 GiB.
+            be 32 MiB, or 50 times its size and at most 64 GiB, and a pipe 8 GiB.
 
     Times may be seconds, milliseconds (or finer, told by their size) since 1970 in UTC, or ISO dates and times,
     which without an offset are taken as UTC.

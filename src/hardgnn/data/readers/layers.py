@@ -21,7 +21,7 @@ from hardgnn.errors import HardGNNError, MachineError, machine_fault, nearest, r
 
 BUFFER_BYTES = 1 << 18
 # real logs are packed 3 to 20 times smaller, deflate can pack 1,000 times, the others without bound
-RATIO, FREE_BYTES, MOST_BYTES = 50, 64 << 20, 64 << 30
+RATIO, FREE_BYTES, MOST_BYTES = 50, 32 << 20, 64 << 30
 XZ_MEMORY = 256 << 20
 DEEPEST = 6
 MOST_ENTRIES = 100_000  # of a tar archive
@@ -179,7 +179,7 @@ def opened(
     Args:
         stored: the file.
         wanted: a path in each archive; without it the log is looked for.
-        max_bytes: the most that may come out of it; by default 64 MiB and 50 times the size of the file.
+        max_bytes: the most that may come out of it; by default 32 MiB and 50 times the size of the file.
 
     Raises:
         HardGNNError: an archive without a known log, a damaged one, or one that swells too much.

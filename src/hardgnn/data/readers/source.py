@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -48,6 +48,12 @@ def streamed(parts: Callable[[], Iterator[pl.DataFrame]], schema: Mapping[str, p
                 return
 
     return register_io_source(frames, schema=dict(schema))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names found in a file, on one line that is not too long."""
+    text = ", ".join(names)
+    return "".join(c if c.isprintable() else "?" for c in text[:300]) + ("…" if len(text) > 300 else "")
 
 
 @contextmanager

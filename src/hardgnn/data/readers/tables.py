@@ -13,9 +13,10 @@ from typing import IO
 import polars as pl
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.readers.layers import refuse_swelling
 from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.raw import PARQUET_MAGIC, RawFile
-from hardgnn.data.readers.source import Columns, Source, parsing, streamed
+from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
 from hardgnn.errors import HardGNNError, nearest, shown
 
 # guessed column names, best first, compared without case and punctuation
@@ -36,6 +37,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     TIMESTAMP: ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime", "createdat", "eventtime"),
     RATING: ("rating", "ratings", "stars", "score", "overall"),
 }
+ROW_BYTES = 16  # of a row in memory
 OPTIONS = {
     USER: "--user-col (in Python user_col)",
     ITEM: "--item-col (in Python item_col)",
@@ -84,6 +86,7 @@ def read_parquet(raw: RawFile, wanted: Columns) -> Source:
         with parsing(shown(file), "parquet"):
             schemas.append(table.collect_schema())
             counts.append(int(table.select(pl.len()).collect().item()))
+            refuse_swelling(counts[-1] * ROW_BYTES, file.stat().st_size, "Parquet file", shown(file), raw.max_bytes)
     names = chosen_names(schemas[0].names(), wanted, shown(files[0]))
     for file, schema in zip(files, schemas):
         for name in names.values():
@@ -166,14 +169,12 @@ def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str,
         if fits:
             columns[meaning] = fits[0]
         elif asked is not None:
-            listed = ", ".join(found)[:300]
             raise HardGNNError(
-                f"{label}: no column '{asked}'; columns found: {listed}; {nearest(asked, bare.values())}"
+                f"{label}: no column '{asked}'; columns found: {listed(found)}; {nearest(asked, bare.values())}"
             )
         elif meaning != RATING:
-            listed = ", ".join(found)[:300]
             raise HardGNNError(
-                f"{label}: no {meaning} column; columns found: {listed}; name it with {OPTIONS[meaning]}"
+                f"{label}: no {meaning} column; columns found: {listed(found)}; name it with {OPTIONS[meaning]}"
             )
     if len(set(columns.values())) < len(columns):
         raise HardGNNError(

@@ -11,8 +11,8 @@ import polars as pl
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.readers.raw import HEAD_BYTES, RawFile
-from hardgnn.data.readers.source import Columns, Source, refuse_columns, streamed
-from hardgnn.errors import HardGNNError
+from hardgnn.data.readers.source import Columns, Source, listed, refuse_columns, streamed
+from hardgnn.errors import HardGNNError, reason
 
 FIELDS = {"user_id": USER, "business_id": ITEM, "date": TIMESTAMP, "stars": RATING}
 
@@ -34,7 +34,7 @@ def read_yelp(raw: RawFile, wanted: Columns) -> Source:
         found = json_object(first, raw, 1)
         if missing := [name for name in FIELDS if name not in found and name != "stars"]:
             raise HardGNNError(
-                f"{raw.label}: line 1: no {missing[0]}; fields found: {', '.join(found)[:200]}; the interactions are "
+                f"{raw.label}: line 1: no {missing[0]}; fields found: {listed(found)}; the interactions are "
                 "in yelp_academic_dataset_review.json"
             )
 
@@ -43,12 +43,12 @@ def read_yelp(raw: RawFile, wanted: Columns) -> Source:
         if not block.strip():
             return pl.DataFrame(schema=schema).rename(FIELDS)
         try:
-            return pl.read_ndjson(block, schema=schema).rename(FIELDS)
-        except pl.exceptions.PolarsError:
-            for number, text in enumerate(block.split(b"\n"), line):
-                if text.strip():
-                    json_object(text, raw, number)
-            raise
+            table = pl.read_ndjson(block, schema=schema)
+        except pl.exceptions.PolarsError as error:
+            raise HardGNNError(f"{raw.label}: {wrong_line(line, block, raw, reason(error))}") from None
+        if strange := [name for name in FIELDS if table[name].str.contains(r"^[\[{]").any()]:
+            refuse_nested(line, block, raw, strange)
+        return table.rename(FIELDS)
 
     def place(row: int) -> str:
         with raw.open() as stream:  # blank lines are no rows
@@ -58,6 +58,35 @@ def read_yelp(raw: RawFile, wanted: Columns) -> Source:
     schema = dict.fromkeys(FIELDS.values(), pl.String())
     table = streamed(lambda: (parse(line, block) for line, block in raw.blocks()), schema)
     return Source(table, place)
+
+
+def wrong_line(line: int, block: bytes, raw: RawFile, why: str) -> str:
+    """Names the first line of a block that polars cannot read, and why.
+
+    Raises:
+        HardGNNError: that line is no JSON object.
+    """
+    for number, text in enumerate(block.split(b"\n"), line):
+        if text.strip():
+            json_object(text, raw, number)
+            try:
+                pl.read_ndjson(text, schema=dict.fromkeys(FIELDS, pl.String()))
+            except pl.exceptions.PolarsError as error:
+                return f"line {number}: not valid JSON ({reason(error)})"
+    return f"lines {line} and more: not valid JSON ({why})"
+
+
+def refuse_nested(line: int, block: bytes, raw: RawFile, names: list[str]) -> None:
+    """Refuses a list or an object where an id, a date or a number of stars is expected.
+
+    Raises:
+        HardGNNError: there is one; names the line.
+    """
+    for number, text in enumerate(block.split(b"\n"), line):
+        found = json_object(text, raw, number) if text.strip() else {}
+        if bad := next((name for name in names if isinstance(found.get(name), (list, dict))), None):
+            kind = "a list" if isinstance(found[bad], list) else "an object"
+            raise HardGNNError(f"{raw.label}: line {number}: {bad} is {kind}, expected a string or a number")
 
 
 def json_object(text: str | bytes, raw: RawFile, line: int) -> dict[str, object]:

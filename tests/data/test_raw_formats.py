@@ -250,11 +250,9 @@ def test_columns_of_fixed_formats_cannot_be_chosen(tmp_path: Path) -> None:
     for kind, text in TEXTS.items():
         with pytest.raises(HardGNNError, match="columns of .* are fixed, so 'x' cannot be chosen"):
             read_log(put(tmp_path, "log", text), format=kind, user_col="x")
-    with pytest.raises(HardGNNError, match="not read out of an archive"):
-        read_log(put(tmp_path, "log.zip", zipped({"log.csv": "user,item,time\na,b,1\n"})))
 
 
 def test_a_line_without_end_does_not_eat_the_memory(tmp_path: Path) -> None:
     path = put(tmp_path, "long.json.gz", gzip.compress(b'{"text": "' + b"x" * (70 << 20)))
-    with pytest.raises(HardGNNError, match="line 1 is longer than 64 MiB"):
+    with pytest.raises(HardGNNError, match="line 1 is longer than 8 MiB"):
         read_log(path)

@@ -6,15 +6,14 @@ Source: the README of each archive at https://grouplens.org/datasets/movielens.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
-from hardgnn.data.readers.tables import chosen_names, read_csv
+from hardgnn.data.readers.tables import read_csv
 
 NAMES = (USER, ITEM, RATING, TIMESTAMP)
-LINE = re.compile(r"\s*\d+(\t|::)\d+\1[\d.]+\1\d+\s*")
+LINE = re.compile(r"\s*\d+\t\d+\t[\d.]+\t\d+\s*|[^:]+::[^:]+::[\d.]+::\d+\s*")
 
 
 def looks_like_movielens(line: str) -> bool:
@@ -32,10 +31,4 @@ def read_movielens(raw: RawFile, wanted: Columns) -> Source:
     if "::" in line or looks_like_movielens(line):
         refuse_columns(raw, wanted, raw.name)
         return split_lines(raw, "::" if "::" in line else "\t", NAMES)
-    if raw.member is None:
-        return read_csv(raw, wanted)
-    names = line.split(",")
-    columns = chosen_names(names, wanted, raw.label)
-    meanings = {name: meaning for meaning, name in columns.items()}
-    source = split_lines(raw, ",", [meanings.get(name, f"_{name}") for name in names], header=True)
-    return replace(source, names=columns)
+    return read_csv(raw, wanted)

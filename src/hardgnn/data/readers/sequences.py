@@ -54,7 +54,8 @@ def read_sequences(raw: RawFile, wanted: Columns) -> Source:
         return split.select(USER, ITEM).explode(ITEM)
 
     names = {USER: "first field", ITEM: "the others"}
-    return Source(streamed(raw, SCHEMA, parse), lambda row: place(raw, row), names=names)
+    table = streamed(lambda: (parse(line, block) for line, block in raw.blocks()), SCHEMA)
+    return Source(table, lambda row: place(raw, row), names=names)
 
 
 def refuse_tables(raw: RawFile) -> None:
@@ -77,8 +78,9 @@ def refuse_tables(raw: RawFile) -> None:
 
 def place(raw: RawFile, row: int) -> str:
     """The line of a row."""
-    with raw.open_text() as lines:
-        for number, line in enumerate(lines, 1):
+    with raw.open() as lines:
+        for number, data in enumerate(lines, 1):
+            line = data.decode()
             row -= max(0, len(re.split(BETWEEN, line.strip(" \t\r\n,"))) - 1)
             if row < 0:
                 return f"line {number}"

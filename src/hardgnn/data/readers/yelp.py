@@ -8,7 +8,7 @@ from __future__ import annotations
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.readers.json_lines import first_text, json_lines, json_object
 from hardgnn.data.readers.raw import RawFile
-from hardgnn.data.readers.source import Columns, Source, refuse_columns
+from hardgnn.data.readers.source import Columns, Source, listed, refuse_columns
 from hardgnn.errors import HardGNNError
 
 COLUMNS = {USER: "user_id", ITEM: "business_id", TIMESTAMP: "date", RATING: "stars"}
@@ -29,7 +29,7 @@ def read_yelp(raw: RawFile, wanted: Columns) -> Source:
     found = json_object(first_text(raw), raw, 1)
     if missing := [name for meaning, name in COLUMNS.items() if name not in found and meaning != RATING]:
         raise HardGNNError(
-            f"{raw.label}: line 1: no {missing[0]}; fields found: {', '.join(found)[:200]}; the interactions are "
+            f"{raw.label}: line 1: no {missing[0]}; fields found: {listed(found)}; the interactions are "
             "in yelp_academic_dataset_review.json"
         )
     return json_lines(raw, COLUMNS)

@@ -273,7 +273,7 @@ def opened(folder: Path, shared: bool = False) -> Iterator[Study]:
             sweep(folder)
             yield Study(folder)
     finally:
-        if made and set(path.name for path in folder.iterdir()) <= {LOCK}:  # nothing came of it
+        if made and {path.name for path in folder.iterdir()} <= {LOCK}:  # nothing came of it
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,7 +15,19 @@ from hardgnn.experiment.plan import FLOORS, RUNS, STUDY, Study
 from hardgnn.peers.tuning import CHOSEN, PEERS
 from hardgnn.ranks import ranks_files, read_ranks
 from hardgnn.records import check_file, read_json
-from hardgnn.run import AGAIN, CONFIG, ENVIRONMENT, METRICS, MODEL, RESULT, load_config, load_tables, read_metrics, read_result, state
+from hardgnn.run import (
+    AGAIN,
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    MODEL,
+    RESULT,
+    load_config,
+    load_tables,
+    read_metrics,
+    read_result,
+    state,
+)
 from hardgnn.tensors import open_tensors, read_seal
 from hardgnn.trained import load_model
 

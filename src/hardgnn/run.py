@@ -16,6 +16,7 @@ from scipy import sparse
 from torch import Tensor
 
 from hardgnn import config as settings
+from hardgnn.arguments import as_path
 from hardgnn.config import Config
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import Histories
@@ -23,6 +24,7 @@ from hardgnn.data.intervals import cut_all
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path
+from hardgnn.forks import enter
 from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
@@ -140,7 +142,8 @@ def load_model(folder: str | Path) -> TrainedModel:
     Raises:
         HardGNNError: no run folder, no finished epoch yet, a damaged file or another format version.
     """
-    folder = Path(folder)
+    enter()
+    folder = as_path(folder, "folder")
     if not folder.is_dir():
         raise HardGNNError(f"{folder}: no such run folder; make one with `hardgnn train DATA --out {folder}`")
     if not (folder / CONFIG).exists():

@@ -23,6 +23,7 @@ from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path
+from hardgnn.forks import enter
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.transitions import TransitionGraph
@@ -108,6 +109,7 @@ def train(
             longer a number.
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
+    enter()
     leaking = leaks(config)
     if leaking and not allow_leaks:
         raise HardGNNError(

@@ -427,10 +427,6 @@ def _tell_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _cutoffs(text: str) -> list[int]:
-    try:
-        cutoffs = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise HardGNNError(f"--at {text}: expected whole numbers such as 10,20") from None
-    if min(cutoffs) < 1:
-        raise HardGNNError(f"--at {text}: a cut-off is at least 1")
-    return cutoffs
+    from hardgnn.arguments import cutoffs
+
+    return cutoffs(text, "--at")

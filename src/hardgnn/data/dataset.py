@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hardgnn.arguments import as_path
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_folder
+from hardgnn.forks import enter
 from hardgnn.records import read_json, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -109,7 +111,8 @@ class Dataset:
 
     def save(self, folder: str | Path) -> None:
         """Writes the prepared folder (see CLI.md) in one step: it is there whole or not at all."""
-        folder = Path(folder)
+        enter()
+        folder = as_path(folder, "folder")
         with atomic_folder(folder, MANIFEST) as out:
             order = np.arange(len(self.user)) - np.repeat(self.everything.offsets[:-1], self.everything.lengths)
             pl.DataFrame(
@@ -133,7 +136,8 @@ class Dataset:
         Raises:
             HardGNNError: the folder is missing, incomplete, damaged or of another format version.
         """
-        folder = Path(folder)
+        enter()
+        folder = as_path(folder, "folder")
         if not folder.is_dir():
             raise HardGNNError(f"{folder}: no such folder; make it with `hardgnn prepare SOURCE --out {folder}`")
         if not (folder / MANIFEST).exists():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from hardgnn.arguments import as_path
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, InteractionLog
 from hardgnn.data.readers.amazon import looks_like_amazon, read_amazon
 from hardgnn.data.readers.gowalla import looks_like_gowalla, read_gowalla
@@ -23,6 +24,7 @@ from hardgnn.data.readers.values import checked_table
 from hardgnn.data.readers.yelp import looks_like_yelp, read_yelp
 from hardgnn.data.titles import find_titles
 from hardgnn.errors import HardGNNError, nearest
+from hardgnn.forks import enter
 from hardgnn.records import sha256
 
 FORMATS: dict[str, Callable[[RawFile, Columns], Source]] = {
@@ -64,7 +66,8 @@ def read_log(
     Raises:
         HardGNNError: the file, a column or a value cannot be read; names the line where there is one.
     """
-    path = Path(path)
+    enter()
+    path = as_path(path, "path")
     if format == "selfgnn":
         raise HardGNNError(f"{path}: released pickles are no log but split already; see `readers.selfgnn.read_selfgnn`")
     if format != "auto" and format not in FORMATS:

@@ -85,6 +85,7 @@ class HardGNN:
         else:
             temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
             folder = Path(temporary.name)
+        ours = resume or not (folder / CONFIG).exists()
         try:
             with TrainingBar(self.preset, self.config) as bar:
                 result = train(
@@ -98,7 +99,7 @@ class HardGNN:
                     warm_start=older,
                 )
         except BaseException:
-            if (folder / CONFIG).exists():
+            if ours and (folder / CONFIG).exists():
                 self._stopped = folder, temporary
             raise
         self.folder, self.result, self._temporary, self._stopped = folder, result, temporary, None

@@ -32,7 +32,7 @@ def whole(value: object, name: str, least: int = 1) -> int:
     number = isinstance(value, (Integral, Real, np.number)) and not isinstance(value, (bool, np.bool_))
     if not number or not math.isfinite(value) or int(value) != value or value < least:  # type: ignore[arg-type,call-overload,operator]
         _refuse(name, f"a whole number of at least {least}", value)
-    return int(value)  # type: ignore[call-overload,no-any-return]
+    return int(value)  # type: ignore[call-overload]
 
 
 def cutoffs(value: object, name: str = "at") -> list[int]:
@@ -94,9 +94,7 @@ def dataset(value: object, name: str = "data") -> Dataset:
     from hardgnn.data.dataset import Dataset
 
     if isinstance(value, InteractionLog):
-        raise HardGNNError(
-            f"{name}: the log is not prepared yet; give {name}.prepare(), as in {name}.prepare(k_core=5)"
-        )
+        raise HardGNNError(f"{name}: a log that is not prepared yet; give log.prepare(), as in log.prepare(k_core=5)")
     if isinstance(value, (str, os.PathLike)):
         _refuse(name, "a prepared Dataset; load it with Dataset.load(path)", value)
     if not isinstance(value, Dataset):
@@ -203,10 +201,17 @@ def events(frame: object, name: str = "events") -> pl.DataFrame:
 
 def _times(values: Iterable[Any], name: str) -> pl.Series:
     """Times as numbers in their order (n,)."""
-    found = series(values, name)
+    if isinstance(values, pl.Series):
+        found = values
+    else:
+        every = values.to_numpy() if hasattr(values, "to_numpy") else list(values)
+        found = pl.Series(name, every, strict=False)
     if found.dtype == pl.String:
         numbers = found.cast(pl.Float64, strict=False)
-        found = numbers if not numbers.null_count() else found.str.to_datetime(strict=False)
+        try:
+            found = numbers if not numbers.null_count() else found.str.to_datetime(strict=False)
+        except pl.exceptions.PolarsError:  # in no form that is known
+            found = numbers
     if not (found.dtype.is_numeric() or found.dtype.is_temporal()):
         raise HardGNNError(f"{name}: expected times (numbers or dates), got {found.dtype}")
     missing = found.is_null() | found.is_nan() if found.dtype.is_float() else found.is_null()

@@ -293,7 +293,7 @@ def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
                     block.write_csv(handle, include_header=number == 0)
                     rows += block.height
             return rows
-        parts, handle = _temporary_folder(path)
+        parts, held = _temporary_folder(path)
         try:
             for number, block in enumerate(blocks):
                 block.write_parquet(parts / f"{number:06}.parquet")
@@ -301,5 +301,5 @@ def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
             pl.scan_parquet(sorted(parts.iterdir()), glob=False).sink_parquet(temporary)
         finally:
             shutil.rmtree(parts, ignore_errors=True)
-            os.close(handle)
+            os.close(held)
     return rows

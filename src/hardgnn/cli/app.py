@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
 
 def main() -> None:
     """Runs the command line; bad input is one sentence on standard error and exit status 2."""
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
     except HardGNNError as error:

@@ -181,7 +181,7 @@ class Engine:
         cosines = torch.cat([F.normalize(part, dim=-1, eps=1e-6) @ wanted for part in vectors.split(NEAREST_ROWS)])
         cosines[item] = -torch.inf
         cosines[torch.from_numpy(self.popularity == 0)] = -torch.inf
-        found, values = largest(cosines.unsqueeze(0).numpy(), min(n, np.count_nonzero(self.popularity) - 1))
+        found, values = largest(cosines.unsqueeze(0).numpy(), min(n, int(np.count_nonzero(self.popularity)) - 1))
         return [
             {**self.named(int(one)), "similarity": float(value)} for one, value in zip(found[0], values[0], strict=True)
         ]

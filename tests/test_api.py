@@ -63,7 +63,7 @@ def test_what_the_model_does_not_know_is_counted_and_left_out(model: HardGNN, da
 
 
 def test_data_of_something_else_are_refused(model: HardGNN, data: Dataset) -> None:
-    with pytest.raises(HardGNNError, match="knows 0 of its .* items, by raw id: it was trained on other data"):
+    with pytest.raises(HardGNNError, match="and 0 of its .* items, by raw id: it was trained on other data"):
         model.evaluate(replace(data, item_ids="other " + data.item_ids))
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import polars as pl
-
 from hardgnn.arguments import as_path
 from hardgnn.data import titles
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, InteractionLog

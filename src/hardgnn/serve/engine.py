@@ -21,7 +21,7 @@ from hardgnn.recommend import NO_ITEM, POPULARITY, SEQUENCE_ALONE, SOURCES, UNKN
 from hardgnn.records import read_json
 from hardgnn.run import TrainedModel, load_model
 from hardgnn.serve.pack import DESCRIPTION
-from hardgnn.serve.strings import Strings
+from hardgnn.serve.strings import Strings, mapped
 
 REASONS = 3  # items of the history that a recommendation is told to be near to
 NEAREST_ROWS = 2**16  # item vectors compared at once
@@ -50,10 +50,12 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         def load(name: str) -> Any:
             path = folder / f"{name}.npy"
-            return np.load(path, mmap_mode="r") if path.exists() else None
+            return mapped(path) if path.exists() else None
 
         self.model: TrainedModel = load_model(folder)
-        self.version: str = read_json(folder / DESCRIPTION)["version"]
+        description = read_json(folder / DESCRIPTION)
+        self.version: str = description["version"]
+        self.model.name = description["run"]
         self.users, self.items = Strings(folder, "users"), Strings(folder, "items")
         self.titles = Strings(folder, "titles") if (folder / "titles.text").exists() else None
         self.histories = Histories(load("offsets"), load("history"))

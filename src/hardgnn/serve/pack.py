@@ -7,44 +7,38 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
+from hardgnn.files import writing
 from hardgnn.records import sha256, write_json
-from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, PARAMETERS, load_model, load_tables
+from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, PARAMETERS, load_model, load_tables, run_name
 from hardgnn.serve.strings import Strings
+from hardgnn.tensors import open_tensors, save_tensors
 
 DESCRIPTION = "pack.json"
 TRAINING_ALONE = (f"{PARAMETERS}user_embedding", f"{PARAMETERS}item_embedding")
+REMEDY = "train the run again"
 
 
 def pack(run: Path, out: Path, export: Path | None = None) -> None:
     """Writes a run, and the index of its `export`, into the new folder `out`.
 
     Raises:
+        MachineError: there is no room for it, or too little memory.
         HardGNNError: the run or its export cannot be used.
     """
-    model, tables = load_model(run), load_tables(run)
-    out.mkdir(parents=True)
-    files = [run / CONFIG, run / ENVIRONMENT, *run.glob("*.npz"), *run.glob("*.safetensors")]
+    with reading(run, REMEDY):
+        model, tables = load_model(run), load_tables(run)
+        if model.item_vectors.shape[0] != len(tables.item_ids):
+            raise HardGNNError(f"{shown(run)}: damaged run folder, its weights and its items differ in number")
+    files = [run / CONFIG, run / ENVIRONMENT]
     if export is not None:
-        check_index(export, run / MODEL)
-        item_vectors(model, tables.histories)  # refuses a model that no index can serve
-        open_index(export)
+        with reading(export, "export the run again"):
+            check_index(export, run / MODEL)
+            item_vectors(model, tables.histories)  # refuses a model that no index can serve
+            open_index(export)
         files += [export / INDEX, export / MANIFEST]
-    for path in files:  # copies, not links: a file that is written over in place would pull the map from under workers
-        if path.name == MODEL:
-            _copy_weights(path, out / MODEL)
-        else:
-            shutil.copyfile(path, out / path.name)
-    if model.item_vectors.shape[0] != len(tables.item_ids):
-        raise HardGNNError(f"{run}: damaged run folder, its weights and its items differ in number")
-    Strings.write(out, "users", tables.user_ids)
-    Strings.write(out, "items", tables.item_ids)
-    if tables.titles is not None:
-        Strings.write(out, "titles", tables.titles.fill_null(""))
     arrays: dict[str, np.ndarray | None] = {
         "offsets": tables.histories.offsets,
         "history": tables.histories.items,
@@ -53,27 +47,40 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
         "trained": tables.user_interactions > 0,
         "popularity": tables.popularity,
     }
-    for name, values in arrays.items():
-        if values is not None:
-            np.save(out / f"{name}.npy", values)
-    write_json(out / DESCRIPTION, {"version": sha256(run / MODEL)[:12]})
+    with reading(run, REMEDY), writing(out):
+        out.mkdir(parents=True)
+        for path in files:  # copies, not links: a file that is written over in place would change under the workers
+            shutil.copyfile(path, out / path.name)
+        _copy_weights(run / MODEL, out / MODEL)
+        Strings.write(out, "users", tables.user_ids)
+        Strings.write(out, "items", tables.item_ids)
+        if tables.titles is not None:
+            Strings.write(out, "titles", tables.titles.fill_null(""))
+        for name, values in arrays.items():
+            if values is not None:
+                np.save(out / f"{name}.npy", values)
+        write_json(out / DESCRIPTION, {"version": sha256(run / MODEL)[:12], "run": shown(run_name(run))})
 
 
 def _copy_weights(source: Path, target: Path) -> None:
     """The weights without the tables that only training needs, which are most of them."""
-    with safe_open(source, "pt") as stored:
+    with open_tensors(source, REMEDY) as (stored, note):
         kept = [name for name in stored.keys() if name not in TRAINING_ALONE]  # noqa: SIM118 - no mapping
-        save_file({name: stored.get_tensor(name) for name in kept}, target, metadata=stored.metadata())
+        save_tensors(target, {name: stored.get_tensor(name) for name in kept}, note)
 
 
 def main() -> None:
     """`python -m hardgnn.serve.pack RUN OUT [EXPORT]`, in a process of its own, whose memory is given back."""
+    from hardgnn.serve.engine import Engine
+
     run, out, *export = map(Path, sys.argv[1:])
     try:
         pack(run, out, *export)
+        with reading(out):
+            Engine(out)  # what changed while it was copied is found here and not by the workers
     except HardGNNError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        print(error)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

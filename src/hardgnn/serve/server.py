@@ -18,7 +18,6 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
 from hardgnn.serve.gate import LINGER_S, Gate
-from hardgnn.serve.sockets import BACKLOG
 
 MOST_CONNECTIONS = 1000  # of one worker
 FEWEST_CONNECTIONS = 4
@@ -27,7 +26,7 @@ AT_ONCE = 2  # connections taken in one turn of the loop: handles are given back
 KEEP_ALIVE_S = 75
 SETTLE_S = 0.25  # for handshakes that had begun, and for the parent to stop new ones
 QUIET_S = 1.0  # an idle connection may still bring a request for so long after the end was asked for
-GRACE_S = 3  # for what is under way then
+GRACE_S = 3.0  # for all of it
 
 
 class Room(ServerState):
@@ -175,15 +174,16 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answers what is under way, in the queue, or comes within a moment on a connection that stands."""
         self.gate.closing = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + GRACE_S
         await asyncio.sleep(SETTLE_S)
-        asyncio.get_running_loop().remove_reader(self.listening)
-        for _ in range(BACKLOG):
-            if not self._take():
-                break
+        loop.remove_reader(self.listening)
+        while self._take() and loop.time() < end - QUIET_S:
             await asyncio.sleep(0)
         self.listening.close()
         if self._opening:
             await asyncio.wait(self._opening)
+        self.config.timeout_graceful_shutdown = max(1, int(end - loop.time()))
         await super().shutdown(sockets=[])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -109,9 +109,8 @@ def read_token(path: Path) -> str:
         with path.open("rb") as handle:
             token = handle.read(LONGEST_TOKEN + 2).decode("latin-1").strip(" \t\r\n")
     if not re.fullmatch(rf"[!-~]{{16,{LONGEST_TOKEN}}}", token):
-        raise HardGNNError(
-            f"{shown(path)}: expected one token of 16 or more visible ASCII characters, {LONGEST_TOKEN:,} at most"
-        )
+        expected = f"one token of 16 or more visible ASCII characters, {LONGEST_TOKEN:,} at most"
+        raise HardGNNError(f"{shown(path)}: expected {expected}")
     return token
 
 

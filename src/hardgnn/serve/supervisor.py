@@ -251,7 +251,7 @@ def _work(
 
         from hardgnn.runtime import keep_freed_memory, usable_processors
         from hardgnn.serve.app import create_app
-        from hardgnn.serve.server import GRACE_S, KEEP_ALIVE_S, Server
+        from hardgnn.serve.server import KEEP_ALIVE_S, Server
 
         keep_freed_memory()
         if "OMP_NUM_THREADS" not in os.environ:
@@ -265,7 +265,6 @@ def _work(
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
         )
         Server(config, app, listening, settings.timeout).run()
         status = 0

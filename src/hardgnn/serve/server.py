@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-from hardgnn.serve.gate import LINGER_S, Gate
+from hardgnn.serve.gate import LINGER_BYTES, LINGER_S, Gate
 
 MOST_CONNECTIONS = 1000  # of one worker
 FEWEST_CONNECTIONS = 4
@@ -60,7 +60,7 @@ class Connection(H11Protocol):
     def __init__(self, *words: Any, **more: Any) -> None:
         super().__init__(*words, **more)
         self._late: asyncio.TimerHandle | None = None
-        self._refused = False
+        self._left: int | None = None  # bytes that are still read, and thrown away, of a connection that was refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a place; in a full room the one that has waited longest loses its own."""
@@ -73,9 +73,13 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request."""
-        if not self._refused:
+        if self._left is None:
             super().data_received(data)
             self._settle()
+            return
+        self._left -= len(data)
+        if self._left < 0:
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """A request is answered; the next one may have come with it."""
@@ -126,7 +130,7 @@ class Connection(H11Protocol):
             self._end()
 
     def _end(self) -> None:
-        if self._refused or not self._idle:
+        if self._left is not None or not self._idle:
             return
         if not self.transport.is_closing():
             super().shutdown()
@@ -135,9 +139,9 @@ class Connection(H11Protocol):
 
     def _refuse(self, status: int, sentence: str) -> None:
         """Answers without the application; what the client still sends is thrown away for a moment."""
-        if self._refused or self.transport.is_closing():
+        if self._left is not None or self.transport.is_closing():
             return
-        self._refused = True
+        self._left = LINGER_BYTES
         body = json.dumps({"error": sentence, "request_id": uuid.uuid4().hex}).encode()
         head = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         answer = h11.Response(status_code=status, headers=head, reason=STATUS_PHRASES[status])

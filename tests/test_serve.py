@@ -159,7 +159,7 @@ def test_odd_strings_are_found(tmp_path: Path) -> None:
         ("POST", "/v1/recommendations", {"items": ["a"] * 1001}, 422, "body.items"),
         ("POST", "/v1/recommendations", {"items": [""]}, 422, "body.items.0"),
         ("POST", "/v1/recommendations", {"itemz": []}, 422, "body.itemz"),
-        ("POST", "/v1/recommendations", {"allow": ["nothing"]}, 422, "none of the items to allow"),
+        ("POST", "/v1/recommendations", {"allow": ["nothing"]}, 404, "none of the items to allow"),
         ("POST", "/v1/recommendations", {"block": ["a" * 500] * 9000}, 413, "larger than"),
         ("POST", "/v1/reload", None, 403, "SIGHUP"),
         ("GET", "/nowhere", None, 404, "Not Found"),
@@ -196,8 +196,8 @@ def test_odd_ids_are_the_same_everywhere(run: Path, tmp_path: Path) -> None:
             found = service.post("/v1/recommendations", json={"user": odd, "items": [odd], "block": [odd]}).json()
             assert (found["user"], found["known_user"], found["skipped_items"]) == (odd, True, [])
             quoted, paths = quote(odd, safe=""), ("recommendations", "history")
-            wanted = [(f"/v1/{path}?user={quoted}", "user") for path in paths] + [
-                (f"/v1/similar?item={quoted}", "item")
+            wanted = [(f"/v1/users/{path}?user={quoted}", "user") for path in paths] + [
+                (f"/v1/items/similar?item={quoted}", "item")
             ]
             if odd not in (".", ".."):  # browsers and clients take these out of an address
                 wanted += [(f"/v1/users/{quoted}/{path}", "user") for path in paths]
@@ -207,7 +207,7 @@ def test_odd_ids_are_the_same_everywhere(run: Path, tmp_path: Path) -> None:
                 assert answer.status_code == 200, (odd, path)
                 named = answer.json()[kind]
                 assert (named["item"] if kind == "item" else named) == odd
-            past = service.get("/v1/history", params={"user": odd}).json()
+            past = service.get("/v1/users/history", params={"user": odd}).json()
             assert past["interactions"] == len(Recommender(run).tables.histories.of(row))
 
 

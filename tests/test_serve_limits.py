@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -98,11 +99,13 @@ def test_heads_and_bodies_must_be_whole_in_time(state: State) -> None:
         later = client(HEAD + b"\r\n")
         assert b"200" in later.recv(2**16)
         later.sendall(HEAD[:20])  # the second request of a connection too
-        head, silent, began = client(HEAD[:20]), client(b""), time.monotonic()
+        head, both, silent, began = client(HEAD[:20]), client(HEAD + b"\r\n" + HEAD), client(b""), time.monotonic()
         body = client(POST + b"Content-Length: 9\r\n\r\n{")
         chunk = client(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\n")
         assert told(head) == told(later) == (408, "the request's head was not whole within 1 s")
         assert told(body) == told(chunk) == (408, "the body was not whole within 1 s")
+        both.settimeout(5)
+        assert b" 408 " in b"".join(iter(lambda: both.recv(2**16), b""))
         silent.settimeout(5)
         assert silent.recv(1) == b""
         assert time.monotonic() - began < 6
@@ -302,6 +305,27 @@ def test_no_request_is_lost_at_the_end(served_run: Path, tmp_path: Path) -> None
     assert took < 10  # 1.6 s on a quiet machine
 
 
+def test_what_cannot_be_answered_before_the_end_is_told_so(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, free, answer = threading.Event(), threading.Event(), state.engine.answer
+
+    def stuck(asks: Any) -> Any:
+        at_work.set()
+        free.wait(30)
+        return answer(asks)
+
+    monkeypatch.setattr(state.engine, "answer", stuck)
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        with serving(state, Settings(timeout=30)) as port:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(POST + b"Content-Length: 2\r\n\r\n{}")
+            found = pool.submit(told, client, 20)
+            assert at_work.wait(10)
+            began = time.monotonic()
+        assert found.result() == (503, "the service ends")
+        assert time.monotonic() - began < 8
+        free.set()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_request_is_lost_at_the_end_of_a_flood(served_run: Path, tmp_path: Path) -> None:
@@ -345,3 +369,28 @@ def test_a_process_takes_as_many_handles_as_it_may() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 2**16)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("token", [None, "a-token-of-some-length"])
+def test_all_that_the_interface_allows_is_answered_as_it_says(
+    served_run: Path, tmp_path: Path, token: str | None
+) -> None:
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install schemathesis")
+    words = ["run", "--max-examples", "40", "--phases", "coverage,fuzzing", "--seed", "1", "--no-color"]
+    serve: list[str] = []
+    if token is not None:
+        (tmp_path / "token").write_text(token)
+        words += ["-H", f"Authorization: Bearer {token}"]
+        serve = ["--token-file", str(tmp_path / "token")]
+    process, address = start(served_run, tmp_path / "log", "--no-access-log", *serve)
+    try:
+        command = [sys.executable, "-m", "schemathesis.cli", *words, f"{address}/openapi.json"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+        assert done.returncode == 0, done.stdout
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert "traceback" not in (tmp_path / "log").read_text()

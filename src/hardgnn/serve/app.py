@@ -72,7 +72,7 @@ def create_app(state: State, settings: Settings) -> Gate:
 
     @app.exception_handler(HardGNNError)
     async def unable(request: Request, error: HardGNNError) -> JSONResponse:
-        return problem(request, 422, str(error))
+        return problem(request, 404, str(error))  # the run has not got what is asked for
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -125,7 +125,7 @@ async def items(request: Request, q: Text = "", n: Few = 10) -> schemas.Items:
     return schemas.Items(items=[schemas.Item(**one) for one in _engine(request).search_items(q, n)])
 
 
-@router.get("/v1/recommendations", tags=["recommend"])
+@router.get("/v1/users/recommendations", tags=["recommend"])
 @router.get("/v1/users/{user:any}/recommendations", tags=["recommend"])
 async def recommendations(
     request: Request, user: str, n: N = 10, exclude_seen: bool = True, explain: bool = False
@@ -146,7 +146,7 @@ async def recommend(request: Request, wanted: schemas.Wanted) -> schemas.Recomme
     return schemas.Recommendations(**await _answer(request, Ask(**wanted.model_dump())))
 
 
-@router.get("/v1/history", tags=["look up"])
+@router.get("/v1/users/history", tags=["look up"])
 @router.get("/v1/users/{user:any}/history", tags=["look up"])
 async def history(request: Request, user: str, n: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 200) -> schemas.History:
     """The last items of a user, oldest first, with the model's time intervals."""
@@ -161,7 +161,7 @@ async def history(request: Request, user: str, n: Annotated[int, Query(ge=1, le=
     )
 
 
-@router.get("/v1/similar", tags=["recommend"])
+@router.get("/v1/items/similar", tags=["recommend"])
 @router.get("/v1/items/{item:any}/similar", tags=["recommend"])
 async def similar(request: Request, item: str, n: N = 10) -> schemas.SimilarItems:
     """The items whose vectors have the highest cosine to this one's."""

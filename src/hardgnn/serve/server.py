@@ -115,7 +115,7 @@ class Connection(H11Protocol):
         waiting = self._idle and self in self.connections
         if waiting:
             self.server_state.waiting.setdefault(self)
-            if self._late is None and self.timeout_keep_alive_task is None:
+            if self._late is None and (self.timeout_keep_alive_task is None or self.conn.trailing_data[0]):
                 self._late = self.loop.call_later(self.server_state.patience_s, self._too_late)
         else:
             self.server_state.waiting.pop(self, None)
@@ -226,5 +226,8 @@ def _room() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
-    used = len(os.listdir("/dev/fd"))
+    try:
+        used = len(os.listdir("/dev/fd"))
+    except OSError:  # a system that does not tell
+        used = SPARE_HANDLES
     return max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, soft - used - SPARE_HANDLES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import mmap
 import os
@@ -95,6 +96,8 @@ class Supervisor:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.root / METRICS)
         from hardgnn.serve import app, server  # noqa: F401 - loaded once, before the forks, which then share them
 
+        gc.freeze()  # what stays is not gone through again, which would copy it in each worker and delay the end
+
         # Handlers and not a mask: a signal that a thread of some library got, which has no mask, would kill us.
         before = {one: signal.signal(one, self._heard) for one in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
         try:
@@ -130,7 +133,13 @@ class Supervisor:
         if self.export is not None:
             command.append(str(self.export))
         try:
-            self.packing = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
+            self.packing = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # not for Ctrl-C
+            )
         except OSError as error:
             self._keep_old(MachineError(f"{shown(self.run)}: no process to pack it can be started ({reason(error)})"))
 

@@ -122,7 +122,7 @@ def _quoted_block(raw: RawFile, line: int, data: bytes, dialect: Dialect, last: 
     doubled = opening[1:] == closing[: len(opening) - 1] + 1
     starts[1:] |= doubled
     after = text[np.minimum(closing + 1, len(text) - 1)]
-    stops = (closing == len(text) - 1) | np.isin(after, (ord(dialect.separator), LINE_END, RETURN))
+    stops = (closing == len(text) - 1) | (after == ord(dialect.separator)) | (after == LINE_END) | (after == RETURN)
     stops[: len(doubled)] |= doubled
     if not starts.all() or not stops.all() or (last and len(quotes) % 2):
         return None

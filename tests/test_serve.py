@@ -32,8 +32,9 @@ from browser import CHROMIUM, Browser
 from hardgnn.errors import HardGNNError
 from hardgnn.export import export
 from hardgnn.recommender import Recommender
+from hardgnn.records import read_json, recorded, write_json
 from hardgnn.serve.app import create_app
-from hardgnn.serve.pack import pack
+from hardgnn.serve.pack import DESCRIPTION, pack
 from hardgnn.serve.sockets import listen
 from hardgnn.serve.state import Settings, State, allowed_hosts, announce, read_token
 from hardgnn.serve.strings import Strings
@@ -187,6 +188,9 @@ def test_odd_ids_are_the_same_everywhere(run: Path, tmp_path: Path) -> None:
     pack(run, root / "1")
     Strings.write(root / "1", "users", [*ODD, *users[len(ODD) :]])
     Strings.write(root / "1", "items", [*ODD, *items[len(ODD) :]])
+    described = read_json(root / "1" / DESCRIPTION)
+    described["files"] = recorded(root / "1", list(described["files"]))
+    write_json(root / "1" / DESCRIPTION, described, sealed=True)
     announce(root, 1)
     # Not the test client, which decodes addresses twice.
     with serving(State(root)) as port, httpx.Client(base_url=f"http://localhost:{port}") as service:
@@ -462,7 +466,7 @@ def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, 
         wait(lambda: len(versions) > 10)
         first = versions[0]
         train_run(run.parent, tmp_path / "new", "model.dim=8", "train.epochs=1")
-        for name in ("config.toml", "users.parquet", "items.parquet", "model.safetensors"):
+        for name in ("config.toml", "users.parquet", "items.parquet", "model.safetensors", "environment.json"):
             os.replace(tmp_path / "new" / name, served / name)
         assert httpx.post(f"{address}/v1/reload", headers=headers).status_code == 202
         wait(lambda: versions[-1] != first and set(versions[-20:]) == {versions[-1]})

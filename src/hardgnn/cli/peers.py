@@ -9,7 +9,7 @@ import typer
 
 from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.studies import Json, command_line, whole_numbers
-from hardgnn.cli.terminal import print_json, print_table
+from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 
 
@@ -71,7 +71,7 @@ def leaderboard(
     if as_json or out is None:
         print_leaderboard(document, as_json)
     else:
-        print(out)
+        print_line(out)
 
 
 def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
@@ -83,4 +83,5 @@ def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
         return
     for table in leaderboard_tables(document):
         print_table(table.caption, list(table.header), [[cell.text for cell in row] for row in table.rows])
-        print("\n".join(table.notes))
+        for note in table.notes:
+            print_line(note)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hardgnn.cli.progress import say, users_bar
-from hardgnn.cli.terminal import print_json, print_table
+from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -78,7 +78,7 @@ def recommend(
         else:
             table = pl.concat(list(tables))
     if out is not None:
-        print_json({"out": str(out)}) if as_json else print(out)
+        print_json({"out": str(out)}) if as_json else print_line(out)
     elif as_json:
         print_json(table.to_dicts())
     else:
@@ -110,9 +110,9 @@ def export(
     if as_json:
         print_json({"out": str(out), **document})
         return
-    print(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
+    print_line(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
     if index:
-        print(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
+        print_line(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
 
 
 def serve(

@@ -1,0 +1,143 @@
+"""The boundary: whatever a command ends with becomes an exit status and at most one sentence on standard error.
+
+| status | meaning |
+|---|---|
+| 0 | done |
+| 2 | bad input or usage |
+| 3 | the machine cannot: disk, memory, open files |
+| 70 | a fault of the program |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM |
+| 141 | whoever read the output went away |
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from hardgnn.cli.terminal import REPLACED, printable
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
+
+INPUT, FAULT, READER_GONE = HardGNNError.status, 70, 128 + 13
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+TRACEBACK = "HARDGNN_TRACEBACK"
+GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
+
+
+def main() -> None:
+    """Runs the command line and exits with its status."""
+    sys.exit(ended(_command, sys.argv[1:]))
+
+
+def _command() -> int:
+    from hardgnn.cli.app import run  # here, so that Ctrl-C during the imports is told as any other
+
+    return run(sys.argv[1:])
+
+
+def ended(command: Callable[[], int | None], words: Sequence[str]) -> int:
+    """Runs a command and answers its exit status, after the one sentence that it may have to say.
+
+    Args:
+        command: the command; what it returns is the status, none is 0.
+        words: what the user typed after `hardgnn`, to be told how it goes on.
+    """
+    _open_streams()
+    heard: list[signal.Signals] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    for one in STOPPED:
+        if signal.getsignal(one) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(one, hear)
+    try:
+        status = command() or 0
+        sys.stdout.flush()
+        return status
+    except BaseException as error:
+        for one in STOPPED:
+            if signal.getsignal(one) == hear:
+                signal.signal(one, signal.SIG_DFL)  # a second Ctrl-C ends at once
+        status, sentence = _outcome(error, heard, words)
+        _say(error, sentence)
+        return status
+
+
+def _outcome(error: BaseException, heard: Sequence[signal.Signals], words: Sequence[str]) -> tuple[int, str]:
+    """The status and the sentence of a command that ended with `error`, after these signals."""
+    if heard or isinstance(error, KeyboardInterrupt):
+        stopped = heard[0] if heard else signal.SIGINT
+        return 128 + stopped, STOPPED[stopped] + _how_it_goes_on(words)
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        return READER_GONE, ""
+    if isinstance(error, SystemExit):
+        return (error.code, "") if isinstance(error.code, int) else (int(bool(error.code)), str(error.code or ""))
+    if isinstance(error, HardGNNError):
+        return error.status, str(error)
+    fault = machine_fault(error)
+    if fault is not None:
+        where = getattr(error, "filename", None)
+        return MachineError.status, fault if where is None else f"{where}: {fault}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return INPUT, told(error)
+    if isinstance(error, UnicodeError):
+        return INPUT, f"text that is not in the encoding it should be in ({reason(error)})"
+    if isinstance(error, RecursionError):
+        return INPUT, "the input is nested too deeply"
+    fault = f"{type(error).__name__}: {reason(error)}"
+    return FAULT, f"{fault}; this is a fault of the program, {TRACEBACK}=1 shows where it is"
+
+
+def _how_it_goes_on(words: Sequence[str]) -> str:
+    """The command that takes up what was stopped; empty where nothing goes on."""
+    name = words[0] if words else ""
+    if name == "train" and "--resume" not in words:
+        words = [*words, "--resume"]
+    elif name not in ("train", *GOES_ON) and not (name == "compare" and any(w.startswith("--peers") for w in words)):
+        return ""
+    return f"; it goes on with: {shlex.join(['hardgnn', *words])}"
+
+
+def _say(error: BaseException, sentence: str) -> None:
+    """One line on standard error, and with HARDGNN_TRACEBACK the traceback before it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _silence(stream)
+    with suppress(OSError, ValueError):
+        if sentence and os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
+        if sentence:
+            print(f"error: {printable(sentence, sys.stderr)}", file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Standard streams that are there, as nobody else's file either, and refuse no character."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed when Python began
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=REPLACED)
+
+
+def _silence(stream: object) -> None:
+    """Sends to nowhere what a stream still holds, so that Python does not stumble over it at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # type: ignore[attr-defined]
+        os.close(nowhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.log import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_path
+from hardgnn.files import atomic_path, read_text, scratch_folder
 from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
 from hardgnn.run import TrainedModel, load_model, load_tables
 from hardgnn.runtime import keep_freed_memory
@@ -24,6 +23,7 @@ from hardgnn.runtime import keep_freed_memory
 SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for
 BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded
+FORMULA = "^[=+@\t\r\n＝＋－＠-]"  # what a spreadsheet takes for the beginning of one
 SOURCE = pl.Enum(SOURCES)
 
 
@@ -250,42 +250,49 @@ def read_ids_file(path: Path, kind: str) -> list[str]:
     Raises:
         HardGNNError: the file is missing, no text or empty.
     """
-    try:
-        ids = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise HardGNNError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise HardGNNError(f"{path}: not a text file of {kind} ids") from None
+    ids = [line.strip() for line in read_text(path, f"a file of {kind} ids, one a line").split("\n") if line.strip()]
     if not ids:
         raise HardGNNError(f"{path}: no {kind} ids in it")
     return ids
 
 
-def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
+def write_blocks(blocks: Iterator[pl.DataFrame], path: Path, csv_safe: bool = False) -> int:
     """Writes tables one after the other as .parquet or .csv, with one of them in memory at a time; answers the rows.
 
     The file is there whole or not at all: its blocks gather in a folder beside it.
 
+    Args:
+        blocks: the tables.
+        path: the file.
+        csv_safe: write text of a CSV as `safe_for_spreadsheets` has it.
+
     Raises:
-        HardGNNError: another ending.
+        HardGNNError: another ending, or a place that may not be written.
     """
     if path.suffix not in (".parquet", ".csv"):
         raise HardGNNError(f"{path}: expected a name that ends in .parquet or .csv")
+    if csv_safe and path.suffix != ".csv":
+        raise HardGNNError(f"{path}: only a .csv is made safe for spreadsheets, a .parquet is read as what it is")
     rows = 0
     with atomic_path(path) as temporary:
         if path.suffix == ".csv":
             with temporary.open("wb") as handle:
                 for number, block in enumerate(blocks):
-                    block.write_csv(handle, include_header=number == 0)
+                    text = safe_for_spreadsheets(block) if csv_safe else block
+                    text.write_csv(handle, include_header=number == 0)
                     rows += block.height
             return rows
-        parts = temporary.with_suffix(".parts")
-        parts.mkdir()
-        try:
+        with scratch_folder(path) as parts:
+            written = []
             for number, block in enumerate(blocks):
-                block.write_parquet(parts / f"{number:06}.parquet")
+                written.append(parts / f"{number:06}.parquet")
+                block.write_parquet(written[-1])
                 rows += block.height
-            pl.scan_parquet(parts / "*.parquet").sink_parquet(temporary)
-        finally:
-            shutil.rmtree(parts, ignore_errors=True)
+            pl.scan_parquet(written, glob=False).sink_parquet(temporary)
     return rows
+
+
+def safe_for_spreadsheets(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with `'` before each text that a spreadsheet would run as a formula: the ids are no longer the same."""
+    text = pl.selectors.string()
+    return table.with_columns(pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep())

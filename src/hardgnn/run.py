@@ -23,6 +23,7 @@ from hardgnn.data.intervals import cut_all
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_path
+from hardgnn.kinds import mistaken
 from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
@@ -141,6 +142,8 @@ def load_model(folder: str | Path) -> TrainedModel:
         HardGNNError: no run folder, no finished epoch yet, a damaged file or another format version.
     """
     folder = Path(folder)
+    if wrong := mistaken(folder, "a run folder"):
+        raise HardGNNError(wrong)
     if not folder.is_dir():
         raise HardGNNError(f"{folder}: no such run folder; make one with `hardgnn train DATA --out {folder}`")
     if not (folder / CONFIG).exists():

@@ -177,8 +177,8 @@ def train(
     from hardgnn.train import train as run
 
     resolved = settings.resolve(preset, config, set_ or [], seed)
-    console.print(resolved.to_toml())
     prepared = Dataset.load(data)
+    console.print(resolved.to_toml())
     with TrainingBar(out.name, resolved, tensorboard) as bar:
         result = run(
             prepared,

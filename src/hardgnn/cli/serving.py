@@ -33,6 +33,9 @@ def recommend(
     allow_items: Annotated[Path | None, typer.Option(help="A file of the only items to recommend.")] = None,
     block_items: Annotated[Path | None, typer.Option(help="A file of items never to recommend.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write .parquet or .csv instead of printing.")] = None,
+    csv_safe: Annotated[
+        bool, typer.Option("--csv-safe", help="In a .csv put ' before ids that a spreadsheet would run as formulas.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Top-n in raw ids, for users known and unknown, with newer items, or after a bare list of recent items.
@@ -56,6 +59,8 @@ def recommend(
         raise HardGNNError("recommend takes newer items from --events or from --items, not from both")
     if recent and (all_users or len(chosen) > 1):
         raise HardGNNError("--items goes with one --user; for more, use --events")
+    if csv_safe and out is None:
+        raise HardGNNError("--csv-safe goes with --out NAME.csv")
     choice = Choice(
         exclude_seen,
         read_ids_file(allow_items, "item") if allow_items else None,
@@ -74,7 +79,7 @@ def recommend(
         else:
             tables = recommender.blocks(users, n, choice, events=newer, progress=bar)
         if out is not None:
-            write_blocks(tables, out)
+            write_blocks(tables, out, csv_safe)
         else:
             table = pl.concat(list(tables))
     if out is not None:

@@ -183,7 +183,7 @@ def inspect(
 
     document = inspecting.inspect_user(run, user, n, data)
     if figure is not None:
-        inspecting.write_figure(inspecting.draw(document), figure)
+        inspecting.draw(document).write(figure)
     if as_json:
         print_json(document)
         return

@@ -15,6 +15,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError
 from hardgnn.files import atomic_folder
+from hardgnn.kinds import mistaken
 from hardgnn.records import read_json, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -134,6 +135,8 @@ class Dataset:
             HardGNNError: the folder is missing, incomplete, damaged or of another format version.
         """
         folder = Path(folder)
+        if wrong := mistaken(folder, "a prepared folder"):
+            raise HardGNNError(wrong)
         if not folder.is_dir():
             raise HardGNNError(f"{folder}: no such folder; make it with `hardgnn prepare SOURCE --out {folder}`")
         if not (folder / MANIFEST).exists():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
 from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
@@ -65,10 +66,12 @@ def write_report(
     else:
         title = "Runs " + ", ".join(run_name(folder) for folder in folders)
         sections, cells = _of_runs(folders, at, floors or {}, published or {})
-    again = f"hardgnn report {' '.join(map(str, folders))} --out {out}"
+    again = shlex.join(["hardgnn", "report", *map(str, folders), "--out", str(out)])
     sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)] if cells else []))
     template = (resources.files("hardgnn.report") / "templates" / "report.html").read_text("utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     html = page.from_string(template).render(
         title=title,
         sections=sections,
@@ -83,13 +86,18 @@ def write_report(
         _write_figures(figures, sections)
 
 
+def _shown(value: Any) -> Any:
+    """What the page is about to hold, text shown line by line; markup of our own stays."""
+    return "\n".join(map(shown, value.split("\n"))) if type(value) is str else value
+
+
 def _write_figures(folder: Path, sections: list[Section]) -> None:
     for section in sections:
         for figure in section.figures:
             figure.save(folder)
         for table in section.tables:
             for ending, text in (("md", table.to_markdown()), ("tex", table.to_latex())):
-                with atomic_path(folder / f"{table.name}.{ending}") as temporary:
+                with atomic_path(folder / f"{table.stem}.{ending}") as temporary:
                     temporary.write_text(text, "utf-8")
 
 

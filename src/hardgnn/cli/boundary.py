@@ -27,12 +27,19 @@ from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, to
 INPUT, FAULT, READER_GONE = HardGNNError.status, 70, 128 + 13
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 TRACEBACK = "HARDGNN_TRACEBACK"
+LISTENING: list[signal.Signals] = []
 GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
 
 
 def main() -> None:
     """Runs the command line and exits with its status."""
-    sys.exit(ended(_command, sys.argv[1:]))
+    _open_streams()
+    heard = _listen()
+    try:
+        status = ended(_command, sys.argv[1:], heard)
+    finally:
+        _stop_listening()
+    sys.exit(status)
 
 
 def _command() -> int:
@@ -41,14 +48,27 @@ def _command() -> int:
     return run(sys.argv[1:])
 
 
-def ended(command: Callable[[], int | None], words: Sequence[str]) -> int:
+def ended(command: Callable[[], int], words: Sequence[str], heard: Sequence[signal.Signals] = ()) -> int:
     """Runs a command and answers its exit status, after the one sentence that it may have to say.
 
     Args:
-        command: the command; what it returns is the status, none is 0.
+        command: answers its own status.
         words: what the user typed after `hardgnn`, to be told how it goes on.
+        heard: the signals that came meanwhile.
     """
-    _open_streams()
+    try:
+        status = command()
+        sys.stdout.flush()
+        return status
+    except BaseException as error:
+        _stop_listening()
+        status, sentence = _outcome(error, heard, words)
+        _say(error, sentence)
+        return status
+
+
+def _listen() -> list[signal.Signals]:
+    """Ctrl-C and SIGTERM stop the command; answers those that came, also where some library swallows what they raise."""
     heard: list[signal.Signals] = []
 
     def hear(number: int, _: object) -> None:
@@ -58,17 +78,14 @@ def ended(command: Callable[[], int | None], words: Sequence[str]) -> int:
     for one in STOPPED:
         if signal.getsignal(one) != signal.SIG_IGN:  # as nohup leaves it
             signal.signal(one, hear)
-    try:
-        status = command() or 0
-        sys.stdout.flush()
-        return status
-    except BaseException as error:
-        for one in STOPPED:
-            if signal.getsignal(one) == hear:
-                signal.signal(one, signal.SIG_DFL)  # a second Ctrl-C ends at once
-        status, sentence = _outcome(error, heard, words)
-        _say(error, sentence)
-        return status
+            LISTENING.append(one)
+    return heard
+
+
+def _stop_listening() -> None:
+    """From here on a second Ctrl-C ends at once."""
+    while LISTENING:
+        signal.signal(LISTENING.pop(), signal.SIG_DFL)
 
 
 def _outcome(error: BaseException, heard: Sequence[signal.Signals], words: Sequence[str]) -> tuple[int, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +16,7 @@ from hardgnn.cli.progress import TrainingBar, bytes_bar, console, say, users_bar
 from hardgnn.cli.terminal import print_json as _print_json
 from hardgnn.cli.terminal import print_line as _print_line
 from hardgnn.cli.terminal import print_table as _print_table
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, shown
 
 app = typer.Typer(
     add_completion=False,
@@ -24,7 +26,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-USAGE_ERROR = typer.BadParameter.__bases__[0]  # of all that the parser refuses; Typer has no name for it
+USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of all that the parser refuses; Typer has no name for it
 Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
 
 
@@ -34,6 +36,7 @@ def run(words: Sequence[str]) -> int:
     Raises:
         HardGNNError: bad usage, told in one sentence that names the command's help; or what the command raises.
     """
+    _check_names(words)
     command = typer.main.get_command(app)
     try:
         with command.make_context("hardgnn", list(words) or ["--help"]) as context:
@@ -43,6 +46,22 @@ def run(words: Sequence[str]) -> int:
     except USAGE_ERROR as error:
         raise HardGNNError(_usage(error)) from None
     return 0
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Refuses names that are not UTF-8: polars cannot open them, or would write under another name.
+
+    Raises:
+        HardGNNError: names the word, or the folder one is in.
+    """
+    places = list(words)
+    with suppress(OSError):
+        places.append(os.getcwd())
+    for name in places:
+        with suppress(UnicodeError):
+            if os.fsencode(name) == name.encode("utf-8"):
+                continue
+        raise HardGNNError(f"{shown(name)}: a name that is not UTF-8 text; rename it, or use a link with another name")
 
 
 def _usage(error: Any) -> str:

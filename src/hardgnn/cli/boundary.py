@@ -68,7 +68,7 @@ def ended(command: Callable[[], int], words: Sequence[str], heard: Sequence[sign
 
 
 def _listen() -> list[signal.Signals]:
-    """Ctrl-C and SIGTERM stop the command; answers those that came, also where some library swallows what they raise."""
+    """Ctrl-C and SIGTERM stop the command; answers those that came, also where a library swallows what they raise."""
     heard: list[signal.Signals] = []
 
     def hear(number: int, _: object) -> None:
@@ -146,7 +146,7 @@ def _open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # it was closed when Python began
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=REPLACED)

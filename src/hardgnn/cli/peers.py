@@ -11,6 +11,7 @@ from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.studies import Json, command_line, whole_numbers
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
+from hardgnn.kinds import mistaken
 
 
 def compare_peers(
@@ -63,7 +64,7 @@ def leaderboard(
     from hardgnn.peers import leaderboard as board
 
     if not Study.is_one(study):
-        raise HardGNNError(f"{study}: no study is there, {STUDY} is missing")
+        raise HardGNNError(mistaken(study, "a study") or f"{study}: no study is there, {STUDY} is missing")
     document = board.leaderboard(Study(study), whole_numbers(at, "--at", 1), protocol, reference)
     if out is not None:
         with atomic_path(out) as temporary:

@@ -56,7 +56,12 @@ def users_bar(description: str, what: str = "users") -> Iterator[Any]:
 @contextmanager
 def bytes_bar(description: str) -> Iterator[Any]:
     """A bar over a download, as the function (bytes so far, bytes in all or None)."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(_text(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

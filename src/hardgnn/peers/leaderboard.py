@@ -277,7 +277,10 @@ def markdown(document: dict[str, Any]) -> str:
     ]
     if peers:
         library = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines += ["", f"How the peers are trained and tuned: docs/peers.md{f' ({markdown_text(library)})' if library else ''}."]
+        lines += [
+            "",
+            f"How the peers are trained and tuned: docs/peers.md{f' ({markdown_text(library)})' if library else ''}.",
+        ]
     for table, shown in zip(document["tables"], leaderboard_tables(document)):
         lines += ["", f"## {markdown_line(table['data'])}", "", _as_list(shown)]
     return "\n".join(lines).rstrip() + "\n"

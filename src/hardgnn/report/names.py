@@ -15,6 +15,6 @@ def file_name(text: str) -> str:
     """
     plain = re.sub(r"[^\w.+=,@-]+", "-", text).lstrip(".-")
     plain = plain.encode("utf-8", "ignore")[:LONGEST_BYTES].decode("utf-8", "ignore")
-    if plain == text:
+    if plain and plain == text:
         return text
-    return f"{plain}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"{plain or 'name'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

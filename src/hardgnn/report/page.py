@@ -13,6 +13,7 @@ from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
 from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
 from hardgnn.files import atomic_path
+from hardgnn.kinds import mistaken
 from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
 from hardgnn.peers.tuning import PEERS
 from hardgnn.records import read_json
@@ -157,6 +158,8 @@ def _of_runs(
         names = [str(folder) for folder in folders]
     cells: list[Finished] = []
     for folder, name in zip(folders, names):
+        if wrong := mistaken(folder, "a run folder"):
+            raise HardGNNError(wrong)
         if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
             raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
         result = read_json(folder / RESULT)

@@ -356,7 +356,7 @@ def _style() -> Iterator[None]:
         import matplotlib
     except ImportError:
         raise HardGNNError("figures need an extra: pip install 'hardgnn[report]'") from None
-    settings = {
+    settings: Any = {
         "text.parse_math": False,
         "svg.fonttype": "none",
         "font.family": "sans-serif",

@@ -25,6 +25,7 @@ from xml.dom import minidom
 import polars as pl
 import pytest
 
+from factories import tiny_dataset
 from hardgnn import config as settings
 from hardgnn.cli.app import run
 from hardgnn.cli.boundary import ended
@@ -458,6 +459,17 @@ def test_one_thing_given_for_another_is_named(odd: Path, tmp_path: Path, capsys:
         assert (status, out) == (2, "")
         assert told in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", ["selfgnn", "best"])
+def test_why_there_is_nothing_to_learn(preset: str, tmp_path: Path) -> None:
+    small = ["model.dim=16", "model.heads=2"]
+    for sequences, told in (
+        ([[0, 1, 2, 0, 1], [2, 1, 0, 1, 2]], "has met all 3 items, so none is left to tell what they like"),
+        ([[0, 1, 2], [3, 4, 5]], "no user has two training interactions"),
+    ):
+        with pytest.raises(HardGNNError, match=told):
+            train(tiny_dataset(sequences), settings.resolve(preset, settings=small), tmp_path / str(len(sequences[0])))
 
 
 def test_shown_is_one_line_of_what_can_be_seen() -> None:

@@ -25,9 +25,7 @@ def search(*choices: int, low: float = 0, high: float = 0, log: bool = False) ->
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
@@ -362,7 +360,7 @@ def build(document: dict[str, Any], where: str) -> Config:
     """
     _merge({}, document, where)
     try:
-        config = Config.model_validate(document)
+        config = Config.model_validate(document, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

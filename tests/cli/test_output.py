@@ -345,10 +345,8 @@ def test_a_stopped_training_tells_the_command_that_goes_on(how: str, odd: Path, 
     out = tmp_path / "run"
     words = ["train", str(odd / "data"), "--out", str(out), "--preset", "selfgnn", "--set", "train.epochs=2000"]
     words += ["--set", "train.patience=0", "--set", "model.dim=16", "--set", "train.eval_every=1"]
-    began = time.monotonic()
-    ready = (lambda: time.monotonic() > began + 0.3) if how.endswith("once") else (out / "checkpoint.pt").exists
-    if not how.endswith("once"):
-        ready = (out / "model.safetensors").exists
+    began, at_once = time.monotonic(), how.endswith("once")  # that is, among the imports
+    ready = (lambda: time.monotonic() > began + 0.3) if at_once else (out / "model.safetensors").exists
     stop = (
         (lambda _, pid: os.kill(pid, signal.SIGTERM)) if how == "SIGTERM" else (lambda tty, _: os.write(tty, b"\x03"))
     )

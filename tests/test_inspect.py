@@ -14,7 +14,7 @@ from hardgnn import config as settings
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.noise import with_noise
 from hardgnn.errors import HardGNNError
-from hardgnn.inspect import draw, inspect_user, write_figure
+from hardgnn.inspect import draw, inspect_user
 from hardgnn.model.attention import SelfAttention
 from hardgnn.train import train
 from hardgnn.trained import load_model
@@ -78,7 +78,7 @@ def test_every_kind_of_model_can_be_looked_at(options: list[str], market: Path, 
     assert document["mined"] == ("hard.k=0" not in options)
     assert len(document["hard_negatives"]) == (4 if document["mined"] else 6)
     for ending in ("svg", "png"):
-        write_figure(draw(document), tmp_path / f"user.{ending}")
+        draw(document).write(tmp_path / f"user.{ending}")
     assert document["window"][-1]["item"] in (tmp_path / "user.svg").read_text() or "sequence" in options[0]
 
 
@@ -93,4 +93,4 @@ def test_bad_input_gets_one_sentence(run: Path, market: Path, tmp_path: Path) ->
     with pytest.raises(HardGNNError, match="manifest differs"):
         inspect_user(run, data.user_ids[0], data=tmp_path / "other")
     with pytest.raises(HardGNNError, match=r"\.svg"):
-        write_figure(draw(inspect_user(run, data.user_ids[0])), tmp_path / "user.gif")
+        draw(inspect_user(run, data.user_ids[0])).write(tmp_path / "user.gif")

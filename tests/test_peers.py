@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from factories import random_dataset, tiny_dataset
-from hardgnn.cli.app import app, main
+from hardgnn.cli.app import app, run
+from hardgnn.cli.boundary import ended
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.data.simulate import write_simulated
 from hardgnn.errors import HardGNNError
@@ -259,7 +260,8 @@ def test_the_markdown_page_shows_each_figure_and_the_best_settings(both: Study) 
         header = next(one for one in page.splitlines() if one.startswith("| model "))
         cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
         for title, key in (("Wilcoxon", "wilcoxon_p_holm"), ("permutation", "permutation_p_holm")):
-            assert cells[f"p, {title}"] == ("–" if row["comparison"] is None else p_value(row["comparison"][key]))
+            wanted = "–" if row["comparison"] is None else p_value(row["comparison"][key])
+            assert cells[f"p, {title}"] == wanted.replace("<", "&lt;")
         assert any(one.startswith(f"- {row['model']}: ") for one in page.splitlines())
     assert "best of 3 on validation" in page
     assert "over all 3 comparisons" in page
@@ -315,7 +317,8 @@ def test_compare_takes_runs_and_stands_peers_beside_them(both: Study, tmp_path: 
         (["compare", "{out}", "--peers", "ease", "--out", "{out}"], "neither a prepared folder nor a run folder"),
         (["compare", "{data}", "--peers", "ease", "--out", "{out}", "--part", "valid"], "leave out --part"),
         (["compare", "{data}", "{data}", "--out", "{out}"], "--out keeps the work of --peers"),
-        (["leaderboard", "{data}"], "no study is there"),
+        (["leaderboard", "{data}"], "a prepared folder, where a study is expected"),
+        (["leaderboard", "{out}"], "no study is there"),
     ],
 )
 def test_bad_words_get_one_sentence(
@@ -324,13 +327,9 @@ def test_bad_words_get_one_sentence(
     market: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     filled = [word.format(data=market, out=tmp_path / "s") for word in words]
-    monkeypatch.setattr("sys.argv", ["hardgnn", *filled])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
+    assert ended(lambda: run(filled), filled) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
 
 

@@ -254,8 +254,8 @@ def test_files_of_ids(tmp_path: Path, content: bytes, ids: list[str] | None) -> 
     [
         (b"", "no user ids in it"),
         (b"\xef\xbb\xbf \r\n", "no user ids in it"),
-        ("a\nbé\n".encode("latin-1"), "line 2: expected user ids as text in UTF-8"),
-        ("a\n".encode("utf-16"), "line 1: expected user ids as text in UTF-8"),
+        ("a\nbé\n".encode("latin-1"), "line 2: not text in UTF-8, expected a file of user ids"),
+        ("a\n".encode("utf-16"), "line 1: not text in UTF-8, expected a file of user ids"),
         (b"a\0b\n", "binary data"),
         (None, "no such file"),
     ],

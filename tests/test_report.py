@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.dom import minidom
 
 import numpy as np
 import pytest
@@ -26,8 +27,9 @@ from hardgnn.experiment.studies import run_study
 from hardgnn.experiment.sweep import Retraining, run_sweep
 from hardgnn.judge import evaluate_run
 from hardgnn.report.curves import hard_figures
+from hardgnn.report.names import file_name
 from hardgnn.report.page import _of_study, write_report
-from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, heat_map, lines
+from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, dots, heat_map, lines, panels
 from hardgnn.report.tables import Cell, Table
 from hardgnn.train import train
 
@@ -153,8 +155,78 @@ def test_signs_are_escaped_in_latex_and_markdown() -> None:
     table = Table("t", "50 % of a_b", ["a|b", "x"], [[Cell("k=3 & λ"), Cell("0.5 ± 0.1", True, "*")]], ["p < 0.05"])
     assert r"k=3 \& $\lambda$ & \textbf{0.5 $\pm$ 0.1}\textsuperscript{*} \\" in table.to_latex()
     assert r"50 \% of a\_b" in table.to_latex()
-    assert r"| k=3 & λ | **0.5 ± 0.1**\* |" in table.to_markdown()
+    assert r"| k=3 &amp; λ | **0.5 ± 0.1**\* |" in table.to_markdown()
+    assert r"**50 % of a\_b**" in table.to_markdown()
     assert r"a\|b" in table.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown", "latex"),
+    [
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;", "$<$img src=x onerror=alert(1)$>$"),
+        ("$x$", r"\$x\$", r"\$x\$"),
+        ("a_b^c$", r"a\_b^c\$", r"a\_b\textasciicircum{}c\$"),
+        ("[a](javascript:b)", r"\[a\](javascript:b)", "{}[a](javascript:b)"),
+        ("*x*`y`~z~", r"\*x\*\`y\`\~z\~", r"{}*x*`y`\textasciitilde{}z\textasciitilde{}"),
+        ("a\nb\\c", r"a\\nb\\c", r"a\textbackslash{}nb\textbackslash{}c"),
+        ("&lt;", "&amp;lt;", r"\&lt;"),
+        ("\udcff\u202e", r"\\xff\\u202e", r"\textbackslash{}xff\textbackslash{}u202e"),
+    ],
+)
+def test_a_name_is_never_markup(text: str, markdown: str, latex: str) -> None:
+    table = Table("t", text, ["model", text], [[Cell(text), Cell("1")]], [text])
+    told = table.to_markdown()
+    assert told.startswith(f"**{markdown}**\n")
+    assert f"| {markdown} | 1 |\n" in told
+    assert f"\n{latex} & 1 \\\\\n" in table.to_latex()
+    (table.to_markdown() + table.to_latex()).encode("utf-8")
+
+
+@pytest.mark.parametrize("start", ["# ", "- ", "+ ", "1. ", "12) ", "= ", "    ", "> "])
+def test_a_name_does_not_begin_a_block_of_markdown(start: str) -> None:
+    line = Table("t", "", ["model"], [], [f"{start}model"]).to_markdown().splitlines()[-2]
+    assert not re.match(r"[#+=>-]|\d+[.)]|\s", line)
+    assert line.endswith("model")
+
+
+def test_names_of_files_stay_in_their_folder_and_apart() -> None:
+    assert file_name("runs-日本_a.b+c=d,e@f-full") == "runs-日本_a.b+c=d,e@f-full"
+    odd = ["a/b", "a b", "a\nb", "../../a-b", "-a", ".a", "", "x" * 300, "x" * 301, "é" * 300, "$x$", "\udcff", "a:b"]
+    names = [file_name(one) for one in odd]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w+=,@-][\w.+=,@-]*", name) and len(name.encode()) < 200 for name in names)
+
+
+def test_figures_show_names_as_they_are() -> None:
+    names = [
+        "$x$",
+        "a_b^c$",
+        "_under",
+        "<img onerror=a>",
+        "l\nb\x1b[31m",
+        "\udcff",
+        "x" * 200,
+        '#101112 id="a_1" \\frac',
+    ]
+    series = [Series(one, [0.001, 0.01, 0.1], [n, n, n + 0.1]) for n, one in enumerate(names)]
+    figures = [
+        lines("$n$/..", "T", "weight $w$", "ndcg@10", series, log=True, connect=False),
+        lines("c", "T", "x", "y", [Series("s", [0, 1], [0.5, 0.6])], categories=names[:2]),
+        dots("d", "T", "x", [(one, 0.1, None, None) for one in names]),
+        heat_map("h", "T", "x", "y", names[:2], names[2:4], np.eye(2)),
+        panels("p", "T", [("kind", names, range(len(names)))]),
+    ]
+    for figure in figures:
+        document = minidom.parseString(f"<a>{figure.inline()}</a>".encode())
+        texts = {"".join(child.data for child in one.childNodes) for one in document.getElementsByTagName("text")}
+        assert "$x$" in texts
+        assert "a_b^c$" in texts
+        assert not document.getElementsByTagName("img")
+        if len(texts) > 12:
+            wanted = {" _under", "<img onerror=a>", r"l\nb\x1b[31m", r"\xff", f"{'x' * 17}…{'x' * 16}", names[-1]}
+            assert texts >= wanted
+        assert not [one for one in texts if "mathdefault" in one]
+        assert figure.stem == file_name(figure.name)
 
 
 def test_every_colour_stands_out_from_its_page() -> None:

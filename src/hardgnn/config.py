@@ -8,9 +8,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.files import read_text
+
+LARGEST = 2**31 - 1  # of a whole number: what counts items, users or steps fits
+LONGEST_VALUE = 60  # characters of a value that a sentence repeats
 
 
 def search(*choices: int, low: float = 0, high: float = 0, log: bool = False) -> dict[str, Any]:
@@ -21,7 +25,14 @@ def search(*choices: int, low: float = 0, high: float = 0, log: bool = False) ->
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, int) and value > LARGEST and field.field_name != "seed":
+            raise ValueError(f"Input should be at most {LARGEST:,}")
+        return value
 
 
 class ModelConfig(Section):
@@ -168,7 +179,7 @@ class TrainConfig(Section):
     """Validations without improvement before training stops; 0 never stops early."""
     eval_every: int = Field(3, ge=1)
     """Epochs between two validations."""
-    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg)@[1-9][0-9]*$")
+    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg)@[1-9][0-9]{0,6}$")
     """The validation figure that picks the epoch."""
     protocol: Literal["full", "sampled-999"] = "full"
     """The candidates that validation ranks."""
@@ -221,9 +232,9 @@ class TrainConfig(Section):
 class RunConfig(Section):
     """What concerns the machine and not the model."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     """Seed of initial weights, batches, negatives and dropout."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     """Threads for torch; 0 takes as many as there are processors that this process may use."""
 
 
@@ -315,16 +326,16 @@ def resolve(
         known = presets()
         for name in preset.split("+"):
             if name not in known:
-                raise HardGNNError(f"unknown preset '{name}': {nearest(name, known)}")
-            _merge(document, _read_toml(known[name]), str(known[name].name))
+                raise HardGNNError(f"unknown preset '{_cut(name)}': {nearest(name, known)}")
+            _merge(document, read_toml(known[name]), str(known[name].name))
     if file is not None:
-        _merge(document, _read_toml(Path(file)), str(file))
+        _merge(document, read_toml(Path(file)), str(file))
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or key.count(".") != 1:
-            raise HardGNNError(f"--set {setting}: expected section.field=value, as in model.dim=64")
-        section, field = key.split(".")
-        _merge(document, {section: {field: _parse(text)}}, f"--set {setting}")
+            raise HardGNNError(f"--set {_cut(setting)}: expected section.field=value, as in model.dim=64")
+        section, field = key.strip().split(".")
+        _merge(document, {section: {field: _parse(text)}}, f"--set {_cut(setting)}")
     if seed is not None:
         document.setdefault("run", {})["seed"] = seed
     return build(document, "config")
@@ -349,11 +360,13 @@ def build(document: dict[str, Any], where: str) -> Config:
     """
     _merge({}, document, where)
     try:
-        config = Config.model_validate(document)
+        config = Config.model_validate(document, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise HardGNNError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from None
+        expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        expected = expected.replace("String should match pattern", "expected text that matches")
+        raise HardGNNError(f"{where}: {key}: {expected}, got {_repeated(first['input'])}") from None
     for refused, sentence in _conflicts(config):
         if refused:
             raise HardGNNError(f"{where}: {sentence}")
@@ -389,7 +402,7 @@ def _conflicts(config: Config) -> list[tuple[bool, str]]:
 
 def load(path: Path) -> Config:
     """The config saved in a run folder."""
-    return build(_read_toml(path), str(path))
+    return build(read_toml(path), str(path))
 
 
 def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str) -> None:
@@ -397,31 +410,48 @@ def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str
     known = known_keys()
     for section, fields in source.items():
         if section not in Config.model_fields:
-            raise HardGNNError(f"{where}: unknown key '{section}': {nearest(section, Config.model_fields)}")
+            raise HardGNNError(f"{where}: unknown key '{_cut(str(section))}': {nearest(section, Config.model_fields)}")
         if not isinstance(fields, dict):
-            raise HardGNNError(f"{where}: '{section}' must be a table of settings, got {fields!r}")
+            raise HardGNNError(f"{where}: '{section}' must be a table of settings, got {_repeated(fields)}")
         for field in fields:
             key = f"{section}.{field}"
             if key not in known:
                 inside = [name for name in known if name.startswith(f"{section}.")]
-                raise HardGNNError(f"{where}: unknown key '{key}': {nearest(key, inside)}")
+                raise HardGNNError(f"{where}: unknown key '{_cut(key)}': {nearest(key, inside)}")
         target.setdefault(section, {}).update(fields)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document of a TOML file.
+
+    Raises:
+        HardGNNError: it is missing, no ordinary file, or not TOML.
+    """
+    text = read_text(path, "a TOML file of settings")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise HardGNNError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise HardGNNError(f"{path}: a folder, expected a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise HardGNNError(f"{path}: not valid TOML (nested too deeply)") from None
+    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
         raise HardGNNError(f"{path}: not valid TOML ({error})") from None
 
 
 def _parse(text: str) -> Any:
     """A value from the command line: TOML where it parses, a plain string otherwise."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return document["value"] if len(document) == 1 else text  # a line break in it would begin another key
+
+
+def _repeated(value: Any) -> str:
+    """A value as a sentence repeats it."""
+    try:
+        return _cut(repr(value))
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"a {type(value).__name__} that is too large"
+
+
+def _cut(text: str) -> str:
+    return shown(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")

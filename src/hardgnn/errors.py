@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,20 @@ WORDS = {
     "allocate memory": MACHINE[errno.ENOMEM],
     "out of memory": MACHINE[errno.ENOMEM],
     "memory allocation": MACHINE[errno.ENOMEM],
+    "not enough memory": MACHINE[errno.ENOMEM],
     "bad_alloc": MACHINE[errno.ENOMEM],
+    "Storage size calculation overflowed": MACHINE[errno.ENOMEM],
     "failed to map segment": MACHINE[errno.ENOMEM],
     "Resource temporarily unavailable": "no more threads or memory to be had",
-    "can't start new thread": "no more threads to be had",
+    "can't start new thread": "too many processes or threads are running",
 }
 """The same in the words of libraries that have exceptions of their own."""
 LONGEST_REASON = 300
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+"""Controls, lone surrogates (a byte that is not UTF-8 is one), and what is invisible or turns the writing."""
 
 
 class HardGNNError(Exception):
@@ -109,10 +117,19 @@ def told(error: OSError, path: Path | str | None = None) -> str:
     return f"{shown(where)}: {said}" if where is not None else said
 
 
-def shown(path: object) -> str:
-    """A path or name as it can be printed, whatever bytes it is made of."""
-    text = path.decode("utf-8", "backslashreplace") if isinstance(path, bytes) else str(path)
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def shown(text: object) -> str:
+    """A path, id, title or message as it can be shown, on one line and whatever it is made of.
+
+    Escaped are bytes that are not UTF-8, control characters (line breaks and terminal sequences among them), and
+    characters that nobody sees or that turn the direction of writing.
+    """
+    plain = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else str(text)
+    return UNSEEN.sub(_escaped, plain)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else found[0].encode("unicode_escape").decode()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

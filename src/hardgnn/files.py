@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hardgnn.errors import HardGNNError, MachineError, machine_fault, shown, told
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, reading, shown, told
 
 try:
     import fcntl
@@ -97,6 +97,45 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # after an exchange this is the older folder
             os.close(handle)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path` that is removed at the end; what a kill leaves the next writer of `path` does.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    temporary, handle = temporary_folder(path)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def read_text(path: Path, kind: str) -> str:
+    """The text of a file, whole.
+
+    Args:
+        path: an ordinary file, or what the shell hands over (`/dev/stdin`, `<(command)`).
+        kind: what is expected, as in "a TOML file".
+
+    Raises:
+        HardGNNError: it is missing, none that can be read to an end, may not be read, or not UTF-8.
+        MachineError: a fault of the machine.
+    """
+    with reading(path):
+        if path.is_dir():
+            raise HardGNNError(f"{shown(path)}: a folder, expected {kind}")
+        if not path.is_file() and path.exists() and not str(path).startswith(("/dev/stdin", "/dev/fd/")):
+            raise HardGNNError(f"{shown(path)}: not an ordinary file, expected {kind}")
+        content = path.read_bytes()
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise HardGNNError(f"{shown(path)}: line {line}: not text in UTF-8, expected {kind}") from None
 
 
 @contextmanager

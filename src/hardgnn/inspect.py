@@ -15,7 +15,6 @@ from hardgnn.config import Config
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.noise import NOISE, with_noise
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.files import atomic_path
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
@@ -181,15 +180,3 @@ def draw(document: dict[str, Any], shown: int = 15) -> Figure:
 
 def _last(window: list[dict[str, Any]]) -> list[float]:
     return [row["attention"][-1] for row in window]
-
-
-def write_figure(figure: Figure, path: Path) -> None:
-    """Writes the figure as .svg, .pdf or .png.
-
-    Raises:
-        HardGNNError: another ending.
-    """
-    if path.suffix not in (".svg", ".pdf", ".png"):
-        raise HardGNNError(f"{path}: expected a name that ends in .svg, .pdf or .png")
-    with atomic_path(path) as temporary:
-        figure.canvas.savefig(temporary, format=path.suffix[1:], facecolor="white", dpi=200)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from hardgnn import arguments
 from hardgnn.data.align import places
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import ITEM, USER
-from hardgnn.errors import HardGNNError, nearest, reading, shown
+from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_path, temporary_folder
+from hardgnn.files import atomic_path, read_text, scratch_folder
 from hardgnn.forks import enter
 from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
 from hardgnn.run import load_tables
@@ -31,6 +29,7 @@ SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for
 BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded,
 BLOCK_ROWS = 2**22  # and rows of it, where many items are asked for
+FORMULA = "^[=+@\t\r\n＝＋－＠-]"  # what a spreadsheet takes for the beginning of one
 SOURCE = pl.Enum(SOURCES)
 Ids = str | int | Iterable[str | int]  # one raw id, or several: see `hardgnn.arguments.ids`
 
@@ -261,13 +260,7 @@ def read_ids_file(path: Path, kind: str) -> list[str]:
     Raises:
         HardGNNError: the file is missing, no text in UTF-8 or empty.
     """
-    with reading(path):
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise HardGNNError(f"{shown(path)}: line {line}: expected {kind} ids as text in UTF-8, one per line") from None
+    text = read_text(path, f"a file of {kind} ids, one per line")
     if "\0" in text:
         raise HardGNNError(f"{shown(path)}: binary data, expected {kind} ids as text, one per line")
     ids = [one for one in map(str.strip, re.split(r"\r\n?|\n", text)) if one]
@@ -276,31 +269,43 @@ def read_ids_file(path: Path, kind: str) -> list[str]:
     return ids
 
 
-def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
+def write_blocks(blocks: Iterator[pl.DataFrame], path: Path, csv_safe: bool = False) -> int:
     """Writes tables one after the other as .parquet or .csv, with one of them in memory at a time; answers the rows.
 
     The file is there whole or not at all: its blocks gather in a folder beside it.
 
+    Args:
+        blocks: the tables.
+        path: the file.
+        csv_safe: write text of a CSV as `safe_for_spreadsheets` has it.
+
     Raises:
-        HardGNNError: another ending.
+        HardGNNError: another ending, or a place that may not be written.
     """
     if path.suffix not in (".parquet", ".csv"):
         raise HardGNNError(f"{path}: expected a name that ends in .parquet or .csv")
+    if csv_safe and path.suffix != ".csv":
+        raise HardGNNError(f"{path}: only a .csv is made safe for spreadsheets, a .parquet is read as what it is")
     rows = 0
     with atomic_path(path) as temporary:
         if path.suffix == ".csv":
             with temporary.open("wb") as handle:
                 for number, block in enumerate(blocks):
-                    block.write_csv(handle, include_header=number == 0)
+                    text = safe_for_spreadsheets(block) if csv_safe else block
+                    text.write_csv(handle, include_header=number == 0)
                     rows += block.height
             return rows
-        parts, held = temporary_folder(path)
-        try:
+        with scratch_folder(path) as parts:
+            written = []
             for number, block in enumerate(blocks):
-                block.write_parquet(parts / f"{number:06}.parquet")
+                written.append(parts / f"{number:06}.parquet")
+                block.write_parquet(written[-1])
                 rows += block.height
-            pl.scan_parquet(sorted(parts.iterdir()), glob=False).sink_parquet(temporary)
-        finally:
-            shutil.rmtree(parts, ignore_errors=True)
-            os.close(held)
+            pl.scan_parquet(written, glob=False).sink_parquet(temporary)
     return rows
+
+
+def safe_for_spreadsheets(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with `'` before each text that a spreadsheet would run as a formula: the ids are no longer the same."""
+    text = pl.selectors.string()
+    return table.with_columns(pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep())

@@ -159,7 +159,7 @@ def _train(
     transitions = TransitionGraph.of(data, config.transitions) if config.transitions.use else None
     step, batches = _objective(model, graph, data, config, transitions)
     if len(batches) == 0:
-        raise HardGNNError(f"{data.name}: no user has two training interactions, so there is nothing to learn")
+        raise HardGNNError(f"{data.name}: {_nothing_to_learn(data)}")
 
     optimiser = _optimiser(model, config)
     average = None
@@ -236,6 +236,16 @@ def _train(
     _write_lines(folder, progress.lines)
     result["files"] = recorded(folder, [run.METRICS, run.MODEL])
     return run.write_result(folder, lambda earlier: earlier | result)
+
+
+def _nothing_to_learn(data: Dataset) -> str:
+    """Why no user can be learnt from."""
+    if (data.train.lengths < 2).all():
+        return "no user has two training interactions, so there is nothing to learn"
+    return (
+        f"whoever has two training interactions has met all {data.n_items:,} items, so none is left to tell what they "
+        "like from what they do not; such a log has too few items"
+    )
 
 
 def _objective(

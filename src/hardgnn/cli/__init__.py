@@ -1,5 +1,5 @@
 """The command line: it parses, calls and prints."""
 
-from hardgnn.cli.app import main
+from hardgnn.cli.boundary import main
 
 __all__ = ["main"]

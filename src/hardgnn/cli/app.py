@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import sys
+import os
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +15,11 @@ from hardgnn.cli import peers as others
 from hardgnn.cli import serving, studies
 from hardgnn.cli.progress import TrainingBar, bytes_bar, console, say, users_bar
 from hardgnn.cli.terminal import print_json as _print_json
+from hardgnn.cli.terminal import print_line as _print_line
 from hardgnn.cli.terminal import print_table as _print_table
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, shown
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -26,27 +27,51 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of all that the parser refuses; Typer has no name for it
 Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
 
 
-def main() -> None:
-    """Runs the command line; bad input is one sentence on standard error and exit status 2."""
+def run(words: Sequence[str]) -> int:
+    """Runs the command that `words` name and answers its exit status.
+
+    Raises:
+        HardGNNError: bad usage, told in one sentence that names the command's help; or what the command raises.
+    """
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+    _check_names(words)
+    command = typer.main.get_command(app)
     try:
-        app()
-    except HardGNNError as error:
-        _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; a training run goes on with --resume, a study or sweep with the same command", 130)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-        _fail(f"{where}{error.strerror or error}{full}", 2)
+        with command.make_context("hardgnn", list(words) or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    except USAGE_ERROR as error:
+        raise HardGNNError(_usage(error)) from None
+    return 0
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
+def _check_names(words: Sequence[str]) -> None:
+    """Refuses names that are not UTF-8: polars cannot open them, or would write under another name.
+
+    Raises:
+        HardGNNError: names the word, or the folder one is in.
+    """
+    places = list(words)
+    with suppress(OSError):
+        places.append(os.getcwd())
+    for name in places:
+        with suppress(UnicodeError):
+            if os.fsencode(name) == name.encode("utf-8"):
+                continue
+        raise HardGNNError(f"{shown(name)}: a name that is not UTF-8 text; rename it, or use a link with another name")
+
+
+def _usage(error: Any) -> str:
+    """What the parser refuses, in our words' style."""
+    text = str(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    told = text[:1].lower() + text[1:]
+    return f"{told}; see `{context.command_path if context else 'hardgnn'} --help`"
 
 
 @app.command()
@@ -63,7 +88,7 @@ def download(
 
     with bytes_bar(name) as bar:
         path = fetch(name, to or Path("data") / name, progress=bar, say=say)
-    _print_json({"path": str(path)}) if as_json else print(path)
+    _print_json({"path": str(path)}) if as_json else _print_line(path)
 
 
 @app.command()
@@ -189,8 +214,8 @@ def train(
     from hardgnn.train import train as run
 
     resolved = settings.resolve(preset, config, set_ or [], seed)
-    console.print(resolved.to_toml(), highlight=False, markup=False)
     prepared = Dataset.load(data)
+    console.print(resolved.to_toml())
     with TrainingBar(out.name, resolved, tensorboard) as bar:
         result = run(
             prepared,
@@ -214,7 +239,7 @@ def train(
         [[_marked(out.name, result), *(f"{value:.4f}" for value in chosen.values())]],
     )
     _tell_leaks([(out.name, result)])
-    print(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
+    _print_line(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
 
 
 @app.command()
@@ -327,7 +352,7 @@ def compare(
         ]
         _print_table(f"published for {published}: {papers.HOW}", ["model", "source", *metrics], rows)
         if protocol != papers.PROTOCOL:
-            print(f"the runs' protocol is {protocol}: their figures cannot be compared with the published ones")
+            _print_line(f"the runs' protocol is {protocol}: their figures cannot be compared with the published ones")
     rows = [
         [
             f"{row['a']} − {row['b']}",
@@ -377,7 +402,7 @@ def report(
             raise HardGNNError(f"--published {word}: expected NAME=PAPERS, as in gowalla-1k=gowalla")
         names[ours] = theirs
     write_report(runs, out, figures=figures, published=names, at=_cutoffs(at))
-    _print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print(out)
+    _print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else _print_line(out)
 
 
 app.command()(serving.serve)
@@ -405,7 +430,7 @@ def simulate(
     from hardgnn.data.simulate import write_simulated
 
     write_simulated(out, users, items, events, seed)
-    _print_json({"out": str(out)}) if as_json else print(out)
+    _print_json({"out": str(out)}) if as_json else _print_line(out)
 
 
 @app.command()
@@ -420,7 +445,7 @@ def demo(
     """
     from hardgnn.demo import demo as run
 
-    document = run(to, epochs, say=console.print)
+    document = run(to, epochs, say=say)
     if as_json:
         _print_json(document)
         return
@@ -430,9 +455,9 @@ def demo(
         title = f"{document['dataset']}, test, {protocol['protocol']}, seed 0, {protocol['rows'][0]['users']:,} users"
         _print_table(title, ["model", *metrics], rows)
     for line in document["verdict"]:
-        print(line)
+        _print_line(line)
     for name, path in document["paths"].items():
-        print(f"{name}: {path}")
+        _print_line(f"{name}: {path}")
 
 
 def _marked(name: str, result: dict[str, Any]) -> str:
@@ -442,7 +467,7 @@ def _marked(name: str, result: dict[str, Any]) -> str:
 def _tell_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
     for name, result in results:
         if result.get("leaks"):
-            print(f"† {name} LEAKS: {'; '.join(result['leaks'])}")
+            _print_line(f"† {name} LEAKS: {'; '.join(result['leaks'])}")
 
 
 def _cutoffs(text: str) -> list[int]:

@@ -9,8 +9,9 @@ import typer
 
 from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.studies import Json, command_line, whole_numbers
-from hardgnn.cli.terminal import print_json, print_table
+from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
+from hardgnn.kinds import mistaken
 
 
 def compare_peers(
@@ -63,7 +64,7 @@ def leaderboard(
     from hardgnn.peers import leaderboard as board
 
     if not Study.is_one(study):
-        raise HardGNNError(f"{study}: no study is there, {STUDY} is missing")
+        raise HardGNNError(mistaken(study, "a study") or f"{study}: no study is there, {STUDY} is missing")
     document = board.leaderboard(Study(study), whole_numbers(at, "--at", 1), protocol, reference)
     if out is not None:
         with atomic_path(out) as temporary:
@@ -71,7 +72,7 @@ def leaderboard(
     if as_json or out is None:
         print_leaderboard(document, as_json)
     else:
-        print(out)
+        print_line(out)
 
 
 def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
@@ -83,4 +84,5 @@ def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
         return
     for table in leaderboard_tables(document):
         print_table(table.caption, list(table.header), [[cell.text for cell in row] for row in table.rows])
-        print("\n".join(table.notes))
+        for note in table.notes:
+            print_line(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,18 +21,23 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from hardgnn.cli.terminal import PLAIN, printable
 from hardgnn.config import Config
 from hardgnn.errors import HardGNNError
 
-console = Console(stderr=True)
+console = Console(stderr=True, **PLAIN)  # type: ignore[arg-type]
+
+
+def _text(text: str) -> str:
+    return printable(text, sys.stderr)
 
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
@@ -43,16 +49,21 @@ def _bar() -> Progress:
 def users_bar(description: str, what: str = "users") -> Iterator[Any]:
     """A bar over users or another `what`, as the function (done, total) that blocks of them report to."""
     with _bar() as bar:
-        task = bar.add_task(description, total=None, note=what)
+        task = bar.add_task(_text(description), total=None, note=what)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager
 def bytes_bar(description: str) -> Iterator[Any]:
     """A bar over a download, as the function (bytes so far, bytes in all or None)."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(_text(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -87,7 +98,7 @@ class TrainingBar:
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """After each step of training."""
         if self._task is None:
-            self._task = self._bar.add_task(self.name, total=self.config.train.epochs * steps, note="")
+            self._task = self._bar.add_task(_text(self.name), total=self.config.train.epochs * steps, note="")
             self._started = (epoch - 1) * steps + step  # the clock starts after the first step
         done = (epoch - 1) * steps + step
         elapsed = self._bar.tasks[self._task].elapsed or 0.0
@@ -123,7 +134,7 @@ class RunsBar:
 
     def __init__(self, description: str) -> None:
         self._bar = _bar()
-        self._task = self._bar.add_task(description, total=None, note="runs")
+        self._task = self._bar.add_task(_text(description), total=None, note="runs")
 
     def __enter__(self) -> RunsBar:
         self._bar.start()
@@ -138,14 +149,14 @@ class RunsBar:
 
     def begins(self, stage: str, total: int) -> None:
         """A stage of a sweep begins, with so many runs."""
-        self._bar.reset(self._task, description=stage, total=total or None)
+        self._bar.reset(self._task, description=_text(stage), total=total or None)
 
     def told(self, done: float, failed: int, names: str) -> None:
         """How many are done, with fractions of those at work."""
-        note = f"runs  {names}" + (f"  {failed} failed" if failed else "")
+        note = f"runs  {_text(names)}" + (f"  {failed} failed" if failed else "")
         self._bar.update(self._task, completed=round(done, 2), note=note)
 
 
 def say(sentence: str) -> None:
     """A sentence on standard error, on one line, so that a command in it can be copied."""
-    console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+    console.print(_text(sentence), soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hardgnn.cli.progress import say, users_bar
-from hardgnn.cli.terminal import print_json, print_table
+from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -33,6 +33,9 @@ def recommend(
     allow_items: Annotated[Path | None, typer.Option(help="A file of the only items to recommend.")] = None,
     block_items: Annotated[Path | None, typer.Option(help="A file of items never to recommend.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write .parquet or .csv instead of printing.")] = None,
+    csv_safe: Annotated[
+        bool, typer.Option("--csv-safe", help="In a .csv put ' before ids that a spreadsheet would run as formulas.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Top-n in raw ids, for users known and unknown, with newer items, or after a bare list of recent items.
@@ -54,6 +57,8 @@ def recommend(
     if not (chosen or all_users or recent or events):
         raise HardGNNError("recommend needs --user, --users-file, --all-users, --events or --items")
     together(2 if all_users else len(set(chosen)) or 1, recent or None, events)
+    if csv_safe and out is None:
+        raise HardGNNError("--csv-safe goes with --out NAME.csv")
     choice = Choice(
         exclude_seen,
         read_ids_file(allow_items, "item") if allow_items else None,
@@ -67,11 +72,11 @@ def recommend(
     with users_bar("recommend") as bar:
         tables = recommender.blocks(users, n, choice, items=recent or None, events=newer, progress=bar)
         if out is not None:
-            write_blocks(tables, out)
+            write_blocks(tables, out, csv_safe)
         else:
             table = pl.concat(list(tables))
     if out is not None:
-        print_json({"out": str(out)}) if as_json else print(out)
+        print_json({"out": str(out)}) if as_json else print_line(out)
     elif as_json:
         print_json(table.to_dicts())
     else:
@@ -103,9 +108,9 @@ def export(
     if as_json:
         print_json({"out": str(out), **document})
         return
-    print(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
+    print_line(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
     if index:
-        print(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
+        print_line(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
 
 
 def serve(

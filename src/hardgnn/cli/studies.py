@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hardgnn.cli.progress import RunsBar
-from hardgnn.cli.terminal import print_json, print_table
+from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import FULL
 from hardgnn.report.tables import p_value, spread
@@ -183,7 +183,7 @@ def inspect(
 
     document = inspecting.inspect_user(run, user, n, data)
     if figure is not None:
-        inspecting.write_figure(inspecting.draw(document), figure)
+        inspecting.draw(document).write(figure)
     if as_json:
         print_json(document)
         return
@@ -232,7 +232,7 @@ def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_jso
         return
     print_choices(document.get("choices", []))
     for plan in document["plans"]:
-        print(f"{plan['study']}: {opened.plans[plan['study']].command}")
+        print_line(f"{plan['study']}: {opened.plans[plan['study']].command}")
         print_summary(plan, protocol)
     if "leaderboard" in document:
         print_leaderboard(document["leaderboard"], as_json)
@@ -291,7 +291,7 @@ def print_summary(document: dict[str, Any], protocol: str | None = None) -> None
         print_table(f"{table['data']}: test, {table['protocol']}, relative to no noise", header, rows)
     for row in document["tables"][0]["rows"]:
         if row["leaks"]:
-            print(f"† {row['variant']} LEAKS: {'; '.join(row['leaks'])}")
+            print_line(f"† {row['variant']} LEAKS: {'; '.join(row['leaks'])}")
     print_comparisons(document["comparisons"], protocol)
 
 

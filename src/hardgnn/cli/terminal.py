@@ -1,16 +1,68 @@
-"""What commands print on standard output: one JSON document, or tables."""
+"""What commands print on standard output: one JSON document, or lines and tables of plain text.
+
+No id, title, path or name is ever markup, a terminal sequence or an emoji's code: tables and lines show them escaped
+(`hardgnn.errors.shown`), JSON keeps them exactly. What the encoding of the output cannot hold is written in ASCII.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
-from typing import Any
+import math
+import sys
+from typing import Any, TextIO
+
+from hardgnn.errors import UNSEEN, shown
 
 WIDTH = 160  # columns, where standard output is no terminal
+IN_ASCII = {"→": "->", "−": "-", "–": "-", "±": "+/-", "…": "...", "≥": ">=", "≤": "<=", "·": "*"}
+PLAIN = {"markup": False, "emoji": False, "highlight": False}
+"""For every console of rich: what it prints is text."""
+REPLACED = "hardgnn.replaced"
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """The signs of our own tables in ASCII, everything else as an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(IN_ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in signs), error.end
+
+
+codecs.register_error(REPLACED, _replaced)
+
+
+def printable(text: object, stream: TextIO | None = None) -> str:
+    """Text as it can be shown on one line of `stream`, standard output by default."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    return shown(text).encode(encoding, REPLACED).decode(encoding)
+
+
+def print_line(text: object) -> None:
+    """One line."""
+    print(printable(text))
 
 
 def print_json(document: Any) -> None:
-    """One machine-readable document."""
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    """One machine-readable document, valid whatever the encoding; what is no finite number is null."""
+    try:
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=1)
+    print("\n".join(UNSEEN.sub(lambda sign: json.dumps(sign[0])[1:-1], line) for line in text.split("\n")))
+
+
+def _finite(document: Any) -> Any:
+    """The document with null for NaN and infinity, which JSON does not have."""
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
@@ -18,12 +70,12 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=printable(title), title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(printable(name), justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    console = Console()
+        table.add_row(*map(printable, row))
+    console = Console(**PLAIN)  # type: ignore[arg-type]
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
-        console = Console(width=WIDTH)
+        console = Console(width=WIDTH, **PLAIN)  # type: ignore[arg-type]
     console.print(table)

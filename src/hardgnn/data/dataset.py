@@ -18,6 +18,7 @@ from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.files import atomic_folder, recover
 from hardgnn.forks import enter
 from hardgnn.frames import check_index, read_frame, read_index, write_frame
+from hardgnn.kinds import mistaken
 from hardgnn.records import check_file, read_json, recorded, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -201,6 +202,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         HardGNNError: there is no such folder, it is none of this version, or its manifest is damaged.
     """
     recover(folder)
+    if wrong := mistaken(folder, "a prepared folder"):
+        raise HardGNNError(wrong)
     if not folder.is_dir():
         raise HardGNNError(
             f"{shown(folder)}: no such folder; make it with `hardgnn prepare SOURCE --out {shown(folder)}`"

@@ -17,7 +17,7 @@ from hardgnn.metrics import summarise
 from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, PEERS, fitted_folder, peer_folder
 from hardgnn.ranks import ranks_path
 from hardgnn.records import read_json
-from hardgnn.report.tables import Cell, Table, p_value, spread
+from hardgnn.report.tables import Cell, Table, markdown_line, markdown_text, p_value, spread
 from hardgnn.run import CONFIG, ENVIRONMENT, check_version, load_config, load_data, run_name
 from hardgnn.stats import correct
 
@@ -278,13 +278,16 @@ def markdown(document: dict[str, Any]) -> str:
     ]
     if peers:
         library = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines += ["", f"How the peers are trained and tuned: docs/peers.md{f' ({library})' if library else ''}."]
+        lines += [
+            "",
+            f"How the peers are trained and tuned: docs/peers.md{f' ({markdown_text(library)})' if library else ''}.",
+        ]
     for table, shown in zip(document["tables"], leaderboard_tables(document)):
-        lines += ["", f"## {table['data']}", "", _as_list(shown)]
+        lines += ["", f"## {markdown_line(table['data'])}", "", _as_list(shown)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _as_list(table: Table) -> str:
     """The table as Markdown, its notes as a list below."""
     text = Table(table.name, table.caption, table.header, table.rows, text_columns=table.text_columns).to_markdown()
-    return text.rstrip() + "\n\n" + "\n".join(f"- {note}" for note in table.notes)
+    return text.rstrip() + "\n\n" + "\n".join(f"- {markdown_line(note)}" for note in table.notes)

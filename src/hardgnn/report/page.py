@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
 from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
 from hardgnn.files import atomic_path
+from hardgnn.kinds import mistaken
 from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
 from hardgnn.peers.tuning import PEERS
 from hardgnn.records import read_json
@@ -22,7 +24,7 @@ from hardgnn.report.effects import components_figures, groups_parts, history_fig
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
-from hardgnn.run import CONFIG, ENVIRONMENT, RESULT, run_name
+from hardgnn.run import ENVIRONMENT, RESULT, run_name
 
 Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {
@@ -65,10 +67,12 @@ def write_report(
     else:
         title = "Runs " + ", ".join(run_name(folder) for folder in folders)
         sections, cells = _of_runs(folders, at, floors or {}, published or {})
-    again = f"hardgnn report {' '.join(map(str, folders))} --out {out}"
+    again = shlex.join(["hardgnn", "report", *map(str, folders), "--out", str(out)])
     sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)] if cells else []))
     template = (resources.files("hardgnn.report") / "templates" / "report.html").read_text("utf-8")
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     html = page.from_string(template).render(
         title=title,
         sections=sections,
@@ -83,13 +87,18 @@ def write_report(
         _write_figures(figures, sections)
 
 
+def _shown(value: Any) -> Any:
+    """What the page is about to hold, text shown line by line; markup of our own stays."""
+    return "\n".join(map(shown, value.split("\n"))) if type(value) is str else value
+
+
 def _write_figures(folder: Path, sections: list[Section]) -> None:
     for section in sections:
         for figure in section.figures:
             figure.save(folder)
         for table in section.tables:
             for ending, text in (("md", table.to_markdown()), ("tex", table.to_latex())):
-                with atomic_path(folder / f"{table.name}.{ending}") as temporary:
+                with atomic_path(folder / f"{table.stem}.{ending}") as temporary:
                     temporary.write_text(text, "utf-8")
 
 
@@ -149,6 +158,8 @@ def _of_runs(
         names = [str(folder) for folder in folders]
     cells: list[Finished] = []
     for folder, name in zip(folders, names):
+        if wrong := mistaken(folder, "a run folder"):
+            raise HardGNNError(wrong)
         if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
             raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
         result = read_json(folder / RESULT)
@@ -227,7 +238,7 @@ def _record(cell: Finished) -> dict[str, Any]:
     environment = read_json(cell.folders[0] / ENVIRONMENT)
     return {
         "name": f"{cell.variant.name} on {cell.data}",
-        "config": (cell.folders[0] / CONFIG).read_text("utf-8"),
+        "config": load_config(cell.folders[0]).to_toml(),
         "seeds": cell.seeds,
         "preset": environment["preset"],
         "manifest": environment["data"]["manifest"],

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, shown
 from hardgnn.files import atomic_path
+from hardgnn.report.names import file_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +31,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))  # fewer t
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH_IN, HEIGHT_IN = 5.0, 3.4
 LEGEND_ROW_IN = 0.2
+LONGEST = 34  # characters of a label
 MANY_MARKS = 25  # a line with more points has no mark at each
 
 
@@ -53,25 +58,70 @@ class Figure:
     command: str = ""
     note: str = ""
 
+    @property
+    def stem(self) -> str:
+        """Its name as that of a file, or as an id of the page."""
+        return file_name(self.name)
+
     def inline(self) -> str:
         """SVG for a page: its colours are the page's variables, its text is text."""
-        svg = _svg(self.canvas, self.name)
+        svg = _svg(self.canvas, self.stem)
         svg = svg[svg.index("<svg") :]
-        svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)  # the same in every figure, so no page may hold them twice
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-        svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg))
-        for number, colour in enumerate(ON_LIGHT):
-            svg = svg.replace(colour, f"var(--c{number})")
-        return svg.replace(INK, "currentColor")
+        return re.sub("<[^>]*>", lambda tag: _of_page(tag[0]), svg)  # text between the tags is what users named
 
     def save(self, folder: Path) -> None:
         """Writes NAME.svg and NAME.pdf."""
-        with atomic_path(folder / f"{self.name}.svg") as temporary:
-            temporary.write_text(_svg(self.canvas, self.name), "utf-8")
-        with atomic_path(folder / f"{self.name}.pdf") as temporary:
+        with atomic_path(folder / f"{self.stem}.svg") as temporary:
+            temporary.write_text(_svg(self.canvas, self.stem), "utf-8")
+        with atomic_path(folder / f"{self.stem}.pdf") as temporary, _style():
             self.canvas.savefig(temporary, format="pdf", metadata={"CreationDate": None})
 
+    def write(self, path: Path) -> None:
+        """Writes it alone, on white, as the ending of `path` says.
 
+        Raises:
+            HardGNNError: an ending other than .svg, .pdf or .png, or a place that may not be written.
+        """
+        if path.suffix not in (".svg", ".pdf", ".png"):
+            raise HardGNNError(f"{path}: expected a name that ends in .svg, .pdf or .png")
+        with atomic_path(path) as temporary, _style():
+            self.canvas.savefig(temporary, format=path.suffix[1:], facecolor="white", dpi=200)
+
+
+def _of_page(tag: str) -> str:
+    """A tag of a figure's SVG as a page holds it."""
+    tag = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", tag)  # the same in every figure, so no page may hold them twice
+    if tag.startswith("<svg"):
+        tag = re.sub(r' (width|height)="[^"]*"', "", tag)
+    for number, colour in enumerate(ON_LIGHT):
+        tag = tag.replace(colour, f"var(--c{number})")
+    return tag.replace(INK, "currentColor")
+
+
+Asked = ParamSpec("Asked")
+
+
+def _styled(draw: Callable[Asked, Figure]) -> Callable[Asked, Figure]:
+    """Draws in the style of every figure, which its texts take when they are made."""
+
+    @wraps(draw)
+    def drawn(*given: Asked.args, **named: Asked.kwargs) -> Figure:
+        with _style():
+            return draw(*given, **named)
+
+    return drawn
+
+
+def _words(text: str) -> str:
+    """What somebody named, as a label: on one line, not too long, and none that a legend leaves out."""
+    text = shown(text)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
+    return f" {text}" if text.startswith("_") else text
+
+
+@_styled
 def lines(
     name: str,
     title: str,
@@ -94,7 +144,7 @@ def lines(
     spread_out = not band and len(series) > 1 and any(one.low is not None for one in series)
     for number, one in enumerate(_side_by_side(series, log) if spread_out else series):
         colour = ON_LIGHT[number % len(ON_LIGHT)]
-        style: dict[str, Any] = {"color": colour, "label": one.name, "linewidth": 1.8, "markersize": 5}
+        style: dict[str, Any] = {"color": colour, "label": _words(one.name), "linewidth": 1.8, "markersize": 5}
         style["linestyle"] = DASHES[number % len(DASHES)] if connect else "none"
         if len(one.x) <= MANY_MARKS or not connect:
             style["marker"] = MARKERS[number % len(MARKERS)]
@@ -110,8 +160,10 @@ def lines(
             )
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # the formatters of a log axis write mathematics
+        axes.xaxis.set_minor_formatter("{x:g}" if _within_a_decade(series) else "")
     if categories is not None:
-        axes.set_xticks(range(len(categories)), list(categories))
+        axes.set_xticks(range(len(categories)), [_words(one) for one in categories])
     elif ticks is not None:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
@@ -120,8 +172,8 @@ def lines(
 
         whole = all(float(x).is_integer() for one in series for x in one.x)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole))
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel(_words(x_label))
+    axes.set_ylabel(_words(y_label))
     if any(one.chosen is not None for one in series):
         axes.plot([], [], "o", ms=11, mfc="none", mec=INK, mew=1.5, linestyle="none", label="chosen on validation")
     _legend(canvas, axes)
@@ -130,6 +182,7 @@ def lines(
     return Figure(name, title, f"{title}. {_told(series, categories)}", canvas, command, spread if known else "")
 
 
+@_styled
 def dots(
     name: str,
     title: str,
@@ -147,7 +200,7 @@ def dots(
         if low is not None and high is not None:
             axes.hlines(place, low, high, color=colour, linewidth=1.8)
         axes.plot([mean], [place], MARKERS[0 if place == 0 else 1], color=colour, markersize=6)
-    axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    axes.set_yticks(range(len(rows)), [_words(label) for label, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     left, right = axes.get_xlim()
     axes.set_xlim(max(left, 0.0), min(right, 1.0))  # a metric is nowhere else, whatever few seeds let one believe
@@ -156,6 +209,7 @@ def dots(
     return Figure(name, title, f"{title}: {told}", canvas, command)
 
 
+@_styled
 def heat_map(
     name: str,
     title: str,
@@ -193,13 +247,13 @@ def heat_map(
         axes.add_patch(inner)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks(range(len(columns)), list(columns))
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_xticks(range(len(columns)), [_words(one) for one in columns])
+    axes.set_yticks(range(len(rows)), [_words(one) for one in rows])
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel(_words(x_label))
+    axes.set_ylabel(_words(y_label))
     told = "; ".join(
         f"{y_label} {rows[r]}, {x_label} {columns[c]}: {value:.4f}"
         for (r, c), value in np.ndenumerate(values)
@@ -208,23 +262,23 @@ def heat_map(
     return Figure(name, title, f"{title}. {told}", canvas, command)
 
 
+@_styled
 def panels(
     name: str, title: str, parts: Sequence[tuple[str, Sequence[str], Sequence[float]]], *, command: str = ""
 ) -> Figure:
     """Horizontal bars in panels above each other: (what the bars are, names, values) each."""
-    with _style():
-        from matplotlib.figure import Figure as New
+    from matplotlib.figure import Figure as New
 
-        sizes = [0.8 + 0.24 * len(names) for _, names, _ in parts]
-        canvas = New(figsize=(WIDTH_IN, sum(sizes) + 0.3), layout="constrained")
-        grid = canvas.subplots(len(parts), 1, squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
-        for number, (axes, (label, names, values)) in enumerate(zip(grid, parts)):
-            _frame(axes)
-            axes.barh(range(len(names)), values, color=ON_LIGHT[number % len(ON_LIGHT)], height=0.7)
-            axes.set_yticks(range(len(names)), [_cut(one) for one in names], fontsize=9)
-            axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.set_title(label, loc="left", fontsize=10.5)
-            axes.locator_params("x", nbins=5)  # long labels such as 0.0125 must not meet
+    sizes = [0.8 + 0.24 * len(names) for _, names, _ in parts]
+    canvas = New(figsize=(WIDTH_IN, sum(sizes) + 0.3), layout="constrained")
+    grid = canvas.subplots(len(parts), 1, squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
+    for number, (axes, (label, names, values)) in enumerate(zip(grid, parts)):
+        _frame(axes)
+        axes.barh(range(len(names)), values, color=ON_LIGHT[number % len(ON_LIGHT)], height=0.7)
+        axes.set_yticks(range(len(names)), [_words(one) for one in names], fontsize=9)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_title(label, loc="left", fontsize=10.5)
+        axes.locator_params("x", nbins=5)  # long labels such as 0.0125 must not meet
     told = ". ".join(
         f"{label}: " + ", ".join(f"{one} {value:.3f}" for one, value in zip(names, values))
         for label, names, values in parts
@@ -245,8 +299,10 @@ def _side_by_side(series: Sequence[Series], log: bool) -> list[Series]:
     return moved
 
 
-def _cut(text: str, length: int = 34) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _within_a_decade(series: Sequence[Series]) -> bool:
+    """Whether a log axis may have no power of ten, so that the marks between must be named."""
+    places = [x for one in series for x in one.x]
+    return max(places) < 10 * min(places)
 
 
 def _told(series: Sequence[Series], categories: Sequence[str] | None) -> str:
@@ -267,12 +323,11 @@ def _told(series: Sequence[Series], categories: Sequence[str] | None) -> str:
 
 
 def _canvas(height: float = HEIGHT_IN) -> tuple[Canvas, Axes]:
-    with _style():
-        from matplotlib.figure import Figure as New
+    from matplotlib.figure import Figure as New
 
-        canvas = New(figsize=(WIDTH_IN, height), layout="constrained")
-        axes = canvas.add_subplot()
-        _frame(axes)
+    canvas = New(figsize=(WIDTH_IN, height), layout="constrained")
+    axes = canvas.add_subplot()
+    _frame(axes)
     return canvas, axes
 
 
@@ -291,32 +346,34 @@ def _legend(canvas: Canvas, axes: Axes) -> None:
     columns = 3 if longest <= 12 else 2 if longest <= 24 else 1
     width, height = canvas.get_size_inches()
     canvas.set_size_inches(width, height + LEGEND_ROW_IN * (-(-len(labels) // columns) - 1))
-    with _style():
-        canvas.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6)
+    canvas.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6)
 
 
-def _style() -> Any:
-    """The settings of every figure."""
+@contextmanager
+def _style() -> Iterator[None]:
+    """The settings of every figure; `$` is a sign as any other."""
     try:
         import matplotlib
     except ImportError:
         raise HardGNNError("figures need an extra: pip install 'hardgnn[report]'") from None
-    return matplotlib.rc_context(
-        {
-            "svg.fonttype": "none",
-            "font.family": "sans-serif",
-            "font.size": 10.5,
-            "legend.fontsize": 9.5,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-        }
-    )
+    settings: Any = {
+        "text.parse_math": False,
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 10.5,
+        "legend.fontsize": 9.5,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # it shows as a box
+        yield
 
 
 def _svg(canvas: Canvas, salt: str) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from hardgnn.errors import shown
+from hardgnn.report.names import file_name
 
 
 @dataclass(frozen=True)
@@ -32,21 +37,26 @@ class Table:
     text_columns: int = 1
     folded: bool = False
 
+    @property
+    def stem(self) -> str:
+        """Its name as that of a file, or as an id of the page."""
+        return file_name(self.name)
+
     def to_markdown(self) -> str:
         """As a Markdown table, the best in bold."""
         aligned = ["---"] * self.text_columns + ["---:"] * (len(self.header) - self.text_columns)
-        lines = [f"**{self.caption}**", "", _row(map(_markdown, self.header)), _row(aligned)]
+        lines = [f"**{markdown_text(self.caption)}**", "", _row(map(markdown_text, self.header)), _row(aligned)]
         lines += [_row(_markdown_cell(cell) for cell in row) for row in self.rows]
-        return "\n".join([*lines, "", *(f"{_markdown(note)}\n" for note in self.notes)]) + "\n"
+        return "\n".join([*lines, "", *(f"{markdown_line(note)}\n" for note in self.notes)]) + "\n"
 
     def to_latex(self) -> str:
         """As a LaTeX table that needs no package."""
         columns = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
         head = " & ".join(map(_latex, self.header))
-        body = "\n".join(" & ".join(map(_latex_cell, row)) + r" \\" for row in self.rows)
+        body = "\n".join(_latex_row(row) + r" \\" for row in self.rows)
         notes = " ".join([self.caption + ".", *self.notes])
         return (
-            f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(notes)}}}\n\\label{{tab:{self.name}}}\n"
+            f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(notes)}}}\n\\label{{tab:{self.stem}}}\n"
             f"\\begin{{tabular}}{{{columns}}}\n\\hline\n{head} \\\\\n\\hline\n{body}\n\\hline\n"
             "\\end{tabular}\n\\end{table}\n"
         )
@@ -56,13 +66,19 @@ def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _markdown(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")
+def markdown_text(text: str) -> str:
+    """Text as Markdown shows it, whatever it is made of: no markup, no tag, no formula, no end of a cell."""
+    return re.sub(r"[\\`*_\[\]|~$]", r"\\\g<0>", html.escape(shown(text), quote=False))
+
+
+def markdown_line(text: str) -> str:
+    """As `markdown_text`, for what begins a line: no heading, list or code."""
+    return re.sub(r"^(\d*)([#+=.)-])", r"\1\\\2", markdown_text(text).lstrip())
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown(cell.text)
-    return (f"**{text}**" if cell.best and text else text) + _markdown(cell.marks)
+    text = markdown_text(cell.text)
+    return (f"**{text}**" if cell.best and text else text) + markdown_text(cell.marks)
 
 
 LATEX = {
@@ -83,7 +99,13 @@ LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in text)
+    return "".join(LATEX.get(sign, sign) for sign in shown(text))
+
+
+def _latex_row(row: Sequence[Cell]) -> str:
+    """A row, which must not look like an argument of the line break before it."""
+    text = " & ".join(map(_latex_cell, row))
+    return "{}" + text if text.lstrip().startswith(("[", "*")) else text
 
 
 def _latex_cell(cell: Cell) -> str:

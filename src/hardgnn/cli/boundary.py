@@ -1,0 +1,190 @@
+"""The boundary: whatever a command ends with becomes an exit status and at most one sentence on standard error.
+
+| status | meaning |
+|---|---|
+| 0 | done |
+| 2 | bad input or usage |
+| 3 | the machine cannot: disk, memory, open files |
+| 6 | a library found no memory and gave up by itself, after a sentence of its own |
+| 70 | a fault of the program |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM |
+| 141 | whoever read the output went away |
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from hardgnn.cli.terminal import REPLACED, printable
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
+
+INPUT, FAULT, READER_GONE = HardGNNError.status, 70, 128 + 13
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+LEAST_ROOM = 2 << 30  # bytes of addresses
+TRACEBACK = "HARDGNN_TRACEBACK"
+LISTENING: list[signal.Signals] = []
+GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
+
+
+def main() -> None:
+    """Runs the command line and exits with its status."""
+    _open_streams()
+    _end_where_libraries_abort()
+    heard = _listen()
+    try:
+        status = ended(_command, sys.argv[1:], heard)
+    finally:
+        _stop_listening()
+    sys.exit(status)
+
+
+def _command() -> int:
+    _check_room()
+    from hardgnn.cli.app import run  # here, so that Ctrl-C during the imports is told as any other
+
+    return run(sys.argv[1:])
+
+
+def _check_room() -> None:
+    """Refuses to begin where the libraries alone have no room: they would hang or crash.
+
+    Raises:
+        MachineError: the limit of the address space is too low.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ROOM:
+        raise MachineError(
+            f"the limit of this process's memory (ulimit -v) is {limit >> 20:,} MiB, and {LEAST_ROOM >> 20:,} are "
+            "needed for the libraries alone"
+        )
+
+
+def _end_where_libraries_abort() -> None:
+    """Rust and C++ abort where memory runs out: the process then ends with status 6 instead of a crash and a core."""
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.signal(signal.SIGABRT, ctypes.cast(libc._exit, ctypes.c_void_p))
+
+
+def ended(command: Callable[[], int], words: Sequence[str], heard: Sequence[signal.Signals] = ()) -> int:
+    """Runs a command and answers its exit status, after the one sentence that it may have to say.
+
+    Args:
+        command: answers its own status.
+        words: what the user typed after `hardgnn`, to be told how it goes on.
+        heard: the signals that came meanwhile.
+    """
+    try:
+        status = command()
+        sys.stdout.flush()
+        return status
+    except BaseException as error:
+        _stop_listening()
+        status, sentence = _outcome(error, heard, words)
+        _say(error, sentence)
+        return status
+
+
+def _listen() -> list[signal.Signals]:
+    """Ctrl-C and SIGTERM stop the command; answers those that came, also where a library swallows what they raise."""
+    heard: list[signal.Signals] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    for one in STOPPED:
+        if signal.getsignal(one) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(one, hear)
+            LISTENING.append(one)
+    return heard
+
+
+def _stop_listening() -> None:
+    """From here on a second Ctrl-C ends at once."""
+    while LISTENING:
+        signal.signal(LISTENING.pop(), signal.SIG_DFL)
+
+
+def _outcome(error: BaseException, heard: Sequence[signal.Signals], words: Sequence[str]) -> tuple[int, str]:
+    """The status and the sentence of a command that ended with `error`, after these signals."""
+    if heard or isinstance(error, KeyboardInterrupt):
+        stopped = heard[0] if heard else signal.SIGINT
+        return 128 + stopped, STOPPED[stopped] + _how_it_goes_on(words)
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        return READER_GONE, ""
+    if isinstance(error, SystemExit):
+        return (error.code, "") if isinstance(error.code, int) else (int(bool(error.code)), str(error.code or ""))
+    if isinstance(error, HardGNNError):
+        return error.status, str(error)
+    fault = machine_fault(error)
+    if fault is not None:
+        where = getattr(error, "filename", None)
+        return MachineError.status, fault if where is None else f"{where}: {fault}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return INPUT, told(error)
+    if isinstance(error, UnicodeError):
+        return INPUT, f"text that is not in the encoding it should be in ({reason(error)})"
+    if isinstance(error, RecursionError):
+        return INPUT, "the input is nested too deeply"
+    fault = f"{type(error).__name__}: {reason(error)}"
+    return FAULT, f"{fault}; this is a fault of the program, {TRACEBACK}=1 shows where it is"
+
+
+def _how_it_goes_on(words: Sequence[str]) -> str:
+    """The command that takes up what was stopped; empty where nothing goes on."""
+    name = words[0] if words else ""
+    if name == "train" and "--resume" not in words:
+        words = [*words, "--resume"]
+    elif name not in ("train", *GOES_ON) and not (name == "compare" and any(w.startswith("--peers") for w in words)):
+        return ""
+    return f"; it goes on with: {shlex.join(['hardgnn', *words])}"
+
+
+def _say(error: BaseException, sentence: str) -> None:
+    """One line on standard error, and with HARDGNN_TRACEBACK the traceback before it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _silence(stream)
+    with suppress(OSError, ValueError):
+        if sentence and os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
+        if sentence:
+            print(f"error: {printable(sentence, sys.stderr)}", file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Standard streams that are there, as nobody else's file either, and refuse no character."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed when Python began
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=REPLACED)
+
+
+def _silence(stream: object) -> None:
+    """Sends to nowhere what a stream still holds, so that Python does not stumble over it at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # type: ignore[attr-defined]
+        os.close(nowhere)

@@ -1,0 +1,36 @@
+"""What lies at a path: told where a command was given one thing for another."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+KINDS = {
+    "a study": "study.json",
+    "a run folder": "config.toml",
+    "a prepared folder": "manifest.json",
+    "an exported folder": "export.json",
+}
+REMEDIES = {
+    ("a file", "a prepared folder"): "if it is a log, prepare it first: `hardgnn prepare {path} --out data/{stem}`",
+    ("a run folder", "a prepared folder"): "name the folder that `hardgnn prepare` wrote",
+    ("a prepared folder", "a run folder"): "train on it first: `hardgnn train {path} --out runs/{stem}`",
+    ("a study", "a run folder"): "name one of the folders in its runs/",
+}
+
+
+def kind_of(path: Path) -> str | None:
+    """What of ours lies there, in words; None where it is nothing of ours."""
+    if path.is_file():
+        return "a file"
+    return next((kind for kind, marker in KINDS.items() if (path / marker).is_file()), None)
+
+
+def mistaken(path: Path, expected: str) -> str | None:
+    """The sentence for a path that holds another thing than `expected`, one of `KINDS`; None for nothing of ours."""
+    found = kind_of(path)
+    if found in (None, expected):
+        return None
+    remedy = REMEDIES.get((str(found), expected), "")
+    words = {"path": shlex.quote(str(path)), "stem": shlex.quote(path.name.partition(".")[0] or "log")}
+    return f"{path}: {found}, where {expected} is expected{'; ' + remedy.format(**words) if remedy else ''}"

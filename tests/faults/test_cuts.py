@@ -1,0 +1,66 @@
+"""Every file operation of every command that writes is cut once; what the command was for is then still to be had."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from faults.cuts import KINDS
+from faults.faulted import faulted
+from faults.scenarios import Scenario, reference
+from faults.stage import Stage
+from faults.tally import SEED, Tally, setting
+
+NAMES = (
+    "simulate", "prepare", "prepare over", "prepare over, two renames", "train hardgnn", "train best", "resume",
+    "warm start", "evaluate", "recommend parquet", "recommend csv", "export", "export over", "report", "download",
+    "sweep grid", "sweep search", "study", "compare", "leaderboard", "inspect",
+)  # fmt: skip
+SMOKE = {"prepare over": 4, "train hardgnn": 4, "recommend csv": 2}
+AT_ONCE = 2
+ALLOWED = {"kill": ("killed", "sentence"), "torn": ("killed", "sentence"), "full": ("machine", "fine")}
+"""A worker that is killed is told by its sweep in a sentence; a full disk may hit what is only tidied up."""
+
+
+def cut_all(scenario: Scenario, stage: Stage, work: Path, most: int) -> Tally:
+    """Cuts each operation in each way, or `most` of each, drawn at random."""
+    tally = Tally("cuts")
+    known = reference(scenario, stage, work)
+    places = range(1, len(known.operations) + 2)
+    jobs = []
+    for how in KINDS:
+        drawn = random.Random(f"{SEED} {scenario.name} {how}")
+        fitting = [n for n in places if how != "torn" or (n <= len(known.operations) and "write" in known.operations[n - 1][1])]
+        jobs += [(n, how) for n in (sorted(drawn.sample(fitting, min(most, len(fitting)))) if most else fitting)]
+
+    def one(job: tuple[int, str]) -> None:
+        at, how = job
+        kinds = (*ALLOWED[how], *(("fine",) if at > len(known.operations) or scenario.name.startswith("sweep") else ()))
+        place = work / f"{at}-{how}"
+        kind, example = faulted(
+            scenario, known, stage, place, lambda running: running.wait(), kinds, probe=at % 2 == 0, cut=(at, how)
+        )
+        label = " ".join(known.operations[at - 1][1:]) if at <= len(known.operations) else "the end"
+        if kind == "whole":
+            tally.good(scenario.name, f"{how}: whole")
+        else:
+            tally.wrong(scenario.name, f"{how}: {kind}", f"cut ({at}, {how}) at {label}: {example}")
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, jobs))
+    return tally
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cut_loses_nothing(name: str, stage: Stage, listed: dict[str, Scenario], tmp_path: Path) -> None:
+    cut_all(listed[name], stage, tmp_path, setting("HARDGNN_CUTS", 30)).settle()
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_some_cuts_lose_nothing(name: str, stage: Stage, listed: dict[str, Scenario], tmp_path: Path) -> None:
+    cut_all(listed[name], stage, tmp_path, SMOKE[name]).settle()

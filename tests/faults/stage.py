@@ -6,19 +6,19 @@ import functools
 import hashlib
 import http.server
 import io
-import os
+import shutil
 import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from faults import raws
 from faults.commands import Commands
 from faults.snapshot import copied
 
 EPOCHS = 3
 SMALL = ("model.dim=8", "model.heads=2", "model.intervals=3", "train.eval_every=1", f"train.epochs={EPOCHS}")
 WORDS = tuple(word for setting in SMALL for word in ("--set", setting))
-FLAT = (*WORDS, "--set", "model.sequence=gru") if False else WORDS
 
 
 def settings(epochs: int = EPOCHS) -> list[str]:
@@ -62,8 +62,9 @@ def build(root: Path, commands: Commands) -> Stage:
         arguments = [str(root / f"{folder}-selfgnn"), str(root / f"{folder}-packed"), str(root / f"{folder}-export")]
         packed = commands.call("faults.stage:pack", arguments, root).wait()
         assert packed.kind == "fine", packed.err
-    (root / "data-stopped").mkdir()
     stop(root, commands)
+    must(["simulate", "--users", "40", "--items", "30", "--events", "600", "--out", "log.parquet"])
+    raws.write(root, 1)
     (root / "users.txt").write_text("".join(f"u{n}\n" for n in range(40)))
     return Stage(root, commands)
 
@@ -75,8 +76,7 @@ def stop(root: Path, commands: Commands) -> None:
     aside.mkdir()
     trace = commands.must(argv, aside, cut=(0, "kill")).trace
     first = next(n for n, (_, what, path) in enumerate(trace, 1) if path.endswith("state.safetensors") and what == "replace")
-    for place in (aside / "data-stopped", root / "data-stopped"):
-        os.rename(place, root / f"{place.parent.name}-gone")
+    shutil.rmtree(aside)
     killed = commands.run(argv, root, cut=(first + 1, "kill"))
     assert killed.kind == "killed", killed
 

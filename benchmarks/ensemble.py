@@ -17,7 +17,8 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import Ranker, rank_targets
 from hardgnn.metrics import summarise
-from hardgnn.run import check_version, load_data, load_model
+from hardgnn.run import check_version, load_data
+from hardgnn.trained import load_model
 
 
 class Ensemble:

@@ -33,7 +33,8 @@ from hardgnn.export import export
 from hardgnn.model.attention import reset
 from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.records import write_json
-from hardgnn.run import FORMAT_VERSION, SEQUENCE_PREFIX
+from hardgnn.run import FORMAT_VERSION
+from hardgnn.trained import SEQUENCE_PREFIX
 
 HISTORY = 40
 COMMAND = [sys.executable, "-c", "from hardgnn.cli import main; main()"]

@@ -19,7 +19,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
 from hardgnn.files import atomic_path
 from hardgnn.metrics import summarise
-from hardgnn.run import load_data, load_model
+from hardgnn.run import load_data
+from hardgnn.trained import load_model
 
 BETWEEN = ":"
 

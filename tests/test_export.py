@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.export import build_index, check_index, export, item_vectors, open_index, recall
 from hardgnn.recommender import Recommender
+from hardgnn.records import read_json
 from hardgnn.train import train
 
 pytest.importorskip("usearch")
@@ -36,7 +36,7 @@ def test_products_of_the_vectors_are_the_scores(run: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(products, recommender.model.scores(everybody, recommender.tables.histories), rtol=1e-4)
     assert items["id"].equals(recommender.tables.item_ids)
     assert users["id"].equals(recommender.tables.user_ids)
-    assert json.loads((tmp_path / "out" / "export.json").read_text("utf-8")) == document
+    assert read_json(tmp_path / "out" / "export.json") == document
     index = open_index(tmp_path / "out")
     assert document["index"]["recall"] == recall(index, users["vector"].to_numpy(), items["vector"].to_numpy(), 5) == 1
 

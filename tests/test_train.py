@@ -20,7 +20,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.run import load_model
+from hardgnn.trained import load_model
 from hardgnn.train import train
 
 SMALL = [

@@ -15,8 +15,8 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.recommender import Recommender
-from hardgnn.run import load_model
 from hardgnn.train import train
+from hardgnn.trained import load_model
 
 
 class HardGNN:

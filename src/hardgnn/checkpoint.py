@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from hardgnn.errors import HardGNNError
-from hardgnn.files import atomic_path
+from hardgnn.files import writing
+from hardgnn.tensors import open_tensors, save_tensors
 
 FOLDER, STATE = "checkpoint", "state.safetensors"
+REMEDY = "the run cannot go on, begin another one"
 
 
 @dataclass
@@ -32,6 +32,8 @@ class Progress:
     """Validations since then."""
     seconds: float = 0.0
     """Training time so far, without validation."""
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """The figures of each epoch, as `metrics.jsonl` has them."""
 
 
 def save(
@@ -47,8 +49,9 @@ def save(
         tensors |= {f"average/{name}": value for name, value in _averaged(average).items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
-    with atomic_path(folder / FOLDER / STATE) as temporary:
-        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
+    with writing(folder):
+        (folder / FOLDER).mkdir(exist_ok=True)
+    save_tensors(folder / FOLDER / STATE, tensors, json.dumps(asdict(progress)), make_parent=False)
 
 
 def load(
@@ -62,25 +65,22 @@ def load(
     path = folder / FOLDER / STATE
     if not path.exists():
         return None
-    try:
-        with safe_open(path, "pt") as stored:
-            progress = Progress(**json.loads(stored.metadata()["progress"]))
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                kind, key = name.split("/", 1)
-                if kind == "adam":
-                    index, moment = key.split("/")
-                    moments.setdefault(int(index), {})[moment] = stored.get_tensor(name)
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    parameter.copy_(stored.get_tensor(f"parameters/{name}"))
-                for name, value in ({} if average is None else _averaged(average)).items():
-                    value.copy_(stored.get_tensor(f"average/{name}"))
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise HardGNNError(f"{path}: damaged or of another model ({str(error).splitlines()[0]})") from None
-    document = optimiser.state_dict()
-    document["state"] = moments
-    optimiser.load_state_dict(document)
+    moments: dict[int, dict[str, Tensor]] = {}
+    with open_tensors(path, REMEDY) as (stored, note):
+        progress = Progress(**json.loads(note))
+        for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+            kind, key = name.split("/", 1)
+            if kind == "adam":
+                index, moment = key.split("/")
+                moments.setdefault(int(index), {})[moment] = stored.get_tensor(name)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(stored.get_tensor(f"parameters/{name}"))
+            for name, value in ({} if average is None else _averaged(average)).items():
+                value.copy_(stored.get_tensor(f"average/{name}"))
+        document = optimiser.state_dict()
+        document["state"] = moments
+        optimiser.load_state_dict(document)
     return progress
 
 

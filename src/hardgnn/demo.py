@@ -15,7 +15,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS, evaluate
 from hardgnn.judge import compare_runs, evaluate_run
 from hardgnn.report.page import write_report
-from hardgnn.run import CONFIG
+from hardgnn.run import is_started, load_config
 from hardgnn.train import train
 
 MODELS = ("selfgnn", "hardgnn", "best")
@@ -46,7 +46,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
     runs = [to / "runs" / name for name in MODELS]
     for name, folder in zip(MODELS, runs):
         config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
-        if (folder / CONFIG).exists() and settings.load(folder / CONFIG) != config:
+        if is_started(folder) and load_config(folder) != config:
             raise HardGNNError(f"{folder}: holds a run with other settings; remove it or choose another --to")
         with TrainingBar(name, config) as bar:
             train(data, config, folder, resume=True, preset=name, data_path=to / "data", watcher=bar)

@@ -10,12 +10,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_folder
+from hardgnn.files import atomic_folder, recover
 from hardgnn.recommend import top_n
-from hardgnn.records import read_json, sha256, write_json
-from hardgnn.run import MODEL, TrainedModel, load_model, load_tables
+from hardgnn.records import check_file, read_json, recorded, sha256, write_json
+from hardgnn.run import MODEL, load_tables
+from hardgnn.trained import TrainedModel, load_model
 
 MANIFEST, INDEX = "export.json", "index.usearch"
 CHECKED_USERS = 16  # whose scores are compared with products before anything is exported
@@ -23,6 +24,8 @@ RECALL_USERS = 1000
 BLOCK = 16_384  # rows at a time
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
 TOLERANCE = 1e-3
+FORMAT_VERSION = 2
+AGAIN = "export the run again"
 
 
 def export(
@@ -60,6 +63,7 @@ def export(
         usearch()
     users = len(tables.user_ids)
     document: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
         "run": model.name,
         "model_sha256": sha256(run / MODEL),
         "items": len(vectors),
@@ -85,7 +89,8 @@ def export(
                 "n": n,
                 "recall": recall(built, queries[asked], vectors, n),
             }
-        write_json(folder / MANIFEST, document)
+        document["files"] = recorded(folder, sorted(path.name for path in folder.iterdir()))
+        write_json(folder / MANIFEST, document, sealed=True)
     return document
 
 
@@ -176,8 +181,8 @@ def check_index(folder: Path, model: Path) -> None:
     Raises:
         HardGNNError: it has not.
     """
-    document = read_json(folder / MANIFEST)
-    if "index" not in document or not (folder / INDEX).exists():
+    document = read_export(folder)
+    if "index" not in document:
         raise HardGNNError(f"{folder}: holds no index; export the run without --no-index")
     if document["model_sha256"] != sha256(model):
         raise HardGNNError(f"{folder}: exported from another run than {model.parent}; export it again")
@@ -189,11 +194,26 @@ def open_index(folder: Path) -> Any:
     Raises:
         HardGNNError: it is damaged, or usearch is not installed.
     """
-    try:
+    document = read_export(folder)
+    check_file(folder / INDEX, document.get("files", {}).get(INDEX), AGAIN)
+    with reading(folder / INDEX, AGAIN):
         found = usearch().restore(str(folder / INDEX), view=True)
-    except RuntimeError as error:
-        raise HardGNNError(f"{folder / INDEX}: damaged ({str(error).splitlines()[0]})") from None
-    if found is None:
-        raise HardGNNError(f"{folder / INDEX}: damaged")
-    found.expansion_search = read_json(folder / MANIFEST)["index"]["expansion_search"]
+        if found is None:
+            raise HardGNNError(f"{folder / INDEX}: damaged; {AGAIN}")
+        found.expansion_search = document["index"]["expansion_search"]
     return found
+
+
+def read_export(folder: Path) -> dict[str, Any]:
+    """What `export.json` holds.
+
+    Raises:
+        HardGNNError: the folder holds no export, or the file is damaged.
+    """
+    recover(folder)
+    if not (folder / MANIFEST).exists():
+        raise HardGNNError(f"{folder}: no export is there, {MANIFEST} is missing; make one with `hardgnn export`")
+    with reading(folder / MANIFEST, AGAIN):
+        document = read_json(folder / MANIFEST)
+        document["model_sha256"], document.get("index", {}).get("n")
+        return dict(document)

@@ -144,6 +144,11 @@ def sweep(folder: Path, name: str | None = None) -> None:
                 os.close(handle)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a name is one that a killed command leaves, and a sweep removes."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.(tmp|old)", path.name, re.DOTALL) is not None
+
+
 def _named(folder: Path, name: str | None, ending: str) -> list[Path]:
     """The hidden leftovers `.NAME.XXXXXXXX.ENDING` in a folder."""
     pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.{ending}", re.DOTALL)

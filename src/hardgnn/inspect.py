@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardgnn import config as settings
 from hardgnn.config import Config
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.noise import NOISE, with_noise
@@ -22,8 +20,10 @@ from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN, ShortTerm
 from hardgnn.negatives import hardest
 from hardgnn.report.plots import Figure, panels
-from hardgnn.run import CONFIG, MODEL, PARAMETERS, check_version, load_data, load_model
+from hardgnn.run import AGAIN, MODEL, check_version, load_config, load_data
+from hardgnn.tensors import open_tensors
 from hardgnn.train import build_graph
+from hardgnn.trained import PARAMETERS, load_model
 
 
 def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
         HardGNNError: no such run, data or user, or a user without training interactions.
     """
     load_model(folder)  # tells what is wrong with the folder
-    config = settings.load(folder / CONFIG)
+    config = load_config(folder)
     prepared = load_data(folder, data)
     noise = check_version(folder)["data"]["manifest"].get(NOISE)
     if noise is not None:
@@ -66,7 +66,7 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
 def load_network(folder: Path, config: Config, data: Dataset) -> SelfGNN:
     """The whole network of a run's best epoch, which scoring alone does not need."""
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
-    with safe_open(folder / MODEL, "pt") as stored:
+    with open_tensors(folder / MODEL, AGAIN) as (stored, _):
         names = [name for name in stored.keys() if name.startswith(PARAMETERS)]  # noqa: SIM118 - no mapping
         weights = {name.removeprefix(PARAMETERS): stored.get_tensor(name) for name in names}
     try:

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from hardgnn.config import leaks, load
-from hardgnn.data.dataset import PARTS
+from hardgnn.config import leaks
+from hardgnn.data.dataset import PARTS, same_data
 from hardgnn.data.noise import NOISE, SeesNoise, with_noise
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress, Ranker, checked_part, checked_protocol, evaluate, summarise_frame
-from hardgnn.files import atomic_path
-from hardgnn.records import read_json, write_json
-from hardgnn.run import CONFIG, RESULT, check_version, load_data, load_model, run_name
+from hardgnn.ranks import ranks_path, read_ranks, write_ranks
+from hardgnn.run import MODEL, check_version, load_config, load_data, read_result, run_name, write_result
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.stats import compare_ranks, correct
+from hardgnn.tensors import read_seal
+from hardgnn.trained import load_model
 
 
 def evaluate_run(
@@ -48,11 +47,12 @@ def evaluate_run(
         ranker = SeesNoise(model, with_noise(clean, **noise), PARTS[part])
     result, frame = evaluate(ranker, clean, part, protocol, at, progress=progress)
     result["leaks"] = run_leaks(folder)
-    with atomic_path(ranks_path(folder, part, protocol)) as temporary:
-        frame.write_parquet(temporary)
-    record = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
-    record.setdefault(part, {})[protocol] = result["metrics"]
-    write_json(folder / RESULT, record)
+    write_ranks(ranks_path(folder, part, protocol), frame, model.seal)
+
+    def evaluated(record: dict[str, Any]) -> dict[str, Any]:
+        return record | {part: record.get(part, {}) | {protocol: result["metrics"]}}
+
+    write_result(folder, evaluated)
     return result
 
 
@@ -80,11 +80,14 @@ def compare_runs(
     if baseline is not None and baseline not in names:
         raise HardGNNError(f"--baseline {baseline}: no such run, {nearest(baseline, names)}")
     results = [_stored(folder, name, part, protocol, at) for folder, name in zip(folders, names)]
-    if len({result["dataset"] for result in results}) > 1:
-        raise HardGNNError("the runs were trained on different data sets: " + ", ".join(r["dataset"] for r in results))
-    frames = {
-        name: pl.read_parquet(ranks_path(folder, part, protocol)) for folder, name in zip(folders, names, strict=True)
-    }
+    manifests = [
+        {key: value for key, value in check_version(folder)["data"]["manifest"].items() if key != NOISE}
+        for folder in folders
+    ]
+    for name, manifest in zip(names, manifests):
+        if not same_data(manifest, manifests[0]):
+            raise HardGNNError(f"the runs were trained on different data sets: {names[0]} and {name}")
+    frames = {name: read_ranks(ranks_path(folder, part, protocol)) for folder, name in zip(folders, names)}
     if baseline is not None:
         pairs = [(name, baseline) for name in names if name != baseline]
     else:
@@ -99,16 +102,11 @@ def _stored(folder: Path, name: str, part: str, protocol: str, at: Sequence[int]
     if not path.exists():
         return evaluate_run(folder, part, protocol, at) | {"model": name}
     dataset = str(check_version(folder)["data"]["manifest"].get("name"))
-    result = summarise_frame(pl.read_parquet(path), dataset, name, part, protocol, at)
+    result = summarise_frame(read_ranks(path, read_seal(folder / MODEL)), dataset, name, part, protocol, at)
     return result | {"leaks": run_leaks(folder)}
-
-
-def ranks_path(folder: Path, part: str, protocol: str) -> Path:
-    """Where a run keeps its ranks."""
-    return folder / f"ranks-{part}-{protocol}.parquet"
 
 
 def run_leaks(folder: Path) -> list[str]:
     """How the test part steered a run, by its settings or by its data; empty for an honest run."""
-    recorded = read_json(folder / RESULT).get("leaks") if (folder / RESULT).exists() else None
-    return leaks(load(folder / CONFIG)) if recorded is None else recorded
+    recorded = read_result(folder).get("leaks")
+    return leaks(load_config(folder)) if recorded is None else recorded

@@ -38,12 +38,14 @@ class Held:
 
 
 @contextmanager
-def locked(folder: Path, patience_s: float = 0.0, name: str = LOCK) -> Iterator[Held]:
+def locked(folder: Path, patience_s: float = 0.0, name: str = LOCK, shared: bool = False) -> Iterator[Held]:
     """Holds a folder's lock, which the system releases with the process however that ends.
 
     Args:
         folder: an existing folder; the lock is the file `name` in it.
         patience_s: how long to wait for another process.
+        name: of the lock file.
+        shared: let others hold it too that ask for it as shared.
 
     Raises:
         HardGNNError: another process holds it for longer.
@@ -52,7 +54,7 @@ def locked(folder: Path, patience_s: float = 0.0, name: str = LOCK) -> Iterator[
     with writing(folder):
         while True:
             handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
-            if _locked_now(handle) and is_same(handle, folder / name):
+            if _locked_now(handle, shared) and is_same(handle, folder / name):
                 break
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
             os.close(handle)
@@ -67,7 +69,8 @@ def locked(folder: Path, patience_s: float = 0.0, name: str = LOCK) -> Iterator[
         yield Held(folder, handle, name)
     finally:
         with suppress(OSError):
-            os.ftruncate(handle, 0)
+            if not shared and is_same(handle, folder / name):
+                (folder / name).unlink()  # whoever waits for it sees that it is gone, and asks anew
         os.close(handle)
 
 
@@ -83,11 +86,11 @@ def is_locked(folder: Path, name: str = LOCK) -> bool:
         os.close(handle)
 
 
-def _locked_now(handle: int) -> bool:
+def _locked_now(handle: int, shared: bool = False) -> bool:
     if fcntl is None:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -14,7 +14,7 @@ from torch import Tensor
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import BLOCK_BYTES, Progress, Ranker, blocks, checked_scores
-from hardgnn.run import TrainedModel
+from hardgnn.trained import TrainedModel
 
 NO_ITEM = -1
 UNKNOWN = -1

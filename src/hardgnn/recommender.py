@@ -18,8 +18,9 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress
 from hardgnn.files import atomic_path
 from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
-from hardgnn.run import TrainedModel, load_model, load_tables
+from hardgnn.run import load_tables
 from hardgnn.runtime import keep_freed_memory
+from hardgnn.trained import TrainedModel, load_model
 
 SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for

@@ -11,6 +11,7 @@ from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.files import atomic_path
 
 SEAL = "seal"
+SEALED_SINCE = 2  # a document of this `format_version` or a later one has a seal
 
 
 def write_json(path: Path, document: Any, sealed: bool = False, make_parent: bool = True) -> None:
@@ -19,7 +20,8 @@ def write_json(path: Path, document: Any, sealed: bool = False, make_parent: boo
     Args:
         path: the file.
         document: the document.
-        sealed: add the hash of the rest under the key `seal`, which `read_json` checks.
+        sealed: add the hash of the rest under the key `seal`, which `read_json` checks; the document has a
+            `format_version` then.
         make_parent: as in `atomic_path`.
     """
     whole = {**document, SEAL: _seal(document)} if sealed else document
@@ -28,12 +30,8 @@ def write_json(path: Path, document: Any, sealed: bool = False, make_parent: boo
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # a lone surrogate is a JSON escape then
 
 
-def read_json(path: Path, sealed: bool = False) -> Any:
+def read_json(path: Path) -> Any:
     """The JSON document at `path`, without its seal, which is checked where there is one.
-
-    Args:
-        path: the file.
-        sealed: whether there must be one.
 
     Raises:
         HardGNNError: the file is missing, is not JSON, or is not what was written.
@@ -43,10 +41,11 @@ def read_json(path: Path, sealed: bool = False) -> Any:
             document = json.loads(path.read_text("utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HardGNNError(f"{shown(path)}: not valid JSON ({error})") from None
-        if sealed and not isinstance(document, dict):
-            raise HardGNNError(f"{shown(path)}: damaged, expected a JSON object")
-        seal = document.pop(SEAL, None) if isinstance(document, dict) else None
-        if seal != _seal(document) if seal is not None else sealed:
+        if not isinstance(document, dict):
+            return document
+        seal, version = document.pop(SEAL, None), document.get("format_version")
+        wanted = seal is not None or (isinstance(version, int) and version >= SEALED_SINCE)
+        if wanted and seal != _seal(document):
             raise HardGNNError(f"{shown(path)}: damaged or changed by hand, it is not what was written there")
         return document
 

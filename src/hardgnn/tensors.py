@@ -63,6 +63,13 @@ def open_tensors(path: Path, remedy: str) -> Iterator[tuple[Any, str]]:
             yield stored, noted[KEY][len(BLANK) :] if found is not None else next(iter(noted.values()))
 
 
+def read_seal(path: Path) -> str:
+    """The hash that stands in a file's header, unchecked; empty in a file of an earlier version."""
+    with reading(path), path.open("rb") as handle:
+        found = SEAL.search(_header(handle))
+        return "" if found is None else found.group(1).decode("ascii", "replace")
+
+
 def _header(handle: Any) -> bytes:
     """The JSON header of a tensor file, which is then read up to its end."""
     length = int.from_bytes(handle.read(8), "little")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,19 +18,22 @@ from hardgnn import checkpoint, run
 from hardgnn.checkpoint import Progress
 from hardgnn.config import Config, leaks
 from hardgnn.data.batches import Batches
-from hardgnn.data.dataset import TRAIN, Dataset
+from hardgnn.data.dataset import TRAIN, Dataset, same_data
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.data.sequences import Sequences
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reason, shown
 from hardgnn.evaluate import evaluate
-from hardgnn.files import atomic_path
+from hardgnn.files import atomic_path, sweep, writing
+from hardgnn.locks import Held, locked
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.transitions import TransitionGraph
 from hardgnn.pairs import PairsStep
 from hardgnn.positions import PositionsStep
-from hardgnn.records import read_json, write_json
+from hardgnn.records import recorded, write_json
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
+from hardgnn.tensors import open_tensors
+from hardgnn.trained import save_model, trained
 from hardgnn.warm import WarmStart
 
 
@@ -88,6 +92,7 @@ def train(
     watcher: Watcher | None = None,
     stop: Callable[[], bool] = lambda: False,
     warm_start: Path | None = None,
+    patience_s: float = 0.0,
 ) -> dict[str, Any]:
     """Trains one model and keeps its best epoch by validation in the run folder.
 
@@ -99,13 +104,14 @@ def train(
             so.
         stop: asked after each epoch; True ends training as an interrupt would, resumable.
         warm_start: an older run whose weights, matched by raw id, this one starts from (`hardgnn.warm`).
+        patience_s: how long to wait for another process that is at work in the folder.
 
     Returns:
         The result that `result.json` holds: best epoch, its validation metrics, seconds, peak memory.
 
     Raises:
-        HardGNNError: the folder holds another run, the config leaks, the older run does not fit, or the loss is no
-            longer a number.
+        HardGNNError: the folder holds another run, another process trains in it, or it was removed meanwhile; the
+            config leaks, the older run does not fit, or the loss is no longer a number.
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
     leaking = leaks(config)
@@ -117,8 +123,26 @@ def train(
     use_threads(config.run.threads)
     keep_freed_memory()
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
-    _open_folder(folder, config, data, data_path, preset, resume, None if warm is None else warm.record)
+    with _entered(folder, patience_s) as held:
+        _open_folder(folder, config, data, data_path, preset, resume, None if warm is None else warm.record)
+        return _train(data, config, folder, held, leaking, warm, watcher, stop)
 
+
+def _train(
+    data: Dataset,
+    config: Config,
+    folder: Path,
+    held: Held,
+    leaking: list[str],
+    warm: WarmStart | None,
+    watcher: Watcher | None,
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """What `train` does once its folder is open."""
+    earlier = run.read_result(folder)
+    if earlier.get("finished"):  # what was evaluated since stays in it
+        with open_tensors(folder / run.MODEL, run.AGAIN):
+            return earlier
     graph = build_graph(data, config)
     initial = torch.Generator().manual_seed(config.run.seed)
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, initial, config.transitions)
@@ -137,10 +161,8 @@ def train(
     kept = model if average is None else average.module
     assert isinstance(kept, SelfGNN)
     progress = checkpoint.load(folder, model, optimiser, average) or Progress()
-    lines = _read_lines(folder, progress.epoch)
-    earlier: dict[str, Any] = read_json(folder / run.RESULT) if (folder / run.RESULT).exists() else {}
-    if earlier.get("finished"):  # what was evaluated since stays in it
-        return earlier
+    if progress.epoch and not progress.lines:  # of an earlier version
+        progress.lines = run.read_metrics(folder)[: progress.epoch]
 
     while progress.epoch < config.train.epochs and not _waited_enough(progress, config):
         epoch = progress.epoch + 1
@@ -177,16 +199,17 @@ def train(
             line |= {"temperature": config.hard.temperature, "false_negatives": false_negatives}
         line["seconds"] = round(time.perf_counter() - began, 4)
         if epoch % config.train.eval_every == 0 or epoch == config.train.epochs:
-            line[config.train.choose_on] = _validate(folder, progress, kept, graph, data, config, transitions)
-        lines.append(line)
-        _write_lines(folder, lines)
+            line[config.train.choose_on] = _validate(folder, held, progress, kept, graph, data, config, transitions)
+        progress.lines.append(line)
+        held.check()
+        _write_lines(folder, progress.lines)
         checkpoint.save(folder, progress, model, optimiser, average)
         if watcher is not None:
             watcher.epoch(line)
         if stop():
             raise KeyboardInterrupt
 
-    best = next((line for line in lines if line["epoch"] == progress.best_epoch), {})
+    best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
     result = {
         "dataset": data.name,
         "best_epoch": progress.best_epoch,
@@ -201,8 +224,10 @@ def train(
         "seed": config.run.seed,
         "finished": True,
     }
-    write_json(folder / run.RESULT, result)
-    return result
+    held.check()
+    _write_lines(folder, progress.lines)
+    result["files"] = recorded(folder, [run.METRICS, run.MODEL])
+    return run.write_result(folder, lambda earlier: earlier | result)
 
 
 def _objective(
@@ -253,6 +278,7 @@ def _l2(model: SelfGNN, config: Config) -> float:
 
 def _validate(
     folder: Path,
+    held: Held,
     progress: Progress,
     model: SelfGNN,
     graph: InteractionGraph,
@@ -265,13 +291,14 @@ def _validate(
     # Users without training interactions have no vector of their own (SPEC section 2, Score).
     if model.with_users:
         users[torch.from_numpy(data.train.lengths == 0)] = 0
-    trained = run.trained(folder.name, config, model, users, items, transitions)
+    model_now = trained(folder.name, config, model, users, items, transitions)
     cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
-    result, _ = evaluate(trained, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
+    result, _ = evaluate(model_now, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
     metrics: dict[str, float] = result["metrics"]
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0
-        run.save_model(folder, model, users, items, progress.epoch, trained.transitions)
+        held.check()
+        save_model(folder, model, users, items, progress.epoch, model_now.transitions)
     else:
         progress.waited += 1
     return metrics
@@ -279,6 +306,26 @@ def _validate(
 
 def _waited_enough(progress: Progress, config: Config) -> bool:
     return 0 < config.train.patience <= progress.waited
+
+
+@contextmanager
+def _entered(folder: Path, patience_s: float) -> Iterator[Held]:
+    """Holds the lock of a run folder, swept of what kills left; why training failed stays there as a record."""
+    if not run.is_started(folder):
+        run.check_free(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, patience_s) as held:
+        for place in (folder, folder / checkpoint.FOLDER):
+            sweep(place)
+        try:
+            yield held
+        except Exception as error:
+            with suppress(Exception):  # where even this cannot be written, the error itself says why
+                held.check()
+                if run.is_started(folder):
+                    write_json(folder / run.FAILURE, {"error": reason(error)}, make_parent=False)
+            raise
 
 
 def _open_folder(
@@ -291,33 +338,23 @@ def _open_folder(
     warm_start: dict[str, Any] | None,
 ) -> None:
     """A new run folder, or with `resume` the one that is there, if config and data are the same."""
-    if not (folder / run.CONFIG).exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise HardGNNError(f"{folder}: neither an empty folder nor a run folder, so it is left alone")
+    if not run.is_started(folder):
+        run.check_free(folder)
         run.start(folder, config, data, data_path, preset, warm_start)
         return
     if not resume:
-        raise HardGNNError(f"{folder}: holds a run already; go on with --resume or choose another --out")
-    from hardgnn.config import load
-
+        raise HardGNNError(f"{shown(folder)}: holds a run already; go on with --resume or choose another --out")
     record = run.check_version(folder)
-    if load(folder / run.CONFIG) != config:
-        raise HardGNNError(f"{folder}: was started with another config; resume it with the same settings")
-    if record["data"]["manifest"] != data.manifest:
-        raise HardGNNError(f"{folder}: was started on another data set")
+    if run.load_config(folder) != config:
+        raise HardGNNError(f"{shown(folder)}: was started with another config; resume it with the same settings")
+    if not same_data(record["data"]["manifest"], data.manifest):
+        raise HardGNNError(f"{shown(folder)}: was started on another data set")
     if record.get("warm_start") != warm_start:
         from_where = record["warm_start"]["run"] if record.get("warm_start") else "no other run"
-        raise HardGNNError(f"{folder}: was started from {from_where}; resume it with the same --warm-start")
-
-
-def _read_lines(folder: Path, epochs: int) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl up to the checkpoint's epoch; a kill may have left one more."""
-    path = folder / run.METRICS
-    if not path.exists() or epochs == 0:
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()[:epochs]]
+        raise HardGNNError(f"{shown(folder)}: was started from {from_where}; resume it with the same --warm-start")
+    (folder / run.FAILURE).unlink(missing_ok=True)
 
 
 def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
-    with atomic_path(folder / run.METRICS) as temporary:
+    with atomic_path(folder / run.METRICS, make_parent=False) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")

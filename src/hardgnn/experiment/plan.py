@@ -7,7 +7,8 @@ runs: the model that one plan has trained is not trained again for another.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,19 +17,23 @@ from typing import Any
 from hardgnn import config as settings
 from hardgnn.baselines import BASELINES, baseline
 from hardgnn.config import Config
-from hardgnn.data.dataset import MANIFEST, Dataset
+from hardgnn.data.dataset import Dataset, read_manifest, same_data
 from hardgnn.data.noise import NOISE, with_noise
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.evaluate import PROTOCOLS, rank_targets
-from hardgnn.experiment.workers import Report, Task, carry_out, locked
-from hardgnn.files import atomic_path
-from hardgnn.judge import evaluate_run, ranks_path
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.files import is_leftover, sweep, writing
+from hardgnn.judge import evaluate_run
+from hardgnn.locks import LOCK, locked
+from hardgnn.ranks import ranks_path, write_ranks
 from hardgnn.records import read_json, write_json
-from hardgnn.run import CONFIG, ENVIRONMENT, RESULT
+from hardgnn.run import check_version, is_started, load_config, read_result
 from hardgnn.train import train
 
-FORMAT_VERSION = 1
-STUDY, RUNS, FLOORS, LOCK = "study.json", "runs", "floors", ".lock"
+FORMAT_VERSION = 2
+READABLE = (1, FORMAT_VERSION)  # 1 has no seal
+STUDY, RUNS, FLOORS, STUDY_LOCK = "study.json", "runs", "floors", ".study.lock"
+STUDY_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -125,14 +130,19 @@ class Study:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if (folder / STUDY).exists():
-            document = read_json(folder / STUDY)
-            if document.get("format_version") != FORMAT_VERSION:
-                raise HardGNNError(f"{folder}: a study of another version (format {document.get('format_version')})")
-            self.paths = {name: Path(path) for name, path in document["data"].items()}
-            self.plans = {name: Plan.from_dict(one) for name, one in document["plans"].items()}
+            with reading(folder / STUDY, "choose another folder"):
+                document = read_json(folder / STUDY)
+                version = document.get("format_version")
+                if version not in READABLE:
+                    raise HardGNNError(f"{shown(folder)}: a study of another version (format {version})")
+                self.paths = {name: Path(path) for name, path in document["data"].items()}
+                self.plans = {name: Plan.from_dict(one) for name, one in document["plans"].items()}
             return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise HardGNNError(f"{folder}: neither an empty folder nor a study, so it is left alone")
+        own = (LOCK, STUDY_LOCK)
+        if folder.exists() and (
+            not folder.is_dir() or any(path.name not in own and not is_leftover(path) for path in folder.iterdir())
+        ):
+            raise HardGNNError(f"{shown(folder)}: neither an empty folder nor a study, so it is left alone")
         self.paths, self.plans = {}, {}
 
     @staticmethod
@@ -149,8 +159,7 @@ class Study:
         names = []
         for path in data:
             name = path.resolve().name
-            if not (path / MANIFEST).exists():
-                Dataset.load(path)  # tells what is wrong with it
+            read_manifest(path)  # tells what is wrong with it
             if name in names:
                 raise HardGNNError(f"{path}: a study needs data sets of different names, two are called '{name}'")
             self.paths[name] = path.resolve()
@@ -159,15 +168,17 @@ class Study:
 
     def save(self, name: str, plan: Plan) -> None:
         """Puts a plan into study.json, in place of an earlier one of this name."""
-        self.plans[name] = plan
-        write_json(
-            self.folder / STUDY,
-            {
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder, LOCK_PATIENCE_S, STUDY_LOCK):
+            now = Study(self.folder)  # a machine that shares the folder may have written meanwhile
+            self.paths, self.plans = now.paths | self.paths, now.plans | {name: plan}
+            document = {
                 "format_version": FORMAT_VERSION,
                 "data": {key: str(path) for key, path in self.paths.items()},
                 "plans": {key: one.to_dict() for key, one in self.plans.items()},
-            },
-        )
+            }
+            write_json(self.folder / STUDY, document, sealed=True)
 
     def path(self, run: Run) -> Path:
         """The run's folder."""
@@ -187,24 +198,24 @@ class Study:
                 raise HardGNNError(
                     f"variant '{variant.name}': {' and '.join(sorted(leaking))}; ask for it with --allow-leaks"
                 )
-        manifests = {name: read_json(self.paths[name] / MANIFEST) for name in plan.data}
+        manifests = {name: read_manifest(self.paths[name]) for name in plan.data}
         for run in plan.runs():
             folder = self.path(run)
-            if not (folder / ENVIRONMENT).exists():
+            if not is_started(folder):
                 continue
-            if settings.load(folder / CONFIG) != run.config:
+            if load_config(folder) != run.config:
                 raise HardGNNError(
                     f"{folder}: trained with other settings before; choose another --out or remove that folder"
                 )
-            recorded = dict(read_json(folder / ENVIRONMENT)["data"]["manifest"])
+            recorded = dict(check_version(folder)["data"]["manifest"])
             recorded.pop(NOISE, None)
-            if recorded != manifests[run.data]:
+            if not same_data(recorded, manifests[run.data]):
                 raise HardGNNError(f"{folder}: trained on another data set before; choose another --out")
 
     def done(self, run: Run, test: bool) -> bool:
         """Whether a run is trained and, if asked for, its test part ranked."""
         folder = self.path(run)
-        if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
+        if not read_result(folder).get("finished"):
             return False
         return not test or all(ranks_path(folder, "test", protocol).exists() for protocol in PROTOCOLS)
 
@@ -245,6 +256,21 @@ class Study:
             raise HardGNNError(f"run {first} failed{others}, all others are done: {sentence}")
 
 
+@contextmanager
+def opened(folder: Path, shared: bool = False) -> Iterator[Study]:
+    """A study folder that no other command works in meanwhile; `shared`, none but such as share it too.
+
+    Raises:
+        HardGNNError: the folder holds something else, or another command works in it.
+    """
+    Study(folder)  # refuses a folder of another kind before anything is written there
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, STUDY_PATIENCE_S, shared=shared):
+        sweep(folder)
+        yield Study(folder)
+
+
 class ReportingWatcher:
     """Tells how far a run's training is."""
 
@@ -265,26 +291,26 @@ def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_lea
     Raises:
         HardGNNError: as `train`, or another process is at work in the folder.
     """
-    with locked(folder.with_name(f".{folder.name}{LOCK}")):
-        data = Dataset.load(data_path)
-        if run.variant.noise:
-            data = with_noise(data, run.variant.noise, run.seed)
-        config = run.config
-        train(
-            data,
-            config,
-            folder,
-            resume=True,
-            allow_leaks=allow_leaks,
-            preset=run.variant.preset,
-            data_path=data_path,
-            watcher=ReportingWatcher(config.train.epochs, partial(_trained_share, report)),
-        )
-        if not test:
-            return
-        for protocol in PROTOCOLS:
-            if not ranks_path(folder, "test", protocol).exists():
-                evaluate_run(folder, "test", protocol, progress=lambda done, total: report(0.99))
+    data = Dataset.load(data_path)
+    if run.variant.noise:
+        data = with_noise(data, run.variant.noise, run.seed)
+    config = run.config
+    train(
+        data,
+        config,
+        folder,
+        resume=True,
+        allow_leaks=allow_leaks,
+        preset=run.variant.preset,
+        data_path=data_path,
+        watcher=ReportingWatcher(config.train.epochs, partial(_trained_share, report)),
+        patience_s=LOCK_PATIENCE_S,
+    )
+    if not test:
+        return
+    for protocol in PROTOCOLS:
+        if not ranks_path(folder, "test", protocol).exists():
+            evaluate_run(folder, "test", protocol, progress=lambda done, total: report(0.99))
 
 
 def rank_floors(folders: dict[str, Path], data_path: Path, report: Report) -> None:
@@ -295,8 +321,7 @@ def rank_floors(folders: dict[str, Path], data_path: Path, report: Report) -> No
         ranker = baseline(name, data)
         for protocol in PROTOCOLS:
             frame = rank_targets(ranker, data, "test", protocol)
-            with atomic_path(ranks_path(folder, "test", protocol)) as temporary:
-                frame.write_parquet(temporary)
+            write_ranks(ranks_path(folder, "test", protocol), frame)
 
 
 def _trained_share(report: Report, share: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +16,9 @@ from hardgnn.baselines import BASELINES
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS
 from hardgnn.experiment.plan import Plan, Study, Variant
-from hardgnn.judge import ranks_path
 from hardgnn.metrics import per_user, summarise
-from hardgnn.records import read_json
-from hardgnn.run import METRICS, RESULT
+from hardgnn.ranks import ranks_path, read_ranks
+from hardgnn.run import load_tables, read_metrics, read_result
 from hardgnn.stats import compare_ranks, correct, over_seeds, paired_over_seeds
 
 GROUPS = 4
@@ -44,13 +42,12 @@ class Finished:
     @cached_property
     def results(self) -> list[dict[str, Any]]:
         """What each run's result.json holds."""
-        return [read_json(folder / RESULT) for folder in self.folders]
+        return [read_result(folder) for folder in self.folders]
 
     @cached_property
     def lines(self) -> list[list[dict[str, Any]]]:
         """Each run's lines of metrics.jsonl, one per epoch."""
-        texts = [(folder / METRICS).read_text("utf-8") for folder in self.folders]
-        return [[json.loads(line) for line in text.splitlines()] for text in texts]
+        return [read_metrics(folder) for folder in self.folders]
 
     def is_ranked(self, protocol: str) -> bool:
         """Whether the test part of all its runs is ranked."""
@@ -58,7 +55,7 @@ class Finished:
 
     def ranks(self, protocol: str) -> list[pl.DataFrame]:
         """The test ranks of each run."""
-        return [pl.read_parquet(ranks_path(folder, "test", protocol)) for folder in self.folders]
+        return [read_ranks(ranks_path(folder, "test", protocol)) for folder in self.folders]
 
 
 def finished(study: Study, plan: Plan, test: bool = True) -> list[Finished]:
@@ -106,7 +103,7 @@ def floors_of(study: Study, data: str, at: Sequence[int]) -> dict[str, dict[str,
     for name in BASELINES:
         paths = {protocol: ranks_path(study.floor(data, name), "test", protocol) for protocol in PROTOCOLS}
         if all(path.exists() for path in paths.values()):
-            found[name] = {p: summarise(pl.read_parquet(path)["rank"].to_numpy(), at) for p, path in paths.items()}
+            found[name] = {p: summarise(read_ranks(path)["rank"].to_numpy(), at) for p, path in paths.items()}
     return found
 
 
@@ -210,7 +207,7 @@ def activity_groups(cells: Sequence[Finished], at: Sequence[int], groups: int = 
     tables: list[dict[str, Any]] = []
     for data in dict.fromkeys(cell.data for cell in cells):
         mine = [cell for cell in cells if cell.data == data]
-        counts = pl.read_parquet(mine[0].folders[0] / "users.parquet").sort("index")["train_interactions"].to_numpy()
+        counts = load_tables(mine[0].folders[0]).user_interactions
         for protocol in PROTOCOLS:
             rows: list[dict[str, Any]] = []
             for cell in mine:

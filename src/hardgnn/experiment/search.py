@@ -9,6 +9,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment.plan import LOCK, Plan, ReportingWatcher, Run, Study, Variant
+from hardgnn.experiment.plan import Plan, ReportingWatcher, Run, Study, Variant, opened
 from hardgnn.experiment.results import by_metric
 from hardgnn.experiment.sweep import (
     RETRAINED,
@@ -29,15 +30,15 @@ from hardgnn.experiment.sweep import (
     refuse_second_choice,
     retrain,
 )
-from hardgnn.experiment.workers import Report, Task, carry_out, is_locked, locked
-from hardgnn.records import read_json
-from hardgnn.run import METRICS, RESULT
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.locks import is_locked, locked
+from hardgnn.run import METRICS, RESULT, read_metrics, read_result
 from hardgnn.train import train
 
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL = "trials.journal"
+JOURNAL, JOURNAL_LOCK = "trials.journal", ".trials.lock"
 SIGNED_WITHIN_S = 30
 STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
 
@@ -107,46 +108,48 @@ def run_search(
     watched = watched or Watched()
     if search.trials is None and search.timeout_s is None:
         raise HardGNNError("a search ends after --trials or --timeout; give one or both")
-    study = Study(out)
-    names = study.add_data(data)
-    if RETRAINED in study.plans:  # its test part has been read: the choice is final
-        refuse_second_choice(study, Plan(SWEEP, names, (), search.seeds, test=False))
+    with opened(out, shared=True) as study:
+        names = study.add_data(data)
+        if RETRAINED in study.plans:  # its test part has been read: the choice is final
+            refuse_second_choice(study, Plan(SWEEP, names, (), search.seeds, test=False))
+            if retraining is not None:
+                retrain(study, study.plans[SWEEP], retraining, search.shared, workers, watched)
+            return study
+        earlier = study.plans[SWEEP].more.get("trials", {}) if SWEEP in study.plans else {}
+        more: dict[str, Any] = {
+            "preset": search.preset,
+            "space": search.space,
+            "storage": search.storage or JOURNAL,
+            "shared": list(search.shared),
+            "trials": earlier,
+        }
+        plan = Plan(SWEEP, names, (), search.seeds, test=False, command=command, more=more)
+        config = settings.resolve(search.preset, settings=search.shared)
+        if settings.leaks(config):
+            raise HardGNNError(f"{' and '.join(settings.leaks(config))}: a search never chooses by the test part")
+        check_retraining(retraining, search.shared)
+        study.save(SWEEP, plan)
+        for name in names:
+            # A storage that cannot be reached is told before any work.
+            trials = optuna_trials(search, study.folder, name)
+            if not trials.trials:
+                trials.enqueue_trial(_own_settings(config, search.space))
+        tasks = [
+            Task(f"{name} {number}", work, (study.folder, name, study.paths[name], search))
+            for number in range(max(1, workers))
+            for name in names
+        ]
+        total = len(names) * (search.trials or 0)
+        watched.begins("search", total)
+        errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
+        for name in names:
+            more["trials"][name] = trials_of(optuna_trials(search, study.folder, name), study, name, search)
+        study.save(SWEEP, plan)
+        if errors:
+            raise HardGNNError(f"the search failed: {next(iter(errors.values()))}")
         if retraining is not None:
-            retrain(study, study.plans[SWEEP], retraining, search.shared, workers, watched)
+            retrain(study, plan, retraining, search.shared, workers, watched)
         return study
-    earlier = study.plans[SWEEP].more.get("trials", {}) if SWEEP in study.plans else {}
-    more: dict[str, Any] = {
-        "preset": search.preset,
-        "space": search.space,
-        "storage": search.storage or JOURNAL,
-        "shared": list(search.shared),
-        "trials": earlier,
-    }
-    plan = Plan(SWEEP, names, (), search.seeds, test=False, command=command, more=more)
-    config = settings.resolve(search.preset, settings=search.shared)
-    if settings.leaks(config):
-        raise HardGNNError(f"{' and '.join(settings.leaks(config))}: a search never chooses by the test part")
-    check_retraining(retraining, search.shared)
-    study.save(SWEEP, plan)
-    for name in names:
-        trials = optuna_trials(search, study.folder, name)  # a storage that cannot be reached is told before any work
-        if not trials.trials:
-            trials.enqueue_trial(_own_settings(config, search.space))
-    tasks = [
-        Task(f"{name} {number}", work, (study.folder, name, study.paths[name], search))
-        for number in range(max(1, workers))
-        for name in names
-    ]
-    total = len(names) * (search.trials or 0)
-    watched.begins("search", total)
-    errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
-    more["trials"] = {name: trials_of(optuna_trials(search, study.folder, name), study, name, search) for name in names}
-    study.save(SWEEP, plan)
-    if errors:
-        raise HardGNNError(f"the search failed: {next(iter(errors.values()))}")
-    if retraining is not None:
-        retrain(study, plan, retraining, search.shared, workers, watched)
-    return study
 
 
 def _own_settings(config: settings.Config, space: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -198,7 +201,7 @@ def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna
     optuna = require_optuna()
     began = time.monotonic()
     me = uuid.uuid4().hex
-    with locked(_sign(folder, me)):
+    with locked(folder, name=_sign(me)):
         while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
             trials = optuna_trials(search, folder, name)
             states = optuna.trial.TrialState
@@ -219,7 +222,7 @@ def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna
             except HardGNNError as error:
                 trial.set_user_attr("error", str(error))
                 trials.tell(trial, state=states.FAIL)
-    _sign(folder, me).unlink(missing_ok=True)
+    (folder / _sign(me)).unlink(missing_ok=True)
 
 
 def _figure(
@@ -237,8 +240,8 @@ def _figure(
         if first:
             _report_earlier(trial, path, judged.metric)
         watcher = _PruningWatcher(judged.epochs, report, trial if first else None, judged.metric)
-        with locked(path.with_name(f".{path.name}{LOCK}")):
-            result = train(data, config, path, resume=True, preset=search.preset, data_path=data_path, watcher=watcher)
+        shared: dict[str, Any] = {"preset": search.preset, "data_path": data_path, "patience_s": LOCK_PATIENCE_S}
+        result = train(data, config, path, resume=True, watcher=watcher, **shared)
         figures.append(result["valid"][judged.protocol][judged.metric])
     return float(sum(figures) / len(figures))
 
@@ -262,7 +265,7 @@ class _PruningWatcher(ReportingWatcher):
 def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
     """The validation curve of the part that was trained before a kill, or in an equal trial."""
     if (path / METRICS).exists():
-        for line in map(json.loads, (path / METRICS).read_text("utf-8").splitlines()):
+        for line in read_metrics(path):
             if "valid" in line:
                 trial.report(line["valid"][metric], line["epoch"])
 
@@ -283,12 +286,12 @@ def _alive(trial: optuna.trial.FrozenTrial, folder: Path) -> bool:
     if worker is None:  # asked for, and about to be signed
         began = trial.datetime_start
         return began is not None and (datetime.now() - began).total_seconds() < SIGNED_WITHIN_S
-    return host != platform.node() or is_locked(_sign(folder, worker))
+    return host != platform.node() or is_locked(folder, _sign(worker))
 
 
-def _sign(folder: Path, worker: str) -> Path:
-    """The lock file that a worker holds as long as it lives."""
-    return folder / f".worker-{worker}{LOCK}"
+def _sign(worker: str) -> str:
+    """The name of the lock that a worker holds on the study as long as it lives."""
+    return f".worker-{worker}.lock"
 
 
 def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[dict[str, Any]]:
@@ -308,7 +311,7 @@ def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> 
         folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
         if trial.state == states.COMPLETE and all((folder / RESULT).exists() for folder in folders):
             protocol = variant.config(0).train.protocol
-            each = [read_json(folder / RESULT)["valid"][protocol] for folder in folders]
+            each = [read_result(folder)["valid"][protocol] for folder in folders]
             point |= {"seeds": list(search.seeds), "valid": by_metric(each)}
         elif trial.state == states.COMPLETE:
             metric = variant.config(0).train.metric  # another machine has the run folders
@@ -328,7 +331,8 @@ def optuna_trials(search: Asked, folder: Path, name: str) -> optuna.Study:
 
     journal = folder / JOURNAL
     try:
-        storage: Any = search.storage or optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+        lock: Any = JournalLock(folder)
+        storage: Any = search.storage or optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
         return optuna.create_study(
             study_name=name,
             storage=storage,
@@ -339,6 +343,22 @@ def optuna_trials(search: Asked, folder: Path, name: str) -> optuna.Study:
     except Exception as error:  # each database driver has its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HardGNNError(f"{search.storage or journal}: cannot keep trials there ({reason})") from None
+
+
+class JournalLock:
+    """The lock of the journal, released by the system where its holder is killed; Optuna's own then waits for long."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._held = folder, ExitStack()
+
+    def acquire(self) -> bool:
+        """Waits for it."""
+        self._held.enter_context(locked(self.folder, LOCK_PATIENCE_S, JOURNAL_LOCK))
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._held.close()
 
 
 def _sampler(seed: int) -> Any:

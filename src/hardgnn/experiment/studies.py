@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment.plan import Plan, Study, Variant
+from hardgnn.experiment.plan import Plan, Study, Variant, opened
 
 # Ablations as differences of config. In HardGNN hard negatives serve InfoNCE alone, so without InfoNCE nothing is left
 # of them and the model is SelfGNN; without hard negatives InfoNCE contrasts with random ones of the batch instead.
@@ -133,21 +133,21 @@ def run_study(
         HardGNNError: bad settings or data, before any work; failed runs, after all others.
     """
     variants = variants_of(kind, preset, settings, baseline, file)
-    study = Study(out)
-    plan = Plan(
-        kind,
-        study.add_data(data),
-        variants,
-        tuple(seeds),
-        allow_leaks=allow_leaks,
-        floors=floors,
-        command=command,
-    )
-    study.check(plan)
-    study.save(kind, _with_earlier(plan, study.plans.get(kind)))
-    counted(study.size(plan))
-    study.carry_out(plan, workers, told)
-    return study
+    with opened(out) as study:
+        plan = Plan(
+            kind,
+            study.add_data(data),
+            variants,
+            tuple(seeds),
+            allow_leaks=allow_leaks,
+            floors=floors,
+            command=command,
+        )
+        study.check(plan)
+        study.save(kind, _with_earlier(plan, study.plans.get(kind)))
+        counted(study.size(plan))
+        study.carry_out(plan, workers, told)
+        return study
 
 
 def _with_earlier(plan: Plan, earlier: Plan | None) -> Plan:

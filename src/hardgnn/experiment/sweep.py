@@ -10,7 +10,7 @@ from typing import Any
 
 from hardgnn import config as settings
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment.plan import Plan, Study, Variant
+from hardgnn.experiment.plan import Plan, Study, Variant, opened
 from hardgnn.experiment.results import by_metric, finished
 
 SWEEP, RETRAINED = "sweep", "retrained"
@@ -99,27 +99,27 @@ def run_sweep(
     parsed = parse_grid(grid)
     if not parsed:
         raise HardGNNError("a sweep needs --grid, as in --grid hard.k=3,5,7, or --trials")
-    study = Study(out)
-    with_epochs = (*shared, *([] if epochs is None else [f"train.epochs={epochs}"]))
-    more = {"grid": parsed, "preset": preset}
-    plan = Plan(
-        SWEEP,
-        study.add_data(data),
-        grid_variants(preset, with_epochs, parsed),
-        tuple(seeds),
-        test=False,
-        command=command,
-        more=more,
-    )
-    refuse_second_choice(study, plan)
-    study.check(plan)
-    check_retraining(retraining, shared)
-    study.save(SWEEP, plan)
-    watched.begins("grid", len(plan.runs()))
-    study.carry_out(plan, workers, watched.told)
-    if retraining is not None:
-        retrain(study, plan, retraining, shared, workers, watched)
-    return study
+    with opened(out) as study:
+        with_epochs = (*shared, *([] if epochs is None else [f"train.epochs={epochs}"]))
+        more = {"grid": parsed, "preset": preset}
+        plan = Plan(
+            SWEEP,
+            study.add_data(data),
+            grid_variants(preset, with_epochs, parsed),
+            tuple(seeds),
+            test=False,
+            command=command,
+            more=more,
+        )
+        refuse_second_choice(study, plan)
+        study.check(plan)
+        check_retraining(retraining, shared)
+        study.save(SWEEP, plan)
+        watched.begins("grid", len(plan.runs()))
+        study.carry_out(plan, workers, watched.told)
+        if retraining is not None:
+            retrain(study, plan, retraining, shared, workers, watched)
+        return study
 
 
 def refuse_second_choice(study: Study, plan: Plan) -> None:

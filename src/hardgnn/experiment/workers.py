@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
-from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError
@@ -131,37 +130,3 @@ def _environment(**values: str) -> Iterator[None]:
         for name, old in before.items():
             if old is None:
                 os.environ.pop(name, None)
-
-
-@contextmanager
-def locked(path: Path, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
-    """Holds the lock file `path`, which ends with the process however that ends.
-
-    Raises:
-        HardGNNError: another process holds it for longer than `patience_s`.
-    """
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience_s
-    with path.open("w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise HardGNNError(f"{path.parent}: another process is at work there") from None
-                time.sleep(0.1)
-        yield
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file `path`."""
-    if not path.exists():
-        return False
-    try:
-        with locked(path, patience_s=0):
-            return False
-    except HardGNNError:
-        return True

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hardgnn.config import load, resolve
+from hardgnn.config import resolve
 from hardgnn.data.dataset import MANIFEST
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import FULL, checked_protocol
 from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, by_metric, compared, finished
-from hardgnn.judge import evaluate_run, ranks_path, run_leaks
+from hardgnn.judge import evaluate_run, run_leaks
 from hardgnn.metrics import summarise
 from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, PEERS, fitted_folder, peer_folder
+from hardgnn.ranks import ranks_path
 from hardgnn.records import read_json
 from hardgnn.report.tables import Cell, Table, p_value, spread
-from hardgnn.run import CONFIG, ENVIRONMENT, check_version, load_data, run_name
+from hardgnn.run import CONFIG, ENVIRONMENT, check_version, load_config, load_data, run_name
 from hardgnn.stats import correct
 
 
@@ -122,7 +123,7 @@ def _our_cells(study: Study, protocol: str) -> list[Finished]:
         key = (data, variant.name)
         if key in found:
             raise HardGNNError(f"{folder}: two runs on {data} are called '{variant.name}'; rename one folder")
-        found[key] = Finished(data, variant, [load(folder / CONFIG).run.seed], [folder])
+        found[key] = Finished(data, variant, [load_config(folder).run.seed], [folder])
     for plan in study.plans.values():
         if plan.test:
             for cell in finished(study, plan):
@@ -177,7 +178,7 @@ def _our_setting(cell: Finished) -> list[str]:
     """The preset of our model and what the run's config has otherwise, without the seed."""
     preset = cell.variant.preset
     plain = resolve(None if preset == "None" else preset).model_dump()
-    own = load(cell.folders[0] / CONFIG).model_dump()
+    own = load_config(cell.folders[0]).model_dump()
     changed = [
         f"{section}.{key}={value}"
         for section, fields in own.items()

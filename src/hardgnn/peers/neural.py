@@ -20,13 +20,13 @@ from hardgnn.checkpoint import Progress
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
-from hardgnn.files import atomic_path
 from hardgnn.metrics import summarise
 from hardgnn.negatives import UniformNegatives
 from hardgnn.peers.batches import pair_batches, sequence_batches
 from hardgnn.peers.networks import Network, Trained, require_recbole
 from hardgnn.peers.peer import Fitted, Fitting, Peer
 from hardgnn.runtime import epoch_generators, keep_freed_memory
+from hardgnn.tensors import open_tensors, save_tensors
 
 BEST = "model.pt"
 
@@ -94,12 +94,13 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
         progress.waited += 1
         if value > progress.best_metric:
             progress.best_epoch, progress.best_metric, progress.waited = progress.epoch, value, 0
-            with atomic_path(best) as temporary:
-                torch.save(model.state_dict(), temporary)
+            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            save_tensors(best, weights, "", make_parent=False)
         checkpoint.save(fitting.folder, progress, model, optimiser)
         fitting.validated(progress.epoch, value)
     checkpoint.save(fitting.folder, progress, model, optimiser)  # fitted again, it stops at once
-    model.load_state_dict(torch.load(best, weights_only=True))
+    with open_tensors(best, "remove its folder, and it is fitted again") as (stored, _):
+        model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 - no mapping
     _forget_vectors(model)
     record = {
         "best_epoch": progress.best_epoch,

@@ -16,20 +16,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hardgnn.data.dataset import Dataset
+from hardgnn.data.dataset import Dataset, read_manifest, same_data
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import FULL, PROTOCOLS, rank_targets
-from hardgnn.experiment.plan import LOCK, Plan, Study
+from hardgnn.experiment.plan import Plan, Study, opened
 from hardgnn.experiment.search import optuna_trials, pull_trials, require_optuna
 from hardgnn.experiment.sweep import Watched
-from hardgnn.experiment.workers import Report, Task, carry_out, locked
-from hardgnn.files import atomic_path
-from hardgnn.judge import ranks_path
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.files import sweep, writing
+from hardgnn.locks import locked
 from hardgnn.metrics import summarise
 from hardgnn.peers.neural import NEURAL
 from hardgnn.peers.peer import LIGHT, Cap, Fitted, Fitting, Peer
+from hardgnn.ranks import ranks_path, write_ranks
 from hardgnn.records import read_json, write_json
-from hardgnn.run import ENVIRONMENT, RESULT
+from hardgnn.run import ENVIRONMENT, FORMAT_VERSION, RESULT
 from hardgnn.runtime import environment
 
 PEERS, CHOSEN = "peers", "chosen.json"
@@ -105,35 +106,35 @@ def run_peers(
     watched = watched or Watched()
     peers = checked_peers(names)
     require_optuna()
-    study = Study(out)
-    listed = study.add_data(data)
-    for name in listed:
-        for peer in peers:
-            check_choice(peer_folder(study, name, peer.name), study.paths[name], tuning)
-    earlier = study.plans.get(PEERS)
-    before = earlier.more if earlier else {"peers": [], "runs": []}
-    more = {
-        "peers": list(dict.fromkeys([*before["peers"], *(peer.name for peer in peers)])),
-        "runs": list(dict.fromkeys([*before["runs"], *(str(run.resolve()) for run in runs)])),
-    }
-    together = tuple(dict.fromkeys([*(earlier.data if earlier else ()), *listed]))
-    study.save(PEERS, Plan(PEERS, together, (), tuning.seeds, test=False, command=command, more=more))
-    tasks = [
-        Task(
-            f"{name}/{peer.name}",
-            carry_out_peer,
-            (peer_folder(study, name, peer.name), study.paths[name], peer.name, tuning),
-        )
-        for name in listed
-        for peer in peers
-    ]
-    watched.begins("peers", len(tasks))
-    errors = carry_out(tasks, workers, watched.told)
-    if errors:
-        first, sentence = next(iter(errors.items()))
-        others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-        raise HardGNNError(f"peer {first} failed{others}, all others are done: {sentence}")
-    return study
+    with opened(out) as study:
+        listed = study.add_data(data)
+        for name in listed:
+            for peer in peers:
+                check_choice(peer_folder(study, name, peer.name), study.paths[name], tuning)
+        earlier = study.plans.get(PEERS)
+        before = earlier.more if earlier else {"peers": [], "runs": []}
+        more = {
+            "peers": list(dict.fromkeys([*before["peers"], *(peer.name for peer in peers)])),
+            "runs": list(dict.fromkeys([*before["runs"], *(str(run.resolve()) for run in runs)])),
+        }
+        together = tuple(dict.fromkeys([*(earlier.data if earlier else ()), *listed]))
+        study.save(PEERS, Plan(PEERS, together, (), tuning.seeds, test=False, command=command, more=more))
+        tasks = [
+            Task(
+                f"{name}/{peer.name}",
+                carry_out_peer,
+                (peer_folder(study, name, peer.name), study.paths[name], peer.name, tuning),
+            )
+            for name in listed
+            for peer in peers
+        ]
+        watched.begins("peers", len(tasks))
+        errors = carry_out(tasks, workers, watched.told)
+        if errors:
+            first, sentence = next(iter(errors.items()))
+            others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
+            raise HardGNNError(f"peer {first} failed{others}, all others are done: {sentence}")
+        return study
 
 
 def peer_folder(study: Study, data: str, name: str) -> Path:
@@ -147,7 +148,9 @@ def check_choice(folder: Path, data_path: Path, tuning: Tuning) -> None:
     Raises:
         HardGNNError: the peer was tuned with other trials, caps or choice seed, or on another data set.
     """
-    if (folder / ENVIRONMENT).exists() and read_json(folder / ENVIRONMENT)["data"]["manifest"] != _manifest(data_path):
+    if (folder / ENVIRONMENT).exists() and not same_data(
+        read_json(folder / ENVIRONMENT)["data"]["manifest"], read_manifest(data_path)
+    ):
         raise HardGNNError(f"{folder}: fitted on another data set before; choose another --out")
     if not (folder / CHOSEN).exists():
         return
@@ -161,10 +164,6 @@ def check_choice(folder: Path, data_path: Path, tuning: Tuning) -> None:
             )
 
 
-def _manifest(data_path: Path) -> Any:
-    return Dataset.load(data_path).manifest
-
-
 def carry_out_peer(folder: Path, data_path: Path, name: str, tuning: Tuning, report: Report) -> None:
     """Tunes one peer on one data set if it is not tuned yet, then fits and ranks what is not ranked yet.
 
@@ -172,15 +171,19 @@ def carry_out_peer(folder: Path, data_path: Path, name: str, tuning: Tuning, rep
         HardGNNError: nothing could be fitted, or another process is at work in the folder.
     """
     peer = PEER_BY_NAME[name]
-    with locked(folder / LOCK):
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, LOCK_PATIENCE_S):
+        sweep(folder)
         data = Dataset.load(data_path)
         if not (folder / ENVIRONMENT).exists():
-            described = {"data": {"path": str(data_path), "manifest": data.manifest}, "peers": _versions()}
-            write_json(folder / ENVIRONMENT, environment() | described)
+            of = {"path": str(data_path), "manifest": data.manifest}
+            described = {"format_version": FORMAT_VERSION, "data": of, "peers": _versions()}
+            write_json(folder / ENVIRONMENT, environment() | described, sealed=True)
         seeds = (0,) if peer.deterministic else tuning.seeds
         share = 1 / (_trials(peer, tuning) + len(seeds))
         if not (folder / CHOSEN).exists():
-            write_json(folder / CHOSEN, tune(peer, data, folder, tuning, share, report))
+            write_json(folder / CHOSEN, tune(peer, data, folder, tuning, share, report), sealed=True)
         setting = read_json(folder / CHOSEN)["setting"]
         for number, seed in enumerate(seeds):
             place = fitted_folder(folder, setting, seed)
@@ -226,6 +229,7 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
     best = max(complete, key=lambda point: point["valid"])
     seconds = sum(t.duration.total_seconds() for t in trials.trials if t.duration is not None)
     return {
+        "format_version": FORMAT_VERSION,
         "setting": best["setting"],
         "valid": best["valid"],
         "tuning": tuning.record(),
@@ -252,6 +256,7 @@ def fit_once(
     seconds = time.process_time() - began
     ranks = rank_targets(fitted.ranker, data, "valid")["rank"].to_numpy()
     result = {
+        "format_version": FORMAT_VERSION,
         "dataset": data.name,
         "peer": peer.name,
         "setting": setting,
@@ -263,7 +268,7 @@ def fit_once(
         "finished": True,
         **fitted.record,
     }
-    write_json(folder / RESULT, result)
+    write_json(folder / RESULT, result, sealed=True)
     return result, fitted
 
 
@@ -276,9 +281,8 @@ def rank_test(
     for protocol in PROTOCOLS:
         frame = rank_targets(fitted.ranker, data, "test", protocol)
         result.setdefault("test", {})[protocol] = summarise(frame["rank"].to_numpy())
-        with atomic_path(ranks_path(folder, "test", protocol)) as temporary:
-            frame.write_parquet(temporary)
-    write_json(folder / RESULT, result)
+        write_ranks(ranks_path(folder, "test", protocol), frame)
+    write_json(folder / RESULT, result, sealed=True)
 
 
 def fitted_folder(folder: Path, setting: dict[str, Any], seed: int) -> Path:

@@ -19,9 +19,9 @@ from hardgnn.errors import HardGNNError
 from hardgnn.export import INDEX, open_index
 from hardgnn.recommend import NO_ITEM, POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, largest, sources
 from hardgnn.records import read_json
-from hardgnn.run import TrainedModel, load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings
+from hardgnn.trained import TrainedModel, load_model
 
 REASONS = 3  # items of the history that a recommendation is told to be near to
 NEAREST_ROWS = 2**16  # item vectors compared at once

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from hardgnn.errors import HardGNNError
 from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
 from hardgnn.records import sha256, write_json
-from hardgnn.run import CONFIG, ENVIRONMENT, MODEL, PARAMETERS, load_model, load_tables
+from hardgnn.run import AGAIN, CONFIG, ENVIRONMENT, MODEL, load_tables
 from hardgnn.serve.strings import Strings
+from hardgnn.tensors import open_tensors, save_tensors
+from hardgnn.trained import PARAMETERS, load_model
 
 DESCRIPTION = "pack.json"
 TRAINING_ALONE = (f"{PARAMETERS}user_embedding", f"{PARAMETERS}item_embedding")
@@ -61,9 +61,9 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
 
 def _copy_weights(source: Path, target: Path) -> None:
     """The weights without the tables that only training needs, which are most of them."""
-    with safe_open(source, "pt") as stored:
+    with open_tensors(source, AGAIN) as (stored, note):
         kept = [name for name in stored.keys() if name not in TRAINING_ALONE]  # noqa: SIM118 - no mapping
-        save_file({name: stored.get_tensor(name) for name in kept}, target, metadata=stored.metadata())
+        save_tensors(target, {name: stored.get_tensor(name) for name in kept}, note)
 
 
 def main() -> None:

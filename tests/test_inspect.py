@@ -16,8 +16,8 @@ from hardgnn.data.noise import with_noise
 from hardgnn.errors import HardGNNError
 from hardgnn.inspect import draw, inspect_user, write_figure
 from hardgnn.model.attention import SelfAttention
-from hardgnn.trained import load_model
 from hardgnn.train import train
+from hardgnn.trained import load_model
 
 OPTIONS = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1", "hard.k=4"]
 

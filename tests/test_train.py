@@ -20,8 +20,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path
 from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.trained import load_model
 from hardgnn.train import train
+from hardgnn.trained import load_model
 
 SMALL = [
     "model.dim=16",

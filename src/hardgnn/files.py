@@ -57,9 +57,10 @@ def atomic_path(path: Path, make_parent: bool = True) -> Iterator[Path]:
             os.chmod(temporary, mode)  # some writers choose their own
             flush(temporary)
             os.replace(temporary, path)
-            flush(path.parent)
+            confirm(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             os.close(handle)
 
 
@@ -90,6 +91,9 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
                     flush(Path(folder, one))
                 flush(Path(folder))
             _put(temporary, path)
+        except HardGNNError as error:
+            error.args = (str(error).replace(str(temporary), str(path)),)  # nobody knows the temporary name
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # after an exchange this is the older folder
             os.close(handle)
@@ -217,6 +221,18 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def confirm(path: Path) -> None:
+    """Forces the new name of what was written to the disk.
+
+    Raises:
+        MachineError: the disk cannot; what was written is there now, and may be gone after a power cut.
+    """
+    try:
+        flush(path.parent)
+    except OSError as error:
+        raise MachineError(f"{shown(path)}: was written, but the disk does not confirm it: {told(error)}") from None
+
+
 def _put(temporary: Path, path: Path) -> None:
     """Gives the new folder its name; an older one takes the temporary name in the same step, where that can be."""
     if not path.exists():
@@ -226,7 +242,7 @@ def _put(temporary: Path, path: Path) -> None:
         path.rename(old)  # a kill after this line is mended by `recover`
         temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    flush(path.parent)
+    confirm(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:

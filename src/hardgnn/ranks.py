@@ -26,8 +26,8 @@ def ranks_files(folder: Path) -> list[Path]:
 
 
 def write_ranks(path: Path, frame: pl.DataFrame, weights: str = "") -> None:
-    """Keeps the frame of `hardgnn.evaluate.rank_targets`; `weights` is the seal of the model that ranked."""
-    with atomic_path(path) as temporary:
+    """Keeps the frame of `hardgnn.evaluate.rank_targets` in an existing folder; `weights` is the seal of its model."""
+    with atomic_path(path, make_parent=False) as temporary:
         write_frame(temporary, frame, SCHEMA, weights)
 
 

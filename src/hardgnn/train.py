@@ -125,7 +125,13 @@ def train(
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
     with _entered(folder, patience_s) as held:
         _open_folder(folder, config, data, data_path, preset, resume, None if warm is None else warm.record)
-        return _train(data, config, folder, held, leaking, warm, watcher, stop)
+        try:
+            return _train(data, config, folder, held, leaking, warm, watcher, stop)
+        except (HardGNNError, MemoryError, OSError, RuntimeError) as error:
+            with suppress(HardGNNError):  # where even this cannot be written, the error itself says why
+                held.check()
+                write_json(folder / run.FAILURE, {"error": reason(error)}, make_parent=False)
+            raise
 
 
 def _train(
@@ -310,7 +316,7 @@ def _waited_enough(progress: Progress, config: Config) -> bool:
 
 @contextmanager
 def _entered(folder: Path, patience_s: float) -> Iterator[Held]:
-    """Holds the lock of a run folder, swept of what kills left; why training failed stays there as a record."""
+    """Holds the lock of a run folder, swept of what kills left."""
     if not run.is_started(folder):
         run.check_free(folder)
     with writing(folder):
@@ -318,14 +324,7 @@ def _entered(folder: Path, patience_s: float) -> Iterator[Held]:
     with locked(folder, patience_s) as held:
         for place in (folder, folder / checkpoint.FOLDER):
             sweep(place)
-        try:
-            yield held
-        except Exception as error:
-            with suppress(Exception):  # where even this cannot be written, the error itself says why
-                held.check()
-                if run.is_started(folder):
-                    write_json(folder / run.FAILURE, {"error": reason(error)}, make_parent=False)
-            raise
+        yield held
 
 
 def _open_folder(

@@ -329,6 +329,7 @@ app.command()(serving.recommend)
 
 
 app.command()(serving.export)
+app.command()(serving.verify)
 
 
 @app.command()

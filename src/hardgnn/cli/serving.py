@@ -144,3 +144,25 @@ def serve(
     token = None if token_file is None else read_token(token_file)
     settings = Settings(token, max_body, timeout, access_log)
     Supervisor(run, host, port, workers, settings, approximate).serve()
+
+
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Prepared folders, runs, studies, exports or downloads.")],
+    as_json: Json = False,
+) -> None:
+    """Compares every file with what was written, by the hashes that stand beside them; tells how far each run is.
+
+    Example: `hardgnn verify data/ml-100k runs/hardgnn`
+    """
+    from hardgnn.verify import verify as run_verify
+
+    found = [one for folder in folders for one in run_verify(folder)]
+    broken = [one for one in found if one.problem]
+    if as_json:
+        print_json([{"path": str(one.path), "what": one.what, "problem": one.problem or None} for one in found])
+    else:
+        rows = [[str(one.path), one.what, "damaged" if one.problem else "ok"] for one in found]
+        print_table(f"{len(found)} checked", ["path", "what", "state"], rows)
+    if broken:
+        more = f" ({len(broken)} of {len(found)} are damaged)" if len(broken) > 1 else ""
+        raise HardGNNError(f"{broken[0].problem}{more}")

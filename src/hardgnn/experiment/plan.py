@@ -319,6 +319,8 @@ def rank_floors(folders: dict[str, Path], data_path: Path, report: Report) -> No
     for number, (name, folder) in enumerate(folders.items()):
         report(number / len(folders))
         ranker = baseline(name, data)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for protocol in PROTOCOLS:
             frame = rank_targets(ranker, data, "test", protocol)
             write_ranks(ranks_path(folder, "test", protocol), frame)

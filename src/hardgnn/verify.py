@@ -1,0 +1,159 @@
+"""Every file of a prepared folder, run, study, export or download compared with what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hardgnn import checkpoint, export
+from hardgnn.data import dataset, download
+from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError, shown
+from hardgnn.experiment.plan import FLOORS, RUNS, STUDY, Study
+from hardgnn.peers.tuning import CHOSEN, PEERS
+from hardgnn.ranks import ranks_files, read_ranks
+from hardgnn.records import check_file, read_json
+from hardgnn.run import (
+    AGAIN,
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    MODEL,
+    RESULT,
+    load_config,
+    load_tables,
+    read_metrics,
+    read_result,
+    state,
+)
+from hardgnn.tensors import open_tensors, read_seal
+from hardgnn.trained import load_model
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file or folder that was looked at; `problem` is a sentence, empty where all is well."""
+
+    path: Path
+    what: str
+    problem: str = ""
+
+
+def verify(folder: Path) -> list[Checked]:
+    """Checks all that a folder of ours holds.
+
+    Returns:
+        What was checked, in order; of a study all its runs too.
+
+    Raises:
+        HardGNNError: the folder is none of ours.
+    """
+    kinds: dict[str, Callable[[Path], Iterator[Checked]]] = {
+        dataset.MANIFEST: _prepared,
+        ENVIRONMENT: _run,
+        STUDY: _study,
+        export.MANIFEST: _export,
+        download.RECORD: _download,
+        CONFIG: _run,
+    }
+    if not folder.is_dir():
+        raise HardGNNError(f"{shown(folder)}: no such folder")
+    for sign, check in kinds.items():
+        if (folder / sign).exists():
+            return list(check(folder))
+    raise HardGNNError(f"{shown(folder)}: neither a prepared folder nor a run, a study, an export or a download")
+
+
+def _checked(path: Path, what: str, check: Callable[[], object]) -> Checked:
+    try:
+        check()
+    except HardGNNError as error:
+        return Checked(path, what, str(error))
+    return Checked(path, what)
+
+
+def _prepared(folder: Path) -> Iterator[Checked]:
+    yield _checked(folder, "prepared data", lambda: Dataset.load(folder))
+
+
+def _run(folder: Path) -> Iterator[Checked]:
+    begun = _checked(folder, "run", lambda: state(folder))
+    if begun.problem:
+        yield begun
+        return
+    yield Checked(folder, f"run, {state(folder)}")
+    yield _checked(folder / CONFIG, "settings", lambda: load_config(folder))
+    yield _checked(folder, "ids and histories", lambda: load_tables(folder))
+    result = _checked(folder / RESULT, "result", lambda: read_result(folder))
+    yield result
+    finished = not result.problem and read_result(folder).get("finished", False)
+    if finished or (folder / METRICS).exists():
+        yield _checked(folder / METRICS, "figures of epochs", lambda: read_metrics(folder))
+    seal = ""
+    if finished or (folder / MODEL).exists():
+        weights = _checked(folder / MODEL, "weights", lambda: _weights(folder))
+        yield weights
+        seal = "" if weights.problem else read_seal(folder / MODEL)
+    if (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
+        yield _checked(folder / checkpoint.FOLDER / checkpoint.STATE, "checkpoint", lambda: _state(folder))
+    yield from _ranks(folder, seal)
+
+
+def _weights(folder: Path) -> None:
+    load_model(folder)
+    check_file(folder / MODEL, read_result(folder).get("files", {}).get(MODEL), AGAIN)
+
+
+def _state(folder: Path) -> None:
+    with open_tensors(folder / checkpoint.FOLDER / checkpoint.STATE, checkpoint.REMEDY):
+        pass
+
+
+def _ranks(folder: Path, seal: str = "") -> Iterator[Checked]:
+    for path in ranks_files(folder):
+        yield _checked(path, "ranks", partial(read_ranks, path, seal))
+
+
+def _study(folder: Path) -> Iterator[Checked]:
+    opened = _checked(folder / STUDY, "study", lambda: Study(folder))
+    yield opened
+    for run in _folders(folder / RUNS, 2):
+        if (run / ENVIRONMENT).exists() or (run / CONFIG).exists():
+            yield from _run(run)
+    for floor in _folders(folder / FLOORS, 2):
+        yield from _ranks(floor)
+    for peer in _folders(folder / PEERS, 2):
+        for path in (peer / ENVIRONMENT, peer / CHOSEN):
+            if path.exists():
+                yield _checked(path, "peer", partial(read_json, path))
+        for fitted in _folders(peer, 1):
+            if (fitted / RESULT).exists():
+                yield _checked(fitted / RESULT, "result", partial(read_result, fitted))
+            yield from _ranks(fitted)
+
+
+def _folders(folder: Path, depth: int) -> list[Path]:
+    """The folders so many levels below."""
+    if not folder.is_dir():
+        return []
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return below if depth == 1 else [path for one in below for path in _folders(one, depth - 1)]
+
+
+def _export(folder: Path) -> Iterator[Checked]:
+    document = _checked(folder / export.MANIFEST, "export", lambda: export.read_export(folder))
+    yield document
+    if not document.problem:
+        for name, record in export.read_export(folder).get("files", {}).items():
+            yield _checked(folder / name, "exported", partial(check_file, folder / name, record, export.AGAIN))
+
+
+def _download(folder: Path) -> Iterator[Checked]:
+    def whole() -> None:
+        name = str(read_json(folder / download.RECORD).get("name"))
+        if download.verified(name, folder) is None:
+            raise HardGNNError(f"{shown(folder)}: not what was downloaded; download it again")
+
+    yield _checked(folder, "download", whole)

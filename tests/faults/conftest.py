@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from faults.commands import Commands
-from faults.scenarios import Scenario, scenarios
-from faults.stage import Origin, Stage, build
+from faults.scenarios import Scenarios
+from faults.stage import Origin, Stage
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def commands() -> Iterator[Commands]:
 
 @pytest.fixture(scope="session")
 def stage(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return build(tmp_path_factory.mktemp("stage"), commands)
+    return Stage(tmp_path_factory.mktemp("stage"), commands)
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +31,5 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture(scope="session")
-def listed(stage: Stage, origin: Origin) -> dict[str, Scenario]:
-    return scenarios(stage, origin)
+def listed(stage: Stage, origin: Origin) -> Scenarios:
+    return Scenarios(stage, origin)

@@ -242,6 +242,15 @@ FOLDERS: dict[str, tuple[str, str, Callable[[Path], Result], dict[str, str]]] = 
     "packed": ("data-packed", "else-packed", serve, {}),
 }
 TARGETS = (*READERS, *FOLDERS)
+
+def fixtures(target: str) -> list[str]:
+    """What of the stage a target needs."""
+    if target in READERS:
+        return ["raws", "log.inter", "log.parquet", "users.txt"]
+    source, other, _, beside = FOLDERS[target]
+    return ["raws", *([] if "pickles" in source else [source, other, *beside.values()])]
+
+
 OPEN_ENDED = {"selfgnn pickles"}
 """Formats of others without a checksum: a flipped bit may be another valid file."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faults.commands import Commands, Outcome
+from faults.commands import Outcome
 from faults.snapshot import Snapshot, snapshot
-from faults.stage import Origin, Stage, settings
+from faults.stage import MARKET, Origin, Stage, settings
 
 
 @dataclass(frozen=True)
@@ -73,60 +74,96 @@ def told(outcomes: list[Outcome]) -> str:
     return "; ".join(f"`{' '.join(one.argv[:4])} …` {one.kind} {one.said!r}" for one in outcomes)
 
 
-def scenarios(stage: Stage, origin: Origin) -> dict[str, Scenario]:
-    """All of them, by name."""
-    data, other = str(stage / "data"), str(stage / "else")
-    log, run, best = str(stage / "log.inter"), str(stage / "data-selfgnn"), str(stage / "data-best")
-    small, short = settings(), settings(2)
-    served = ("recommend", "run", "--all-users", "--out", "recs.csv")
-    judged = ("evaluate", "run")
-    prepare = ("prepare", log, "--out", "data", "--k-core", "2")
+class Scenarios:
+    """All of them, by name; fixtures are made when one is asked for."""
 
-    def train(preset: str) -> tuple[str, ...]:
-        return ("train", data, "--out", "run", "--preset", preset, *small)
+    def __init__(self, stage: Stage, origin: Origin) -> None:
+        self.stage, self.origin = stage, origin
 
-    def resumed(preset: str) -> tuple[tuple[str, ...], ...]:
-        return ((*train(preset), "--resume"), judged, served)
+    def __getitem__(self, name: str) -> Scenario:
+        return MADE[name](name, self.stage, self.origin)
 
-    def same(name: str, argv: tuple[str, ...], *more: tuple[str, ...], **options: Any) -> Scenario:
-        return Scenario(name, argv, (argv, *more), **options)
 
-    grid = ("sweep", data, "--out", "study", *short, "--grid", "hard.k=1,2", "--seeds", "0", "--then-retrain", "best",
-            "--retrain-epochs", "2")  # fmt: skip
-    search = ("sweep", data, "--out", "study", *short, "--search", "hard.k", "--trials", "2", "--seeds", "0")
-    study = ("study", "history", data, "--out", "study", *short, "--seeds", "0", "--floors")
-    weights = ("run/model.safetensors/", "run/checkpoint/state.safetensors/", "run/ranks-test-full.parquet#", "recs.csv#")
-    training: dict[str, Any] = {"probes": (served, judged), "essential": weights}
-    listed = [
-        same("simulate", ("simulate", "--users", "40", "--items", "30", "--events", "600", "--out", "new.inter"),
-             whole=("new.inter",), essential=("new.inter#",)),
-        same("prepare", prepare, whole=("data",), essential=("data/interactions.parquet#", "data/manifest.json/")),
-        same("prepare over", prepare, before={"data": "else"}, whole=("data",), essential=("data/users.parquet#",)),
-        same("prepare over, two renames", prepare, before={"data": "else"}, options={"exchange": False}),
-        Scenario("train hardgnn", train("hardgnn"), resumed("hardgnn"), **training),
-        Scenario("train best", train("best"), resumed("best"), **training),
-        Scenario("resume", resumed("hardgnn")[0], resumed("hardgnn"), before={"run": "data-stopped"}, **training),
-        same("warm start", (*train("hardgnn"), "--resume", "--warm-start", run), judged, served, **training),
-        same("evaluate", judged, served, before={"run": "data-best-trained"}, probes=(served,), whole=("run/result.json",),
-             essential=("run/ranks-test-full.parquet#", "run/result.json/test/")),
-        same("recommend parquet", (*served[:-1], "recs.parquet"), before={"run": "data-best"}, whole=("recs.parquet",),
-             essential=("recs.parquet#",)),
-        same("recommend csv", served, before={"run": "data-best"}, whole=("recs.csv",), essential=("recs.csv#",)),
-        same("export", ("export", run, "--out", "export"), whole=("export",), essential=("export/items.parquet#",)),
-        same("export over", ("export", run, "--out", "export"), before={"export": "else-export"}, whole=("export",),
-             essential=("export/users.parquet#",)),
-        same("report", ("report", run, best, "--out", "report.html", "--figures", "figures"), whole=("report.html",),
-             essential=("report.html#", "figures/")),
-        same("download", ("download", "ml-100k", "--to", "raw"), options={"origin": [origin.url, origin.md5]},
-             essential=("raw/u.data#", "raw/download.json/")),
-        same("sweep grid", grid, essential=("study/study.json/", "study/runs/data/hardgnn-best-0/model.safetensors/")),
-        same("sweep search", search, essential=("study/study.json/plans/sweep/more/trials/", "study/runs/data/")),
-        same("study", study, essential=("study/study.json/", "study/runs/data/")),
-        same("compare", ("compare", "run", "two"), before={"run": "data-best-trained", "two": "data-selfgnn-trained"},
-             essential=("run/ranks-test-full.parquet#", "two/ranks-test-full.parquet#")),
-        same("leaderboard", ("leaderboard", str(stage / "data-grid"), "--out", "board.md"), whole=("board.md",),
-             essential=("board.md#",)),
-        same("inspect", ("inspect", run, "--user", "u1", "--figure", "user.svg"), whole=("user.svg",)),
-    ]  # fmt: skip
-    assert other
-    return {one.name: one for one in listed}
+SERVED = ("recommend", "run", "--all-users", "--out", "recs.csv")
+JUDGED = ("evaluate", "run")
+WEIGHTS = ("run/model.safetensors/", "run/checkpoint/state.safetensors/", "run/ranks-test-full.parquet#", "recs.csv#")
+Maker = Callable[[str, Stage, Origin], Scenario]
+
+
+def same(argv: Callable[[Stage], tuple[object, ...]], *more: tuple[str, ...], **fields: Any) -> Maker:
+    """A command that is given once more, in the same words."""
+
+    def make(name: str, stage: Stage, origin: Origin) -> Scenario:
+        words = tuple(str(one) for one in argv(stage))
+        return Scenario(name, words, (words, *more), **fields)
+
+    return make
+
+
+def trained(preset: str, words: tuple[str, ...] = (), **fields: Any) -> Maker:
+    """Training, which goes on with --resume; then the run is used."""
+
+    def make(name: str, stage: Stage, origin: Origin) -> Scenario:
+        argv = ("train", str(stage / "data"), "--out", "run", "--preset", preset, *settings(), *words)
+        if name == "warm start":
+            argv += ("--warm-start", str(stage / "data-selfgnn"))
+        first = (*argv, "--resume") if fields.get("before") else argv
+        again = ((*argv, "--resume"), JUDGED, SERVED)
+        return Scenario(name, first, again, probes=(SERVED, JUDGED), essential=WEIGHTS, **fields)
+
+    return make
+
+
+def downloaded(name: str, stage: Stage, origin: Origin) -> Scenario:
+    """From a server on this machine."""
+    argv = ("download", "ml-100k", "--to", "raw")
+    options = {"origin": [origin.url, origin.md5]}
+    return Scenario(name, argv, (argv,), options=options, essential=("raw/u.data#", "raw/download.json/"))
+
+
+def prepare(stage: Stage) -> tuple[object, ...]:
+    """The log of `data`."""
+    return "prepare", stage / "log.inter", "--out", "data", "--k-core", "2"
+
+
+def exported(stage: Stage) -> tuple[object, ...]:
+    """The run whose scores are products."""
+    return "export", stage / "data-selfgnn", "--out", "export"
+
+
+def swept(*words: str) -> Callable[[Stage], tuple[object, ...]]:
+    """A sweep or study of two epochs a run."""
+    return lambda stage: (*words[:1], *words[1:2], stage / "data", "--out", "study", *settings(2), "--seeds", "0", *words[2:])
+
+
+MADE: dict[str, Maker] = {
+    "simulate": same(lambda _: (*MARKET, "--out", "new.inter"), whole=("new.inter",), essential=("new.inter#",)),
+    "prepare": same(prepare, whole=("data",), essential=("data/interactions.parquet#", "data/manifest.json/")),
+    "prepare over": same(prepare, before={"data": "else"}, whole=("data",), essential=("data/users.parquet#",)),
+    "prepare over, two renames": same(prepare, before={"data": "else"}, options={"exchange": False}),
+    "train hardgnn": trained("hardgnn"),
+    "train best": trained("best"),
+    "resume": trained("hardgnn", before={"run": "data-stopped"}),
+    "warm start": trained("hardgnn"),
+    "evaluate": same(lambda _: JUDGED, SERVED, before={"run": "data-best-trained"}, probes=(SERVED,),
+                     whole=("run/result.json",), essential=("run/ranks-test-full.parquet#", "run/result.json/test/")),
+    "recommend parquet": same(lambda _: (*SERVED[:-1], "recs.parquet"), before={"run": "data-best"},
+                              whole=("recs.parquet",), essential=("recs.parquet#",)),
+    "recommend csv": same(lambda _: SERVED, before={"run": "data-best"}, whole=("recs.csv",), essential=("recs.csv#",)),
+    "export": same(exported, whole=("export",), essential=("export/items.parquet#",)),
+    "export over": same(exported, before={"export": "else-export"}, whole=("export",), essential=("export/users.parquet#",)),
+    "report": same(lambda stage: ("report", stage / "data-selfgnn", stage / "data-best", "--out", "report.html", "--figures",
+                                  "figures"), whole=("report.html",), essential=("report.html#", "figures/")),
+    "download": downloaded,
+    "sweep grid": same(swept("sweep", "--grid=hard.k=1,2", "--then-retrain", "best", "--retrain-epochs", "2"),
+                       essential=("study/study.json/", "study/runs/data/hardgnn-best-0/model.safetensors/")),
+    "sweep search": same(swept("sweep", "--trials=2", "--search", "hard.k"),
+                         essential=("study/study.json/plans/sweep/more/trials/", "study/runs/data/")),
+    "study": same(swept("study", "history", "--floors"), essential=("study/study.json/", "study/runs/data/")),
+    "compare": same(lambda _: ("compare", "run", "two"), before={"run": "data-best-trained", "two": "data-selfgnn-trained"},
+                    essential=("run/ranks-test-full.parquet#", "two/ranks-test-full.parquet#")),
+    "leaderboard": same(lambda stage: ("leaderboard", stage / "data-grid", "--out", "board.md"), whole=("board.md",),
+                        essential=("board.md#",)),
+    "inspect": same(lambda stage: ("inspect", stage / "data-hardgnn", "--user", "u1", "--figure", "user.svg"),
+                    whole=("user.svg",)),
+}  # fmt: skip

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 LITTER = re.compile(r"\..+\.(tmp|old|part|parts|tmp\.parts)")
-LOCKS = re.compile(r"(\..*)?\.lock|\.worker-.*")
-CLOCK = re.compile(r"seconds|peak_memory|_at$|^when$|\bpid\b")
-"""Fields that two undisturbed runs may agree on by chance."""
+LOCKS = re.compile(r"\..*lock.*")
+CLOCK = re.compile(r"seconds|peak_memory|^(bytes|sha256|seal)$")
+"""Times, which two undisturbed runs may agree on by chance, and what depends on them: sizes and hashes of files."""
 
 Snapshot = dict[str, str]
 

@@ -1,15 +1,16 @@
-"""What the commands here work on: small logs, prepared folders, runs, studies, an export, a packed run."""
+"""What the commands here work on: small logs, prepared folders, runs, studies, an export, a packed run.
+
+Everything comes twice, as `data…` and, of another log, as `else…`, so that files can change places.
+"""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import http.server
 import io
 import shutil
 import threading
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from faults import raws
@@ -17,68 +18,82 @@ from faults.commands import Commands
 from faults.snapshot import copied
 
 EPOCHS = 3
-SMALL = ("model.dim=8", "model.heads=2", "model.intervals=3", "train.eval_every=1", f"train.epochs={EPOCHS}")
-WORDS = tuple(word for setting in SMALL for word in ("--set", setting))
+SMALL = ("model.dim=8", "model.heads=2", "model.intervals=3", "train.eval_every=1")
+MARKET = ("simulate", "--users", "40", "--items", "30", "--events", "600")
+LOGS = {"data": "log.inter", "else": "other.inter"}
+PRESETS = ("selfgnn", "hardgnn", "best")
 
 
 def settings(epochs: int = EPOCHS) -> list[str]:
     """The settings of every run here."""
-    return [*WORDS, "--set", f"train.epochs={epochs}"]
+    return [word for setting in (*SMALL, f"train.epochs={epochs}") for word in ("--set", setting)]
 
 
-@dataclass(frozen=True)
 class Stage:
-    """The fixtures under `root`, made once; tests copy what they change."""
+    """The fixtures under `root`, each made when it is first asked for; tests copy what they change."""
 
-    root: Path
-    commands: Commands
+    def __init__(self, root: Path, commands: Commands) -> None:
+        self.root, self.commands = root, commands
+        self.made: set[str] = set()
+        self.guard = threading.RLock()
 
     def __truediv__(self, name: str) -> Path:
+        with self.guard:
+            if name not in self.made:
+                self.made.add(name)
+                self._make(name)
         return self.root / name
 
     def copy(self, name: str, target: Path) -> None:
         """A fixture of one's own."""
-        copied(self.root / name, target)
+        copied(self / name, target)
 
+    def _must(self, *argv: object) -> None:
+        self.commands.must([str(one) for one in argv], self.root)
 
-def build(root: Path, commands: Commands) -> Stage:
-    """Makes all fixtures: `log.inter` and `other.inter`, and what is made of each."""
-    must = functools.partial(commands.must, cwd=root)
-    for name, seed in (("log", "1"), ("other", "2")):
-        must(["simulate", "--users", "40", "--items", "30", "--events", "600", "--seed", seed, "--out", f"{name}.inter"])
-    for log, folder in (("log", "data"), ("other", "else")):
-        must(["prepare", f"{log}.inter", "--out", folder, "--k-core", "2"])
-        for preset in ("selfgnn", "hardgnn", "best"):
-            run = f"{folder}-{preset}"
-            must(["train", folder, "--out", run, "--preset", preset, *settings()])
-            copied(root / run, root / f"{run}-trained")
+    def _make(self, name: str) -> None:
+        if name in ("log.inter", "other.inter", "log.parquet"):
+            self._must(*MARKET, "--seed", int(name == "other.inter"), "--out", name)
+        elif name == "users.txt":
+            (self.root / name).write_text("".join(f"u{n}\n" for n in range(40)))
+        elif name == "raws":
+            raws.write(self.root, 1)
+        elif name in LOGS:
+            self._must("prepare", self / LOGS[name], "--out", name, "--k-core", "2")
+        elif name == "data-stopped":
+            self._stop()
+        elif name.endswith("-trained"):
+            preset = name.split("-")[1]
+            self._must("train", self / name.split("-")[0], "--out", name, "--preset", preset, *settings())
+        elif name.endswith(PRESETS):
+            self.copy(f"{name}-trained", self.root / name)
             for protocol in ("full", "sampled-999"):
-                must(["evaluate", run, "--protocol", protocol])
-        must(["sweep", folder, "--out", f"{folder}-grid", *settings(2), "--grid", "hard.k=1,2", "--seeds", "0",
-              "--then-retrain", "best", "--retrain-epochs", "2"])  # fmt: skip
-        must(["sweep", folder, "--out", f"{folder}-search", *settings(2), "--search", "hard.k", "--trials", "2",
-              "--seeds", "0"])  # fmt: skip
-        must(["export", f"{folder}-selfgnn", "--out", f"{folder}-export"])
-        arguments = [str(root / f"{folder}-selfgnn"), str(root / f"{folder}-packed"), str(root / f"{folder}-export")]
-        packed = commands.call("faults.stage:pack", arguments, root).wait()
-        assert packed.kind == "fine", packed.err
-    stop(root, commands)
-    must(["simulate", "--users", "40", "--items", "30", "--events", "600", "--out", "log.parquet"])
-    raws.write(root, 1)
-    (root / "users.txt").write_text("".join(f"u{n}\n" for n in range(40)))
-    return Stage(root, commands)
+                self._must("evaluate", name, "--protocol", protocol)
+        else:
+            log, kind = name.split("-")
+            sweep = ("sweep", self / log, "--out", name, *settings(2), "--seeds", "0")
+            if kind == "grid":
+                self._must(*sweep, "--grid", "hard.k=1,2", "--then-retrain", "best", "--retrain-epochs", "2")
+            elif kind == "search":
+                self._must(*sweep, "--search", "hard.k", "--trials", "2")
+            elif kind == "export":
+                self._must("export", self / f"{log}-selfgnn", "--out", name)
+            else:
+                assert kind == "packed", name
+                arguments = [str(one) for one in (self / f"{log}-selfgnn", self.root / name, self / f"{log}-export")]
+                outcome = self.commands.call("faults.stage:pack", arguments, self.root).wait()
+                assert outcome.kind == "fine", outcome.err
 
-
-def stop(root: Path, commands: Commands) -> None:
-    """`data-stopped`: a run of `hardgnn` that was killed after its first epoch."""
-    argv = ["train", str(root / "data"), "--out", "data-stopped", "--preset", "hardgnn", *settings()]
-    aside = root / "aside"
-    aside.mkdir()
-    trace = commands.must(argv, aside, cut=(0, "kill")).trace
-    first = next(n for n, (_, what, path) in enumerate(trace, 1) if path.endswith("state.safetensors") and what == "replace")
-    shutil.rmtree(aside)
-    killed = commands.run(argv, root, cut=(first + 1, "kill"))
-    assert killed.kind == "killed", killed
+    def _stop(self) -> None:
+        """A run of `hardgnn` that was killed after its first epoch."""
+        argv = ["train", str(self / "data"), "--out", "data-stopped", "--preset", "hardgnn", *settings()]
+        aside = self.root / "aside"
+        aside.mkdir()
+        trace = self.commands.must(argv, aside, cut=(0, "kill")).trace
+        shutil.rmtree(aside)
+        replaced = [n for n, (_, what, path) in enumerate(trace, 1) if what == "replace" and "checkpoint" in path]
+        killed = self.commands.run(argv, self.root, cut=(replaced[0] + 1, "kill"))
+        assert killed.kind == "killed", killed
 
 
 def pack(run: str, out: str, export: str) -> None:

@@ -10,15 +10,10 @@ import pytest
 
 from faults.cuts import KINDS
 from faults.faulted import faulted
-from faults.scenarios import Scenario, reference
+from faults.scenarios import MADE, Scenario, Scenarios, reference
 from faults.stage import Stage
 from faults.tally import SEED, Tally, setting
 
-NAMES = (
-    "simulate", "prepare", "prepare over", "prepare over, two renames", "train hardgnn", "train best", "resume",
-    "warm start", "evaluate", "recommend parquet", "recommend csv", "export", "export over", "report", "download",
-    "sweep grid", "sweep search", "study", "compare", "leaderboard", "inspect",
-)  # fmt: skip
 SMOKE = {"prepare over": 4, "train hardgnn": 4, "recommend csv": 2}
 AT_ONCE = 2
 ALLOWED = {"kill": ("killed", "sentence"), "torn": ("killed", "sentence"), "full": ("machine", "fine")}
@@ -56,11 +51,11 @@ def cut_all(scenario: Scenario, stage: Stage, work: Path, most: int) -> Tally:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_cut_loses_nothing(name: str, stage: Stage, listed: dict[str, Scenario], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MADE)
+def test_a_cut_loses_nothing(name: str, stage: Stage, listed: Scenarios, tmp_path: Path) -> None:
     cut_all(listed[name], stage, tmp_path, setting("HARDGNN_CUTS", 30)).settle()
 
 
 @pytest.mark.parametrize("name", SMOKE)
-def test_some_cuts_lose_nothing(name: str, stage: Stage, listed: dict[str, Scenario], tmp_path: Path) -> None:
+def test_some_cuts_lose_nothing(name: str, stage: Stage, listed: Scenarios, tmp_path: Path) -> None:
     cut_all(listed[name], stage, tmp_path, SMOKE[name]).settle()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults.commands import Commands
-from faults.fuzz import FOLDERS, HANG_S, READERS, TARGETS
+from faults.fuzz import FOLDERS, HANG_S, READERS, TARGETS, fixtures
 from faults.stage import Stage
 from faults.tally import SEED, Tally, setting
 
@@ -22,6 +22,8 @@ SMOKE = 6
 
 def fuzzed(target: str, count: int, stage: Stage, work: Path, tally: Tally) -> None:
     """Carries out `count` cases, in batches of processes of their own."""
+    for name in fixtures(target):
+        assert stage / name
 
     def one(first: int) -> None:
         at, stop = first, min(first + BATCH, count)

@@ -168,9 +168,9 @@ def _native(owner: Any, name: str, target: int) -> None:
 
 
 OPERATIONS = (
-    "open write pwrite ftruncate truncate fsync fdatasync sendfile rename replace link symlink mkdir rmdir unlink "
-    "remove chmod mkfifo"
-).split()
+    "open", "write", "pwrite", "ftruncate", "truncate", "fsync", "fdatasync", "sendfile", "rename", "replace", "link",
+    "symlink", "mkdir", "rmdir", "unlink", "remove", "chmod", "mkfifo",
+)  # fmt: skip
 
 
 def install() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from faults import readers
 from faults.mutate import damage, damage_folder, linked
+from faults.snapshot import differences, snapshot
 
 HANG_S = 10
 MEMORY_MB = 1024
@@ -178,7 +179,8 @@ def report(path: Path) -> Result:
 
     out = path.parent / "report.html"
     write_report([path], out, figures=None, published={}, at=[10])
-    return hashlib.sha256(re.sub(r"<svg.*?</svg>|\d+\.\d+|\d+ MB", "", out.read_text("utf-8"), flags=re.S).encode()).hexdigest()
+    words = re.sub(r"<svg.*?</svg>|\d+\.\d+|\d+ MB", "", out.read_text("utf-8"), flags=re.DOTALL)
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _without_clock(document: Any) -> Any:
@@ -197,6 +199,16 @@ def search_index(path: Path) -> Result:
     index = open_index(path)
     found = index.search(np.ones((3, index.ndim), np.float32), 5)
     return [found.keys.tolist(), np.round(found.distances, 4).tolist()]
+
+
+def verify(path: Path) -> Result:
+    """`hardgnn verify`, which tells every damage there is."""
+    from hardgnn.errors import HardGNNError
+    from hardgnn.verify import verify as real
+
+    if problems := [one.problem for one in real(path) if one.problem]:
+        raise HardGNNError(problems[0])
+    return "whole"
 
 
 def serve(path: Path) -> Result:
@@ -240,8 +252,13 @@ FOLDERS: dict[str, tuple[str, str, Callable[[Path], Result], dict[str, str]]] = 
     "study: report": ("data-grid", "else-grid", report, {}),
     "export": ("data-export", "else-export", search_index, {"run": "data-selfgnn"}),
     "packed": ("data-packed", "else-packed", serve, {}),
+    "verify: prepared": ("data", "else", verify, {}),
+    "verify: run": ("data-hardgnn", "else-hardgnn", verify, {}),
+    "verify: study": ("data-grid", "else-grid", verify, {}),
+    "verify: export": ("data-export", "else-export", verify, {}),
 }
 TARGETS = (*READERS, *FOLDERS)
+
 
 def fixtures(target: str) -> list[str]:
     """What of the stage a target needs."""
@@ -279,8 +296,10 @@ def answer(target: str, path: Path) -> Result:
     return READERS[target][1](path) if target in READERS else FOLDERS[target][2](path)
 
 
-def judged(target: str, path: Path, result: Result, right: Result) -> tuple[str, str]:
-    """The class of an answer."""
+def judged(target: str, path: Path, clean: Path, result: Result, right: Result) -> tuple[str, str]:
+    """The class of an answer; `clean` has the fixtures."""
+    if target.startswith("verify") and differences(snapshot(path), snapshot(clean / FOLDERS[target][0])):
+        return "WRONG", "the damage is not seen"
     if result == right:
         return "right", ""
     if target in FOLDERS:
@@ -318,7 +337,7 @@ def batch(target: str, first: int, stop: int, seed: int, root: str, report_to: s
             print(json.dumps({"case": number, "told": told}), file=out)
             before = _memory()
             signal.alarm(HANG_S)
-            kind, example = case(target, path, right)
+            kind, example = case(target, path, clean, right)
             signal.alarm(0)
             grown = _memory(peak=True) - before
             if grown > MEMORY_MB:
@@ -327,7 +346,7 @@ def batch(target: str, first: int, stop: int, seed: int, root: str, report_to: s
             shutil.rmtree(work, onerror=_unlocked)
 
 
-def case(target: str, path: Path, right: Result) -> tuple[str, str]:
+def case(target: str, path: Path, clean: Path, right: Result) -> tuple[str, str]:
     """One case: its class, and the words for an example."""
     from hardgnn.errors import HardGNNError, MachineError
 
@@ -337,7 +356,7 @@ def case(target: str, path: Path, right: Result) -> tuple[str, str]:
     except MachineError as error:
         return "machine", str(error)
     except HardGNNError as error:
-        return ("sentence", "") if len(str(error).strip().splitlines()) == 1 else ("not one line", repr(str(error))[:300])
+        return ("sentence", "") if str(error).isprintable() else ("not one printable line", repr(str(error))[:300])
     except BaseException as error:
         import traceback
 
@@ -345,7 +364,7 @@ def case(target: str, path: Path, right: Result) -> tuple[str, str]:
         ours = [frame for frame in frames if "/hardgnn/" in frame.filename]
         where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno} {ours[-1].name}" if ours else ""
         return "traceback", f"{type(error).__name__}: {str(error)[:120]} in {where}"
-    return judged(target, path, result, right)
+    return judged(target, path, clean, result, right)
 
 
 def _memory(peak: bool = False) -> float:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 DEEP = 5000
+WIDTHS = ((1, 255), (4, 2**31 - 1), (4, 2**31), (4, 2**32 - 1), (8, 2**40), (8, 2**63 - 1), (8, 2**63))
 NUMBERS = (0, -1, 1, 7, 2**31 - 1, -(2**31), 2**31, 2**63 - 1, -(2**63), 2**64 - 1)
-TEXTS = ("0", "-1", "1e999", "nan", "inf", "-0", "9" * 30, "1e12", "", '"', "\x00", "\t", ",", "\r\n", "\ufeff", "é", "\ud800")
+TEXTS = (
+    "0", "-1", "1e999", "nan", "inf", "-0", "9" * 30, "1e12", "", '"', "\x00", "\t", ",", "\r\n", "\ufeff", "é", "\ud800",
+)  # fmt: skip
 
 
 def flip(data: bytearray, rng: random.Random) -> str:
@@ -61,7 +64,7 @@ def truncate(data: bytearray, rng: random.Random) -> str:
 
 def number(data: bytearray, rng: random.Random) -> str:
     """A whole number at the end of what its kind can hold, as little-endian bytes."""
-    width, value = rng.choice([(4, 2**31 - 1), (4, 2**31), (4, 2**32 - 1), (8, 2**63), (8, 2**63 - 1), (8, 2**40), (1, 255)])
+    width, value = rng.choice(WIDTHS)
     at = rng.randrange(max(1, len(data) - width))
     data[at : at + width] = value.to_bytes(width, "little")
     return f"{value} in {width} bytes at {at}"

@@ -22,9 +22,8 @@ USERS, ITEMS, EVENTS = 20, 25, 300
 def events(seed: int) -> list[tuple[int, int, int, int]]:
     """User, item, rating and time, oldest first."""
     rng = random.Random(seed)
-    return [
-        (rng.randrange(1, USERS), rng.randrange(1, ITEMS), rng.randrange(1, 6), BEGIN + 9_000 * n) for n in range(EVENTS)
-    ]
+    drawn = [(rng.randrange(1, USERS), rng.randrange(1, ITEMS), rng.randrange(1, 6)) for _ in range(EVENTS)]
+    return [(*one, BEGIN + 9_000 * n) for n, one in enumerate(drawn)]
 
 
 def write(root: Path, seed: int) -> None:
@@ -46,7 +45,8 @@ def write(root: Path, seed: int) -> None:
     text("ratings_Books.csv", [f"A{u:09},B{i:09},{r}.0,{t}" for u, i, r, t in log])
     with zipfile.ZipFile(root / "ml-100k.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("ml-100k/u.data", data)
-        packed.writestr("ml-100k/u.item", "".join(f"{i}|Title {i}|01-Jan-1995||http://x|0|0|0\n" for i in range(1, ITEMS)))
+        titles = "".join(f"{i}|Title {i}|01-Jan-1995||http://x|0|0|0\n" for i in range(1, ITEMS))
+        packed.writestr("ml-100k/u.item", titles)
     moments = [datetime.fromtimestamp(t, UTC) for _, _, _, t in log]
     lines = [f"{u}\t{m:%Y-%m-%dT%H:%M:%SZ}\t30.2\t-97.7\t{i}" for (u, i, _, _), m in zip(log, moments)]
     data = text("loc-gowalla_totalCheckins.txt", lines)
@@ -58,8 +58,8 @@ def write(root: Path, seed: int) -> None:
     ]  # fmt: skip
     data = text("yelp_academic_dataset_review.json", reviews)
     with tarfile.open(root / "yelp_dataset.tar", "w:gz") as tar:
-        for name, content in (("yelp_academic_dataset_user.json", b"{}\n"), ("yelp_academic_dataset_review.json", data)):
-            entry = tarfile.TarInfo(name)
+        for kind, content in (("user", b"{}\n"), ("review", data)):
+            entry = tarfile.TarInfo(f"yelp_academic_dataset_{kind}.json")
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     text("log.item", ["item_id:token\tmovie_title:token_seq", *(f"i{i}\tTitle {i}" for i in range(ITEMS))])

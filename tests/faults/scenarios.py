@@ -64,8 +64,9 @@ def reference(scenario: Scenario, stage: Stage, work: Path) -> Reference:
             stage.commands.must(argv, place, **scenario.options)
         ends.append(snapshot(place))
     volatile = frozenset(key for key in ends[0].keys() | ends[1].keys() if ends[0].get(key) != ends[1].get(key))
-    missing = [piece for piece in scenario.essential if not any(key.startswith(piece) for key in ends[0].keys() - volatile)]
-    assert not missing, f"{scenario.name}: not the same in two undisturbed runs: {missing}; volatile: {sorted(volatile)}"
+    stable = ends[0].keys() - volatile
+    missing = [piece for piece in scenario.essential if not any(key.startswith(piece) for key in stable)]
+    assert not missing, f"{scenario.name}: two undisturbed runs differ in {missing}; volatile are {sorted(volatile)}"
     return Reference(before, afters[0], ends[0], volatile, outcome.trace, outcome.seconds)
 
 
@@ -131,9 +132,15 @@ def exported(stage: Stage) -> tuple[object, ...]:
     return "export", stage / "data-selfgnn", "--out", "export"
 
 
+def reported(stage: Stage) -> tuple[object, ...]:
+    """Two runs on one page."""
+    return "report", stage / "data-selfgnn", stage / "data-best", "--out", "report.html", "--figures", "figures"
+
+
 def swept(*words: str) -> Callable[[Stage], tuple[object, ...]]:
     """A sweep or study of two epochs a run."""
-    return lambda stage: (*words[:1], *words[1:2], stage / "data", "--out", "study", *settings(2), "--seeds", "0", *words[2:])
+    shared = ("--out", "study", *settings(2), "--seeds", "0")
+    return lambda stage: (*words[:2], stage / "data", *words[2:], *shared)
 
 
 MADE: dict[str, Maker] = {
@@ -151,16 +158,17 @@ MADE: dict[str, Maker] = {
                               whole=("recs.parquet",), essential=("recs.parquet#",)),
     "recommend csv": same(lambda _: SERVED, before={"run": "data-best"}, whole=("recs.csv",), essential=("recs.csv#",)),
     "export": same(exported, whole=("export",), essential=("export/items.parquet#",)),
-    "export over": same(exported, before={"export": "else-export"}, whole=("export",), essential=("export/users.parquet#",)),
-    "report": same(lambda stage: ("report", stage / "data-selfgnn", stage / "data-best", "--out", "report.html", "--figures",
-                                  "figures"), whole=("report.html",), essential=("report.html#", "figures/")),
+    "export over": same(exported, before={"export": "else-export"}, whole=("export",),
+                        essential=("export/users.parquet#",)),
+    "report": same(reported, whole=("report.html",), essential=("report.html#", "figures/")),
     "download": downloaded,
     "sweep grid": same(swept("sweep", "--grid=hard.k=1,2", "--then-retrain", "best", "--retrain-epochs", "2"),
                        essential=("study/study.json/", "study/runs/data/hardgnn-best-0/model.safetensors/")),
     "sweep search": same(swept("sweep", "--trials=2", "--search", "hard.k"),
                          essential=("study/study.json/plans/sweep/more/trials/", "study/runs/data/")),
     "study": same(swept("study", "history", "--floors"), essential=("study/study.json/", "study/runs/data/")),
-    "compare": same(lambda _: ("compare", "run", "two"), before={"run": "data-best-trained", "two": "data-selfgnn-trained"},
+    "compare": same(lambda _: ("compare", "run", "two"),
+                    before={"run": "data-best-trained", "two": "data-selfgnn-trained"},
                     essential=("run/ranks-test-full.parquet#", "two/ranks-test-full.parquet#")),
     "leaderboard": same(lambda stage: ("leaderboard", stage / "data-grid", "--out", "board.md"), whole=("board.md",),
                         essential=("board.md#",)),

@@ -24,9 +24,9 @@ def load() -> None:
     """Imports all that a command may need, the wrappers of `cuts` first."""
     import matplotlib.pyplot  # noqa: F401
     import optuna  # noqa: F401
-    import rich.console  # noqa: F401
-    import rich.live  # noqa: F401
-    import rich.progress  # noqa: F401
+    import rich.console
+    import rich.live
+    import rich.progress
     import rich.table  # noqa: F401
     import torch  # noqa: F401
 

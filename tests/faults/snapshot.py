@@ -38,6 +38,8 @@ def pieces(path: Path, name: str) -> Snapshot:
     """One file's pieces."""
     if path.is_symlink():
         return {name: f"link to {os.readlink(path)}"}
+    if not path.is_file():
+        return {name: "no ordinary file"}
     data = path.read_bytes()
     found = {name: "here"}
     if path.suffix == ".json":

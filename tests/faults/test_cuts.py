@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.commands import Running
 from faults.cuts import KINDS
 from faults.faulted import faulted
 from faults.scenarios import MADE, Scenario, Scenarios, reference
@@ -16,6 +17,7 @@ from faults.tally import SEED, Tally, setting
 
 SMOKE = {"prepare over": 4, "train hardgnn": 4, "recommend csv": 2}
 AT_ONCE = 2
+WRITES = ("write", "save", "sink")
 ALLOWED = {"kill": ("killed", "sentence"), "torn": ("killed", "sentence"), "full": ("machine", "fine")}
 """A worker that is killed is told by its sweep in a sentence; a full disk may hit what is only tidied up."""
 
@@ -28,16 +30,15 @@ def cut_all(scenario: Scenario, stage: Stage, work: Path, most: int) -> Tally:
     jobs = []
     for how in KINDS:
         drawn = random.Random(f"{SEED} {scenario.name} {how}")
-        fitting = [n for n in places if how != "torn" or (n <= len(known.operations) and "write" in known.operations[n - 1][1])]
+        writes = [n for n, (_, what, _) in enumerate(known.operations, 1) if any(word in what for word in WRITES)]
+        fitting = writes if how == "torn" else list(places)
         jobs += [(n, how) for n in (sorted(drawn.sample(fitting, min(most, len(fitting)))) if most else fitting)]
 
     def one(job: tuple[int, str]) -> None:
         at, how = job
         kinds = (*ALLOWED[how], *(("fine",) if at > len(known.operations) or scenario.name.startswith("sweep") else ()))
         place = work / f"{at}-{how}"
-        kind, example = faulted(
-            scenario, known, stage, place, lambda running: running.wait(), kinds, probe=at % 2 == 0, cut=(at, how)
-        )
+        kind, example = faulted(scenario, known, stage, place, Running.wait, kinds, probe=at % 2 == 0, cut=(at, how))
         label = " ".join(known.operations[at - 1][1:]) if at <= len(known.operations) else "the end"
         if kind == "whole":
             tally.good(scenario.name, f"{how}: whole")

@@ -17,7 +17,7 @@ from faults.tally import SEED, Tally, setting
 AT_ONCE = 2
 BATCH = 60
 GOOD = ("right", "sentence", "open")
-SMOKE = 6
+SMOKE = 5
 
 
 def fuzzed(target: str, count: int, stage: Stage, work: Path, tally: Tally) -> None:

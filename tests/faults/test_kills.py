@@ -6,6 +6,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,10 @@ def test_random_kills_lose_nothing(stage: Stage, listed: Scenarios, tmp_path: Pa
 
         words = ("--workers", "2") if scenario.name in WORKERS else ()
         spawn = bool(words) and drawn.random() < 0.25
-        cut = Scenario(**{**scenario.__dict__, "argv": (*scenario.argv, *words)})
+        killed = replace(scenario, argv=(*scenario.argv, *words))
+        place, allowed = tmp_path / str(number), ("killed", "fine")
         try:
-            kind, example = faulted(cut, undisturbed, stage, tmp_path / str(number), fault, ("killed", "fine"), spawn=spawn)
+            kind, example = faulted(killed, undisturbed, stage, place, fault, allowed, spawn=spawn)
         except AssertionError as error:
             kind, example = "orphans", str(error)
         if kind == "whole":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.commands import LIMIT_S, Outcome
-from faults.faulted import faulted
+from faults.commands import Running
+from faults.faulted import aftermath, faulted
 from faults.scenarios import MADE, Scenarios, reference
 from faults.stage import Stage
 from faults.tally import Tally, setting
@@ -26,7 +25,8 @@ STEPS_MB = (8, 32, 64, 128, 256, 512)
 def small_disk(place: Path, size: int) -> Iterator[None]:
     """A file system of `size` bytes at `place`."""
     place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "faults", str(place)], check=True, capture_output=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "faults", str(place)]
+    subprocess.run(mount, check=True, capture_output=True)
     try:
         yield
     finally:
@@ -55,39 +55,20 @@ def test_a_full_disk_is_told(name: str, stage: Stage, listed: Scenarios, tmp_pat
     tally = Tally("full disks")
     steps = setting("HARDGNN_DISKS", 8)
     for step in range(steps):
-        place = tmp_path / f"disk-{step}"
-        with small_disk(place, begin + 16384 + (end - begin) * step // steps):
-            work = place / "work"
+        with small_disk(tmp_path / f"disk-{step}", begin + 16384 + (end - begin) * step // steps):
+            work = tmp_path / f"disk-{step}" / "work"
             scenario.set_up(stage, work)
             outcome = stage.commands.run(scenario.argv, work, **scenario.options)
-            if outcome.kind not in ("machine", "fine"):
-                tally.wrong(name, outcome.kind, f"step {step}: {outcome.said}")
-                continue
             rest = tmp_path / f"rest-{step}"
-            shutil.copytree(work, rest, symlinks=True)
-        kind, example = go_on(scenario, known, stage, rest)
-        (tally.good(name, f"{outcome.kind}, {kind}") if kind == "whole" else tally.wrong(name, kind, f"step {step}: {example}"))
+            shutil.copytree(work, rest, symlinks=True)  # where there is room again
+        kind, example = outcome.kind, outcome.said
+        if kind in ("machine", "fine"):
+            kind, example = aftermath(scenario, known, stage, rest, outcome)
+        if kind == "whole":
+            tally.good(name, f"{outcome.kind}, whole")
+        else:
+            tally.wrong(name, kind, f"step {step}: {example}")
     tally.settle()
-
-
-def go_on(scenario: object, known: object, stage: Stage, work: Path) -> tuple[str, str]:
-    """What follows where there is room again."""
-    from dataclasses import replace
-
-    from faults.scenarios import Reference, Scenario
-
-    assert isinstance(scenario, Scenario)
-    assert isinstance(known, Reference)
-    moved = replace(scenario, before={}, whole=(), probes=())
-    held = work.with_name(work.name + "-held")
-    work.rename(held)
-
-    class Kept(type(moved)):  # type: ignore[misc]
-        def set_up(self, stage: Stage, work: Path) -> None:
-            held.rename(work)
-
-    kept = Kept(**moved.__dict__)
-    return faulted(kept, known, stage, work, lambda running: running.wait(), ("fine", "sentence", "machine"))
 
 
 @pytest.mark.slow
@@ -101,12 +82,12 @@ def test_too_little_memory_is_told(name: str, stage: Stage, listed: Scenarios, t
         size = int(handle.read().split()[0]) * resource.getpagesize()
     for step in STEPS_MB:
         limits = {"RLIMIT_AS": size + (step << 20)}
-        allowed = ("machine", "fine", "sentence") if scenario.name.startswith(("sweep", "study")) else ("machine", "fine")
-        def wait(running: object) -> Outcome:
-            return running.wait(LIMIT_S)  # type: ignore[attr-defined]
-        kind, example = faulted(scenario, known, stage, tmp_path / str(step), wait, allowed, probe=False, limits=limits)
-        (tally.good(name, "whole") if kind == "whole" else tally.wrong(name, kind, f"{step} MB more: {example}"))
+        allowed = ("machine", "fine")
+        kind, example = faulted(
+            scenario, known, stage, tmp_path / str(step), Running.wait, allowed, probe=False, limits=limits
+        )
+        if kind == "whole":
+            tally.good(name, "whole")
+        else:
+            tally.wrong(name, kind, f"{step} MB more: {example}")
     tally.settle()
-
-
-assert os.name == "posix"

@@ -26,7 +26,8 @@ def snapshot(root: Path) -> Snapshot:
     if not root.is_dir():
         return pieces(root, root.name)
     found: Snapshot = {}
-    for folder, _, names in os.walk(root):
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not LITTER.fullmatch(name)]
         for name in names:
             path = Path(folder, name)
             if not LOCKS.fullmatch(name) and not LITTER.fullmatch(name):

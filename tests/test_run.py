@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,33 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(data: Dataset, copy: Path) -> 
     with pytest.raises(HardGNNError, match=r"state.safetensors: damaged"):
         train(data, CONFIG, copy, resume=True)
     assert run.state(copy).startswith("failed: ")
+
+
+@pytest.mark.parametrize("name", [run.MODEL, run.RESULT, run.ENVIRONMENT, run.CONFIG, run.USERS])
+def test_a_file_of_another_run_is_refused(name: str, copy: Path, data: Dataset, tmp_path: Path) -> None:
+    config = resolve("best", settings=[*SMALL, "run.seed=1"])
+    other = replace(data, item_ids=data.item_ids.reverse(), user_ids=data.user_ids.reverse())
+    train(other, config, tmp_path / "other")
+    shutil.copy(tmp_path / "other" / name, copy / name)
+    with pytest.raises(HardGNNError, match=r"another run|is not what was written|were written"):
+        evaluate_run(copy)
+    assert any(one.problem for one in verify(copy))
+
+
+def test_a_checkpoint_of_another_run_is_refused(copy: Path, data: Dataset, tmp_path: Path) -> None:
+    train(data, resolve("best", settings=[*SMALL, "run.seed=1"]), tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "checkpoint", copy / "checkpoint", dirs_exist_ok=True)
+    (copy / run.RESULT).unlink()
+    with pytest.raises(HardGNNError, match="of another run"):
+        train(data, CONFIG, copy, resume=True)
+
+
+@pytest.mark.parametrize("name", [run.RESULT, run.ENVIRONMENT])
+def test_a_record_that_is_no_file_is_not_waited_for(name: str, copy: Path) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(HardGNNError, match="not an ordinary file"):
+        READS[name](copy)
 
 
 def test_ranks_of_an_older_model_are_not_taken_for_its_own(copy: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from hardgnn.errors import HardGNNError, shown
 from hardgnn.files import writing
 from hardgnn.tensors import open_tensors, save_tensors
 
@@ -42,8 +43,10 @@ def save(
     model: torch.nn.Module,
     optimiser: torch.optim.Adam,
     average: AveragedModel | None = None,
+    *,
+    of: str,
 ) -> None:
-    """Writes the state after an epoch in one file, so that a kill leaves the one before."""
+    """Writes the state after an epoch in one file, so that a kill leaves the one before; `of` tells whose it is."""
     tensors = {f"parameters/{name}": value.detach() for name, value in model.named_parameters()}
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in _averaged(average).items()}
@@ -51,11 +54,13 @@ def save(
         tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
     with writing(folder):
         (folder / FOLDER).mkdir(exist_ok=True)
-    save_tensors(folder / FOLDER / STATE, tensors, json.dumps(asdict(progress)), make_parent=False)
+    save_tensors(
+        folder / FOLDER / STATE, tensors, json.dumps({"of": of, "progress": asdict(progress)}), make_parent=False
+    )
 
 
 def load(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam, average: AveragedModel | None = None
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam, average: AveragedModel | None = None, *, of: str
 ) -> Progress | None:
     """Puts the saved state into `model`, `optimiser` and `average`; None where there is none.
 
@@ -67,7 +72,10 @@ def load(
         return None
     moments: dict[int, dict[str, Tensor]] = {}
     with open_tensors(path, REMEDY) as (stored, note):
-        progress = Progress(**json.loads(note))
+        noted = json.loads(note)
+        if noted.get("of", of) != of:
+            raise HardGNNError(f"{shown(path)}: of another run than the rest of its folder; {REMEDY}")
+        progress = Progress(**noted.get("progress", noted))  # earlier versions kept nothing else
         for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
             kind, key = name.split("/", 1)
             if kind == "adam":

@@ -12,7 +12,7 @@ from hardgnn.data.noise import NOISE, SeesNoise, with_noise
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Progress, Ranker, checked_part, checked_protocol, evaluate, summarise_frame
 from hardgnn.ranks import ranks_path, read_ranks, write_ranks
-from hardgnn.run import MODEL, check_version, load_config, load_data, read_result, run_name, write_result
+from hardgnn.run import MODEL, check_files, check_version, load_config, load_data, read_result, run_name, write_result
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.stats import compare_ranks, correct
 from hardgnn.tensors import read_seal
@@ -39,6 +39,7 @@ def evaluate_run(
     checked_part(part)
     checked_protocol(protocol)
     keep_freed_memory()
+    check_files(folder)
     model = load_model(folder)
     ranker: Ranker = model
     clean = load_data(folder, data)

@@ -11,6 +11,7 @@ from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.files import atomic_path
 
 SEAL = "seal"
+LARGEST = 256 << 20  # bytes of a record
 SEALED_SINCE = 2  # a document of this `format_version` or a later one has a seal
 
 
@@ -24,7 +25,7 @@ def write_json(path: Path, document: Any, sealed: bool = False, make_parent: boo
             `format_version` then.
         make_parent: as in `atomic_path`.
     """
-    whole = {**document, SEAL: _seal(document)} if sealed else document
+    whole = {**document, SEAL: digest(document)} if sealed else document
     text = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     with atomic_path(path, make_parent) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # a lone surrogate is a JSON escape then
@@ -37,6 +38,10 @@ def read_json(path: Path) -> Any:
         HardGNNError: the file is missing, is not JSON, or is not what was written.
     """
     with reading(path):
+        if path.exists() and not path.is_file():
+            raise HardGNNError(f"{shown(path)}: not an ordinary file")
+        if path.stat().st_size > LARGEST:
+            raise HardGNNError(f"{shown(path)}: damaged, larger than {LARGEST >> 20} MiB")
         try:
             document = json.loads(path.read_text("utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -45,13 +50,13 @@ def read_json(path: Path) -> Any:
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
         wanted = seal is not None or (isinstance(version, int) and version >= SEALED_SINCE)
-        if wanted and seal != _seal(document):
+        if wanted and seal != digest(document):
             raise HardGNNError(f"{shown(path)}: damaged or changed by hand, it is not what was written there")
         return document
 
 
-def _seal(document: Any) -> str:
-    """The hash of a document, however it is laid out."""
+def digest(document: Any) -> str:
+    """The hash of a JSON document, however it is laid out."""
     plain = json.loads(json.dumps(document))  # keys that are numbers become text, as in the file
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.files import atomic_path
 from hardgnn.frames import check_index, read_index, write_frame
 from hardgnn.locks import LOCK, is_locked, locked
-from hardgnn.records import check_file, read_json, recorded, write_json
+from hardgnn.records import check_file, digest, read_json, recorded, write_json
 
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # 1 has no hashes
@@ -150,6 +150,32 @@ def check_version(folder: Path) -> dict[str, Any]:
     return dict(record)
 
 
+def check_files(folder: Path) -> None:
+    """Compares what a run began with, whole, with its record: before results are written.
+
+    Raises:
+        HardGNNError: a file is missing, or not what was written.
+    """
+    for name, record in check_version(folder).get("files", {}).items():
+        check_file(folder / name, record, AGAIN)
+
+
+def identity(folder: Path) -> str:
+    """What tells a run from all others, by its settings, data and older run; empty for one of an earlier version."""
+    record = check_version(folder)
+    return digest([record["files"], record.get("warm_start")]) if "files" in record else ""
+
+
+def check_identity(folder: Path, path: Path, of: str) -> None:
+    """Checks that a file in a run folder is of this run; what earlier versions wrote does not tell.
+
+    Raises:
+        HardGNNError: it is another run's.
+    """
+    if of and of != identity(folder):
+        raise HardGNNError(f"{shown(path)}: of another run than the rest of its folder; {AGAIN}")
+
+
 def read_result(folder: Path) -> dict[str, Any]:
     """What `result.json` holds; empty where the run is not finished and nothing was evaluated yet."""
     if not (folder / RESULT).exists():
@@ -157,6 +183,8 @@ def read_result(folder: Path) -> dict[str, Any]:
     result = read_json(folder / RESULT)
     if not isinstance(result, dict):
         raise HardGNNError(f"{shown(folder / RESULT)}: damaged, expected a JSON object; {AGAIN}")
+    if "run" in result:
+        check_identity(folder, folder / RESULT, str(result["run"]))
     return result
 
 
@@ -167,7 +195,7 @@ def write_result(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]
         HardGNNError: the result there is damaged, or cannot be written.
     """
     with locked(folder, RESULT_PATIENCE_S, RESULT_LOCK):
-        result = change(read_result(folder)) | {"format_version": FORMAT_VERSION}
+        result = change(read_result(folder)) | {"format_version": FORMAT_VERSION, "run": identity(folder)}
         write_json(folder / RESULT, result, sealed=True, make_parent=False)
     return result
 

@@ -166,7 +166,7 @@ def _train(
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(past))
     kept = model if average is None else average.module
     assert isinstance(kept, SelfGNN)
-    progress = checkpoint.load(folder, model, optimiser, average) or Progress()
+    progress = checkpoint.load(folder, model, optimiser, average, of=run.identity(folder)) or Progress()
     if progress.epoch and not progress.lines:  # of an earlier version
         progress.lines = run.read_metrics(folder)[: progress.epoch]
 
@@ -209,7 +209,7 @@ def _train(
         progress.lines.append(line)
         held.check()
         _write_lines(folder, progress.lines)
-        checkpoint.save(folder, progress, model, optimiser, average)
+        checkpoint.save(folder, progress, model, optimiser, average, of=run.identity(folder))
         if watcher is not None:
             watcher.epoch(line)
         if stop():

@@ -20,7 +20,7 @@ from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
 from hardgnn.ranks import ranks_files
-from hardgnn.run import AGAIN, MODEL, check_version, load_config, run_name
+from hardgnn.run import AGAIN, MODEL, check_identity, check_version, identity, load_config, run_name
 from hardgnn.tensors import open_tensors, read_seal, save_tensors
 
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
@@ -118,7 +118,7 @@ def save_model(
         tensors[MATRIX + "counts"] = transitions.counts
     for stale in ranks_files(folder):
         stale.unlink(missing_ok=True)
-    save_tensors(folder / MODEL, tensors, json.dumps({"epoch": epoch}), make_parent=False)
+    save_tensors(folder / MODEL, tensors, json.dumps({"epoch": epoch, "run": identity(folder)}), make_parent=False)
 
 
 def load_model(folder: str | Path) -> TrainedModel:
@@ -137,7 +137,8 @@ def load_model(folder: str | Path) -> TrainedModel:
     if not (folder / MODEL).exists():
         raise HardGNNError(f"{shown(folder)}: no trained model yet; go on with `hardgnn train … --resume`")
     counts = record["data"]["manifest"].get("counts", {})
-    with open_tensors(folder / MODEL, AGAIN) as (stored, _):
+    with open_tensors(folder / MODEL, AGAIN) as (stored, note):
+        check_identity(folder, folder / MODEL, run_of(note))
         users, items = stored.get_tensor(f"{VECTORS}users"), stored.get_tensor(f"{VECTORS}items")
         _check_vectors(users, items, config, counts)
         encoder, transitions = None, None
@@ -151,6 +152,12 @@ def load_model(folder: str | Path) -> TrainedModel:
             matrix = _checked_matrix(parts, len(items))
             transitions = TransitionScores(module, matrix, parts["counts"], config.model.window)
     return TrainedModel(run_name(folder), config, users, items, encoder, transitions, read_seal(folder / MODEL))
+
+
+def run_of(note: str) -> str:
+    """The run that a file of tensors says it is of; empty where an earlier version wrote it."""
+    noted = json.loads(note) if note.startswith("{") else {}
+    return str(noted.get("run", ""))
 
 
 def _check_vectors(users: Tensor, items: Tensor, config: Config, counts: dict[str, Any]) -> None:

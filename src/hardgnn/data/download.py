@@ -161,6 +161,7 @@ def download(
         raise HardGNNError(f"{to}: a file is in the way of the folder to be written")
     present = verified(name, to)
     if present is not None:
+        (to / f".{source.archive}.part").unlink(missing_ok=True)  # of a call that was killed at its end
         tell(f"{present}: already there and verified")
         tell_next(name, present, tell)
         return present

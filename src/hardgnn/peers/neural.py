@@ -72,7 +72,8 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
     negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
     ranker = Trained(network, model, setting.get("length", 0))
     best = fitting.folder / BEST
-    progress = checkpoint.load(fitting.folder, model, optimiser) or Progress()
+    of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"
+    progress = checkpoint.load(fitting.folder, model, optimiser, of=of) or Progress()
     stopped = ""
     while not (stopped := _stopped(network, progress, fitting)):
         began = time.process_time()
@@ -95,11 +96,13 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
         if value > progress.best_metric:
             progress.best_epoch, progress.best_metric, progress.waited = progress.epoch, value, 0
             weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            save_tensors(best, weights, "", make_parent=False)
-        checkpoint.save(fitting.folder, progress, model, optimiser)
+            save_tensors(best, weights, of, make_parent=False)
+        checkpoint.save(fitting.folder, progress, model, optimiser, of=of)
         fitting.validated(progress.epoch, value)
-    checkpoint.save(fitting.folder, progress, model, optimiser)  # fitted again, it stops at once
-    with open_tensors(best, "remove its folder, and it is fitted again") as (stored, _):
+    checkpoint.save(fitting.folder, progress, model, optimiser, of=of)  # fitted again, it stops at once
+    with open_tensors(best, "remove its folder, and it is fitted again") as (stored, whose):
+        if whose != of:
+            raise HardGNNError(f"{best}: of another fit than the rest of its folder; remove it, and it is fitted again")
         model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 - no mapping
     _forget_vectors(model)
     record = {

@@ -33,7 +33,7 @@ def faulted(
         options: of the job with the fault.
 
     Returns:
-        How it went, `whole` or what was wrong, and an example of that.
+        How it went: `whole` and how the command itself ended, or what was wrong and an example of that.
     """
     scenario.set_up(stage, work)
     first = fault(stage.commands.start(scenario.argv, work, **(scenario.options | options)))
@@ -44,7 +44,8 @@ def faulted(
             now = snapshot(work / name)
             if all(differences(now, one[name], known.volatile) for one in (known.before, known.after)):
                 return f"lost: {'half written' if now else 'gone'}", f"{name}: {told([first])}"
-        return aftermath(scenario, known, stage, work, first, probe)
+        kind, example = aftermath(scenario, known, stage, work, first, probe)
+        return kind, first.kind if kind == "whole" else example
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -40,7 +40,7 @@ class Armed:
         """Counts an operation; whether this one is to be cut."""
         (count,) = struct.unpack("q", self.shared[:])
         self.shared[:] = struct.pack("q", count + 1)
-        place = path.removeprefix(self.root + "/")
+        place = path.removeprefix(self.root).lstrip("/") or "."
         real_write(self.trace, f"{os.getpid()}\t{what}\t{place}\n".encode("utf-8", "surrogateescape"))
         return count + 1 == self.at
 
@@ -74,7 +74,7 @@ def ours(path: Any, dir_fd: int | None = None) -> str | None:
         return None
     head, tail = os.path.split(text)
     text = os.path.join(os.path.realpath(head), tail)
-    return text if text.startswith(armed.root + "/") else None
+    return text if text == armed.root or text.startswith(armed.root + "/") else None
 
 
 def cut(what: str, path: str | None) -> bool:
@@ -139,7 +139,8 @@ def _counted(name: str) -> Callable[..., Any]:
         writes = name != "open" or arguments[1] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if name == "mkdir" and os.path.isdir(place):
             writes = False
-        if writes and cut(name, ours(place, folder)):
+        what = f"{name} {os.path.basename(os.fsdecode(arguments[0]))}" if moved else name
+        if writes and cut(what, ours(place, folder)):
             if name in ("write", "pwrite"):
                 real(arguments[0], memoryview(arguments[1])[: len(arguments[1]) // 2], *arguments[2:])
             os._exit(KILLED)
@@ -198,7 +199,7 @@ def install_exchange(possible: bool = True) -> None:
     def exchange(one: Path, other: Path) -> bool:
         if not possible:
             return False
-        if cut("exchange", ours(other)):
+        if cut(f"exchange {one.name}", ours(other)):
             os._exit(KILLED)
         return real(one, other)
 

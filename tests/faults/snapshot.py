@@ -13,7 +13,7 @@ from typing import Any
 
 LITTER = re.compile(r"\..+\.(tmp|old|part|parts|tmp\.parts)")
 LOCKS = re.compile(r"\..*lock.*")
-CLOCK = re.compile(r"seconds|peak_memory|^(bytes|sha256|seal)$")
+CLOCK = re.compile(r"seconds|peak_memory|^(bytes|sha256|seal|number)$")
 """Times, which two undisturbed runs may agree on by chance, and what depends on them: sizes and hashes of files."""
 
 Snapshot = dict[str, str]

@@ -91,7 +91,9 @@ class Stage:
         aside.mkdir()
         trace = self.commands.must(argv, aside, cut=(0, "kill")).trace
         shutil.rmtree(aside)
-        replaced = [n for n, (_, what, path) in enumerate(trace, 1) if what == "replace" and "checkpoint" in path]
+        replaced = [
+            n for n, (_, what, path) in enumerate(trace, 1) if what.startswith("replace") and "checkpoint" in path
+        ]
         killed = self.commands.run(argv, self.root, cut=(replaced[0] + 1, "kill"))
         assert killed.kind == "killed", killed
 

@@ -14,7 +14,8 @@ from typing import Any
 LITTER = re.compile(r"\..+\.(tmp|old|part|parts|tmp\.parts)")
 LOCKS = re.compile(r"\..*lock.*")
 CLOCK = re.compile(r"seconds|peak_memory|^(bytes|sha256|seal|number)$")
-"""Times, which two undisturbed runs may agree on by chance, and what depends on them: sizes and hashes of files."""
+"""Not compared: times, which two undisturbed runs may agree on by chance; sizes and hashes of files, whose content is;
+the number of a trial, for one that was killed is asked for again under the next."""
 
 Snapshot = dict[str, str]
 

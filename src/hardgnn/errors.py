@@ -29,6 +29,10 @@ WORDS = {
     "allocate memory": MACHINE[errno.ENOMEM],
     "out of memory": MACHINE[errno.ENOMEM],
     "memory allocation": MACHINE[errno.ENOMEM],
+    "bad_alloc": MACHINE[errno.ENOMEM],
+    "failed to map segment": MACHINE[errno.ENOMEM],
+    "Resource temporarily unavailable": "no more threads or memory to be had",
+    "can't start new thread": "no more threads to be had",
 }
 """The same in the words of libraries that have exceptions of their own."""
 LONGEST_REASON = 300

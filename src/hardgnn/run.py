@@ -161,9 +161,13 @@ def check_files(folder: Path) -> None:
 
 
 def identity(folder: Path) -> str:
-    """What tells a run from all others, by its settings, data and older run; empty for one of an earlier version."""
+    """What tells a run from others, by its settings, items and older run; empty for one of an earlier version.
+
+    Users' files are left out: they hold the test items, which change nothing in what is trained.
+    """
     record = check_version(folder)
-    return digest([record["files"], record.get("warm_start")]) if "files" in record else ""
+    files = record.get("files", {})
+    return digest([files[CONFIG], files[ITEMS], record.get("warm_start")]) if files else ""
 
 
 def check_identity(folder: Path, path: Path, of: str) -> None:

@@ -47,6 +47,14 @@ def runs(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prepare_prints_each_step_and_writes_the_folder(market_log: Path, tmp_path: Path) -> None:
     document = json.loads(hardgnn("prepare", market_log, "--out", tmp_path / "d", "--k-core", "3", "--json").stdout)
     assert [step["step"] for step in document["steps"]] == ["read", "repeats", "k_core"]
+    assert document["read"] == {
+        "format": "inter",
+        "user": "user_id:token",
+        "item": "item_id:token",
+        "time": "timestamp:float",
+        "rating": None,
+        "time_unit": "seconds",
+    }
     assert {path.name for path in (tmp_path / "d").iterdir()} == {
         "interactions.parquet",
         "users.parquet",
@@ -54,6 +62,16 @@ def test_prepare_prints_each_step_and_writes_the_folder(market_log: Path, tmp_pa
         "candidates.npz",
         "manifest.json",
     }
+
+
+def test_prepare_prints_what_became_of_the_columns_and_what_is_doubtful(tmp_path: Path) -> None:
+    rows = "".join(f"{'NA' if n % 4 else n % 9},i{n * 7 % 11},{n}\n" for n in range(400))
+    (tmp_path / "log.csv").write_text("who,item,time\n" + rows)
+    done = hardgnn("prepare", tmp_path / "log.csv", "--out", tmp_path / "d", "--k-core", "2", "--user-col", "who")
+    assert "read as csv: user=who, item=item, time=time, rating=none; times are order" in done.stdout
+    assert "warning: the user id 'NA' is a word for a missing value and has 300 of 400 events" in done.stderr
+    again = ("prepare", tmp_path / "log.csv", "--out", tmp_path / "e", "--k-core", "2", "--user-col", "who")
+    assert "'NA'" not in hardgnn(*again, "--drop-missing").stderr
 
 
 def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path) -> None:

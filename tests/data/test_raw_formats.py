@@ -176,11 +176,10 @@ def test_long_files_are_read_block_by_block(tmp_path: Path) -> None:
 
 BAD = {
     "amazon": [
-        ("u,i,5.0,1\nu,i,5.0\n", "line 2: time (nothing) is neither"),
+        ("u,i,5.0,1\nu,i,5.0\n", "line 2: time (nothing) is not a number"),
         ("u,i,5.0,1\n\nu,i,5.0,soon\n", "line 3: time 'soon'"),
         ("u,i,5.0,1\nu,i,5.0,1,9\n", "line 2: 5 fields, expected 4"),
         ("u,i,5.0,1\nu,,5.0,1\n", "line 2: the item id is empty"),
-        ("u,i,5.0,1\nu,i,good,1\n", "line 2: rating 'good'"),
         (b"u,i,5.0,1\nu\xff,i,5.0,1\n", "line 2: binary data or another encoding"),
     ],
     "gowalla": [
@@ -251,11 +250,9 @@ def test_columns_of_fixed_formats_cannot_be_chosen(tmp_path: Path) -> None:
     for kind, text in TEXTS.items():
         with pytest.raises(HardGNNError, match="columns of .* are fixed, so 'x' cannot be chosen"):
             read_log(put(tmp_path, "log", text), format=kind, user_col="x")
-    with pytest.raises(HardGNNError, match="not read out of an archive"):
-        read_log(put(tmp_path, "log.zip", zipped({"log.csv": "user,item,time\na,b,1\n"})))
 
 
 def test_a_line_without_end_does_not_eat_the_memory(tmp_path: Path) -> None:
     path = put(tmp_path, "long.json.gz", gzip.compress(b'{"text": "' + b"x" * (70 << 20)))
-    with pytest.raises(HardGNNError, match="line 1 is longer than 64 MiB"):
+    with pytest.raises(HardGNNError, match="line 1 is longer than 8 MiB"):
         read_log(path)

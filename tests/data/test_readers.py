@@ -136,8 +136,6 @@ BAD = {
     "time-mixed": (HEADER + "b,y,2,5\nc,y,1404172800000,5\n", ["line 4", "1404172800000"]),
     "date-impossible": ("user,item,time\na,x,2020-02-28\nb,x,2020-02-30\n", ["line 3", "2020-02-30"]),
     "date-early": ("user,item,time\na,x,1969-12-31\n", ["line 2", "1969-12-31", "negative"]),
-    "rating": (HEADER + "b,y,2,good\n", ["line 3", "rating 'good'"]),
-    "rating-nan": (HEADER + "b,y,2,nan\n", ["line 3", "rating"]),
     "user-empty": (HEADER + ",y,2,5\n", ["line 3", "user id is empty"]),
     "user-blank": (HEADER + '"  ",y,2,5\n', ["line 3", "user id is empty"]),
     "item-empty": (HEADER + 'b,"",2,5\n', ["line 3", "item id is empty"]),

@@ -66,18 +66,29 @@ def download(
 
 @app.command()
 def prepare(
-    source: Annotated[Path | None, typer.Argument(help="The raw log, or the folder of released pickles.")] = None,
+    source: Annotated[Path | None, typer.Argument(help="The raw log, - for standard input, or a folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="The prepared folder to write.")] = None,
     preset: Annotated[str | None, typer.Option(help="A paper's settings; see --list-presets.")] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp or selfgnn."),
+        typer.Option(
+            "--format",
+            help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp, json, sequences (users and their items, "
+            "oldest first, without times) or selfgnn.",
+        ),
     ] = None,
     user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
     item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
     time_col: Annotated[str | None, typer.Option(help="Column of times.")] = None,
     rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None,
     items_file: Annotated[Path | None, typer.Option(help="A table of items with titles.")] = None,
+    drop_missing: Annotated[
+        bool | None, typer.Option("--drop-missing", help="Drop rows whose user or item is NA, nan, None or the like.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a text that is not UTF-8, such as latin-1.")] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes out of a compressed file or a pipe; see docs/data.md.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Drop what is earlier than this date (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Drop what is not earlier than this date (UTC).")] = None,
     min_rating: Annotated[float | None, typer.Option(help="Keep ratings of at least this.")] = None,
@@ -108,6 +119,7 @@ def prepare(
     if source is None or out is None:
         raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
     settings = {
+        "drop_missing": drop_missing,
         "since": since,
         "until": until,
         "min_rating": min_rating,
@@ -117,14 +129,18 @@ def prepare(
         "split": split,
         "candidate_users": candidate_users,
     }
-    reading = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
-    data = prepare_file(source, preset, format_, reading | {"items_file": items_file}, settings, allow_leaks)
+    columns = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
+    reading = {**columns, "items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
+    data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
     data.save(out)
     for warning in data.manifest["warnings"]:
         say(f"warning: {warning}")
     if as_json:
         _print_json({"out": str(out), **data.manifest})
         return
+    if read := data.manifest.get("read"):
+        meanings = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
+        print(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
     rows = [
         [step["step"], *(f"{step[key]:,}" for key in ("interactions", "users", "items"))]
         for step in data.manifest["steps"]

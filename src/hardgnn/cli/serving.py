@@ -61,7 +61,7 @@ def recommend(
         read_ids_file(allow_items, "item") if allow_items else None,
         read_ids_file(block_items, "item") if block_items else (),
     )
-    newer = None if events is None else read_events(events)
+    newer = None if events is None else read_events(events, lambda sentence: say(f"warning: {sentence}"))
     if recent and chosen:
         newer = pl.DataFrame({"user": chosen * len(recent), "item": recent})
     users = None if all_users else chosen

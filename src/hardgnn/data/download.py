@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hardgnn.data.readers import guess_format
-from hardgnn.data.readers.raw import DAMAGE, RawFile, damage
+from hardgnn.data.readers.raw import RawFile
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.files import atomic_path, flush, sweep, writing
 from hardgnn.locks import locked
@@ -252,8 +252,6 @@ def complaint(part: Path, source: Source) -> str | None:
         found = guess_format(raw)
         for _ in raw.blocks():  # to the end of a gzip, whose own checksum is there
             pass
-    except DAMAGE as error:
-        return damage(part, error)
     except HardGNNError as error:
         return str(error).removeprefix(f"{part}: ")
     return None if found == source.kind else f"not the expected {source.kind} file but one of format {found}"

@@ -16,8 +16,10 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 import hardgnn
 from hardgnn.config import Section
+from hardgnn.data import doubts
 from hardgnn.data.candidates import draw_candidates
 from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, VALID, Candidates, Dataset
+from hardgnn.data.ids import MISSING, id_text
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, TITLE, USER, InteractionLog
 from hardgnn.data.presets import preset_settings
 from hardgnn.data.readers import read_log
@@ -49,6 +51,8 @@ Moment = Annotated[datetime, BeforeValidator(moment)]
 class PrepareConfig(Section):
     """What is kept of a log, how it is split, and which candidates are stored with it."""
 
+    drop_missing: bool = False
+    """Rows whose user or item is a word for a missing value, such as NA, nan or None, are dropped."""
     since: Moment | None = None
     """Earlier interactions are dropped; a date is its first moment in UTC. None keeps all."""
     until: Moment | None = None
@@ -123,17 +127,17 @@ class Kept:
         self.steps: list[dict[str, Any]] = []
         self.record("read")
 
-    def keep(self, step: str, mask: NDArray[np.bool_]) -> None:
-        """Drops the rows outside `mask` (n,).
+    def keep(self, step: str, mask: NDArray[np.bool_], remedy: str = "") -> None:
+        """Drops the rows outside `mask` (n,); `remedy` says what to do if none is left.
 
         Raises:
             HardGNNError: nothing is left; says what each step left.
         """
         if not mask.all():
             self.rows, self.user, self.item = self.rows[mask], self.user[mask], self.item[mask]
-        self.record(step)
+        self.record(step, remedy)
 
-    def record(self, step: str) -> None:
+    def record(self, step: str, remedy: str = "") -> None:
         """Notes what `step` left."""
         counts = {
             "interactions": len(self.rows),
@@ -146,7 +150,7 @@ class Kept:
                 "{step} left {interactions} interactions of {users} users and {items} items".format(**one)
                 for one in self.steps
             )
-            raise HardGNNError(f"the log is empty after {step}: {told}")
+            raise HardGNNError(f"the log is empty after {step}: {told}{remedy}")
 
     def distinct(self, which: Literal["first", "last"]) -> NDArray[np.bool_]:
         """Marks the first or last row of each (user, item) pair, (n,)."""
@@ -164,6 +168,9 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
     """
     config = config or PrepareConfig()
     kept = Kept(log)
+    if config.drop_missing:
+        words = pl.any_horizontal(pl.col(USER, ITEM).is_in(MISSING))
+        kept.keep("drop_missing", ~log.table.select(words.alias("missing"))["missing"].to_numpy()[kept.rows])
     if config.since is not None or config.until is not None:
         time = log.table[TIMESTAMP].to_numpy()[kept.rows]
         first = -np.inf if config.since is None else config.since.timestamp()
@@ -172,14 +179,20 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
     if config.min_rating is not None:
         if RATING not in log.table.columns:
             raise HardGNNError(f"min_rating={config.min_rating:g} needs ratings, but {log.name} has no rating column")
+        if log.reading.bad_rating is not None:
+            raise HardGNNError(
+                f"min_rating={config.min_rating:g} needs ratings that are numbers: {log.reading.bad_rating}"
+            )
         enough = log.table[RATING].ge(config.min_rating).fill_null(False).to_numpy()
         kept.keep("min_rating", enough[kept.rows])
+    warnings = [*log.reading.warnings, *id_doubts(log, kept)]
     if config.repeats != "all":
         kept.keep("repeats", kept.distinct(config.repeats))
     if config.thresholds == "selfgnn":
         apply_passes(kept, config.passes, config.item_passes)
     elif config.k_core > 1:
-        kept.keep("k_core", k_core(kept.user, kept.item, config.k_core))
+        mask = k_core(kept.user, kept.item, config.k_core)
+        kept.keep("k_core", mask, "" if mask.any() else lower_core(kept, config.k_core))
 
     user, user_ids = number(kept.user, kept.rows, log.table[USER])
     item, item_ids = number(kept.item, kept.rows, log.table[ITEM])
@@ -188,6 +201,7 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
     timestamp = log.table[TIMESTAMP].to_numpy()[kept.rows[order]]
     steps = kept.steps
     del kept, order
+    warnings += time_doubts(log, user, timestamp, config)
 
     manifest: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -195,7 +209,8 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
         "source_sha256": log.sha256,
         "settings": config.model_dump(mode="json"),
         "steps": steps,
-        "warnings": [NO_TIMES] if timestamp.min() == timestamp.max() else [],
+        "read": log.reading.told(),
+        "warnings": warnings,
         "versions": {
             "hardgnn": hardgnn.__version__,
             "polars": pl.__version__,
@@ -221,7 +236,42 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
         if not len(dataset.targets(code)[0]):
             raise HardGNNError(f"the {config.split} split leaves no user with a {name} target and a history before it")
     drawn = draw_candidates(dataset, config.candidates, config.candidate_users, config.candidate_seed)
+    warnings += doubts.few_candidates(drawn.items, len(item_ids))
     return replace(dataset, candidates=drawn)
+
+
+def id_doubts(log: InteractionLog, kept: Kept) -> list[str]:
+    """What makes the ids of the rows still kept doubtful."""
+    told: list[str] = []
+    for name, coded in ((USER, kept.user), (ITEM, kept.item)):
+        ids = log.table[name]
+        told += [*doubts.missing_words(ids, coded, name), *doubts.dominance(ids, kept.rows, coded, name)]
+    return told
+
+
+def time_doubts(
+    log: InteractionLog, user: NDArray[np.int32], timestamp: NDArray[np.float64], config: PrepareConfig
+) -> list[str]:
+    """What makes the times of the prepared rows (n,) doubtful."""
+    if timestamp.min() == timestamp.max():
+        return [NO_TIMES]
+    if log.reading.is_order:
+        told = [doubts.ORDERLY] if config.split == "global-time" else []
+    else:
+        told = [*doubts.implausible(timestamp), *doubts.uneven(timestamp)]
+    return [*told, *doubts.tied(user, timestamp)]
+
+
+def lower_core(kept: Kept, k: int) -> str:
+    """Says which lower k leaves something, where `k` leaves nothing."""
+    low, high = 1, k  # every log has a core of 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if k_core(kept.user, kept.item, middle).any() else (low, middle)
+    mask = k_core(kept.user, kept.item, low)
+    users, items = (len(np.unique(coded[mask])) for coded in (kept.user, kept.item))
+    kept_then = f"{mask.sum():,} interactions of {users:,} users and {items:,} items"
+    return f"; the highest k_core that leaves any is {low}, with {kept_then}"
 
 
 def k_core(user: NDArray[np.integer], item: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
@@ -275,7 +325,7 @@ def titles_of(item_ids: pl.Series, titles: pl.DataFrame | None) -> pl.Series | N
     """The title of each item (I,), null where it has none; None if no item has one."""
     if titles is None:
         return None
-    known = titles.unique(ITEM, keep="first", maintain_order=True)
+    known = titles.with_columns(id_text(pl.col(ITEM), pl.String())).unique(ITEM, keep="first", maintain_order=True)
     found = item_ids.to_frame(ITEM).join(known, on=ITEM, how="left", maintain_order="left")[TITLE]
     return None if found.null_count() == len(found) else found.alias("title")
 

@@ -7,6 +7,7 @@ runs: the model that one plan has trained is not trained again for another.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -251,9 +252,9 @@ class Study:
         told(before, 0, "")
         errors = carry_out(tasks, workers, lambda done, failed, names: told(before + done, failed, names))
         if errors:
-            first, sentence = next(iter(errors.items()))
+            first, error = next(iter(errors.items()))
             others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-            raise HardGNNError(f"run {first} failed{others}, all others are done: {sentence}")
+            raise type(error)(f"run {first} failed{others}, all others are done: {error}")
 
 
 @contextmanager
@@ -264,11 +265,16 @@ def opened(folder: Path, shared: bool = False) -> Iterator[Study]:
         HardGNNError: the folder holds something else, or another command works in it.
     """
     Study(folder)  # refuses a folder of another kind before anything is written there
+    made = not folder.exists()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, STUDY_PATIENCE_S, shared=shared):
-        sweep(folder)
-        yield Study(folder)
+    try:
+        with locked(folder, STUDY_PATIENCE_S, shared=shared):
+            sweep(folder)
+            yield Study(folder)
+    finally:
+        if made and {path.name for path in folder.iterdir()} <= {LOCK}:  # nothing came of it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class ReportingWatcher:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.errors import HardGNNError, MachineError, nearest
 from hardgnn.experiment.plan import Plan, ReportingWatcher, Run, Study, Variant, opened
 from hardgnn.experiment.results import by_metric
 from hardgnn.experiment.sweep import (
@@ -146,7 +146,8 @@ def run_search(
             more["trials"][name] = trials_of(optuna_trials(search, study.folder, name), study, name, search)
         study.save(SWEEP, plan)
         if errors:
-            raise HardGNNError(f"the search failed: {next(iter(errors.values()))}")
+            error = next(iter(errors.values()))
+            raise type(error)(f"the search failed: {error}")
         if retraining is not None:
             retrain(study, plan, retraining, search.shared, workers, watched)
         return study
@@ -219,6 +220,10 @@ def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna
                 trials.tell(trial, figure(trial))
             except optuna.TrialPruned:
                 trials.tell(trial, state=states.PRUNED)
+            except MachineError:  # nothing is wrong with the trial: it is taken up again
+                trials.tell(trial, state=states.FAIL)
+                trials.enqueue_trial(trial.params)
+                raise
             except HardGNNError as error:
                 trial.set_user_attr("error", str(error))
                 trials.tell(trial, state=states.FAIL)

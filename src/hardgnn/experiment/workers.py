@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import time
 import traceback
 from collections import deque
@@ -13,10 +15,11 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
 from typing import Any
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, MachineError, machine_fault
 from hardgnn.runtime import usable_processors
 
 Report = Callable[[float], None]  # told the share of a task that is done; raises KeyboardInterrupt to stop it
+PARENT_DEATH_SIGNAL = 1  # of prctl
 LOCK_PATIENCE_S = 20.0  # a killed command's last process may need a moment to notice
 
 
@@ -29,7 +32,7 @@ class Task:
     arguments: tuple[Any, ...] = field(default=())
 
 
-def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, str], None]) -> dict[str, str]:
+def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, str], None]) -> dict[str, HardGNNError]:
     """Carries out all tasks, each in a process of its own, `workers` at a time; one that fails stops no other.
 
     A process of its own makes each run's peak memory its own. Threads are shared out, cores / workers
@@ -40,18 +43,18 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
         told: how many tasks are done (with fractions), how many failed, and the names of those at work.
 
     Returns:
-        The errors, one sentence by the task's name.
+        The errors by the task's name.
 
     Raises:
         KeyboardInterrupt: stopped, after the processes have ended.
     """
-    errors: dict[str, str] = {}
+    errors: dict[str, HardGNNError] = {}
     if workers == 0:
         for number, task in enumerate(tasks):
             try:
                 task.work(*task.arguments, lambda share, n=number, t=task: told(n + share, len(errors), t.name))
             except HardGNNError as error:
-                errors[task.name] = str(error)
+                errors[task.name] = error
         return errors
     context = get_context("spawn")
     waiting = deque(tasks)
@@ -78,9 +81,9 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
                     del running[pipe]
                     shares[task.name] = 1.0
                     if process.exitcode and task.name not in errors:
-                        errors[task.name] = f"its process ended with status {process.exitcode}"
+                        errors[task.name] = _ended(process.exitcode)
                 else:
-                    if isinstance(message, str):
+                    if isinstance(message, HardGNNError):
                         errors[task.name] = message
                     else:
                         shares[task.name] = message
@@ -97,6 +100,8 @@ def _process(pipe: connection.Connection, task: Task) -> None:
     """A worker process: it stops when it is told to, and by itself when the command that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
     parent = os.getppid()
     last = 0.0
 
@@ -112,11 +117,22 @@ def _process(pipe: connection.Connection, task: Task) -> None:
         task.work(*task.arguments, report)
     except KeyboardInterrupt:
         os._exit(130)
+    except BrokenPipeError:  # the command is gone
+        os._exit(130)
     except HardGNNError as error:
-        pipe.send(str(error))
-    except Exception as error:  # a fault of ours: the sentence for the table, the traceback for whoever mends it
-        traceback.print_exc()
-        pipe.send(f"{type(error).__name__}: {error}")
+        pipe.send(error)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:  # a fault of ours: the sentence for the table, the traceback for whoever mends it
+            traceback.print_exc()
+        pipe.send(HardGNNError(f"{type(error).__name__}: {error}") if fault is None else MachineError(fault))
+
+
+def _ended(status: int) -> HardGNNError:
+    """Why a process is gone that said nothing: a signal is the system's, as where memory runs out."""
+    if status < 0:
+        return MachineError(f"its process was ended by signal {-status} ({signal.strsignal(-status)})")
+    return HardGNNError(f"its process ended with status {status}")
 
 
 @contextmanager

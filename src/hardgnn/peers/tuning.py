@@ -131,9 +131,9 @@ def run_peers(
         watched.begins("peers", len(tasks))
         errors = carry_out(tasks, workers, watched.told)
         if errors:
-            first, sentence = next(iter(errors.items()))
+            first, error = next(iter(errors.items()))
             others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-            raise HardGNNError(f"peer {first} failed{others}, all others are done: {sentence}")
+            raise type(error)(f"peer {first} failed{others}, all others are done: {error}")
         return study
 
 

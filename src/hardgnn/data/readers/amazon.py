@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.readers.json_lines import read_json
 from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
 from hardgnn.errors import HardGNNError
@@ -28,6 +29,8 @@ def read_amazon(raw: RawFile, wanted: Columns) -> Source:
     Raises:
         HardGNNError: column names are given, or item and user stand in the other order, as in the files of 2018.
     """
+    if raw.first_line().lstrip().startswith("{"):  # the reviews themselves
+        return read_json(raw, wanted)
     refuse_columns(raw, wanted, "amazon")
     first, second, *_ = [*raw.first_line().split(","), "", ""]
     if PRODUCT.fullmatch(first.strip()) and REVIEWER.fullmatch(second.strip()):

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, TIMESTAMP, USER
-from hardgnn.data.readers import FORMATS, explained, guess_format, read_log
+from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.readers import explained, guess_format, log_of
 from hardgnn.data.readers.raw import RawFile
-from hardgnn.data.readers.tables import USUAL_NAMES, likely_separator
-from hardgnn.errors import HardGNNError
+from hardgnn.data.readers.tables import USUAL_NAMES, column_names, plain
 
 TABLES = ("csv", "inter", "parquet")
 
 
-def read_events(path: str | Path) -> pl.DataFrame:
+def read_events(path: str | Path, say: Callable[[str], None] = warnings.warn) -> pl.DataFrame:
     """The columns user and item (both String) of a log, oldest first; without a time column in the file's order.
+
+    Args:
+        path: the file.
+        say: told what a reader of the log would be warned of; a Python warning by default.
 
     Raises:
         HardGNNError: as `read_log`, but for missing times.
     """
-    path = Path(path)
-    raw = RawFile.find(path)
+    raw = RawFile.find(Path(path))
     kind = guess_format(raw)
-    if kind in TABLES and not _has_times(raw, kind):
-        with explained(raw, kind):
-            named = FORMATS[kind](raw, {USER: None, ITEM: None}).table
-            table = named.select(pl.col(USER, ITEM).cast(pl.String).str.strip_chars()).collect()
-        empty = table.select((pl.col(name).is_null() | (pl.col(name) == "")).arg_max() for name in (USER, ITEM))
-        for name in (USER, ITEM):
-            if table.height and (table[name].fill_null("") == "").any():
-                raise HardGNNError(f"{raw.label}: row {empty[name][0] + 1}: the {name} id is empty")
-    else:
-        table = read_log(path).table.sort(TIMESTAMP, maintain_order=True).select(pl.col(USER, ITEM).cast(pl.String))
-    if table.is_empty():
-        raise HardGNNError(f"{raw.label}: no events in it")
-    return table
-
-
-def _has_times(raw: RawFile, kind: str) -> bool:
     with explained(raw, kind):
-        if kind == "parquet":
-            names = pl.scan_parquet(raw.path).collect_schema().names()
-        else:
-            names = raw.first_line().split("\t" if kind == "inter" else likely_separator(raw))
-    plain = {"".join(filter(str.isalnum, name.split(":")[0].lower())) for name in names}
-    return not plain.isdisjoint(USUAL_NAMES[TIMESTAMP])
+        names = {plain(name) for name in column_names(raw, kind)} if kind in TABLES else set()
+    untimed = not names.isdisjoint(USUAL_NAMES[USER]) and names.isdisjoint(USUAL_NAMES[TIMESTAMP])
+    log = log_of(raw, "sequences" if untimed else kind, dict.fromkeys((USER, ITEM, TIMESTAMP, RATING)))
+    for sentence in log.reading.warnings:
+        say(sentence)
+    table = log.table if untimed else log.table.sort(TIMESTAMP, maintain_order=True)
+    return table.select(pl.col(USER, ITEM).cast(pl.String))

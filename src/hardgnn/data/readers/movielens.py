@@ -10,15 +10,15 @@ import re
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
-from hardgnn.data.readers.tables import chosen_names, read_csv
+from hardgnn.data.readers.tables import read_csv
 
 NAMES = (USER, ITEM, RATING, TIMESTAMP)
-U_DATA = re.compile(r"\s*\d+\t\d+\t[\d.]+\t\d+\s*")
+LINE = re.compile(r"\s*\d+\t\d+\t[\d.]+\t\d+\s*|[^:]+::[^:]+::[\d.]+::\d+\s*")
 
 
 def looks_like_movielens(line: str) -> bool:
     """Whether a file's first line is one of u.data or ratings.dat."""
-    return "::" in line or U_DATA.fullmatch(line) is not None
+    return LINE.fullmatch(line) is not None
 
 
 def read_movielens(raw: RawFile, wanted: Columns) -> Source:
@@ -28,11 +28,7 @@ def read_movielens(raw: RawFile, wanted: Columns) -> Source:
         HardGNNError: column names are given for a form without a header, or a column is missing.
     """
     line = raw.first_line()
-    if looks_like_movielens(line):
+    if "::" in line or looks_like_movielens(line):
         refuse_columns(raw, wanted, raw.name)
         return split_lines(raw, "::" if "::" in line else "\t", NAMES)
-    if raw.member is None:
-        return read_csv(raw, wanted)
-    names = line.split(",")
-    columns = {name: meaning for meaning, name in chosen_names(names, wanted, raw.label).items()}
-    return split_lines(raw, ",", [columns.get(name, f"_{name}") for name in names], header=True)
+    return read_csv(raw, wanted)

@@ -29,6 +29,18 @@ def numbers(value: Any, what: str) -> NDArray[np.int64]:
     return whole_numbers(entries(value, what), what)
 
 
+def indices(value: Any, what: str) -> NDArray[np.int64]:
+    """The indices of a sparse matrix (n,), which scipy keeps in 32 or 64 bits; narrower ones would swell.
+
+    Raises:
+        Refused: they are anything else.
+    """
+    array = value.values if isinstance(value, PickledArray) else value
+    if not isinstance(array, np.ndarray) or array.dtype.itemsize < 4:
+        raise Refused(f"{what}: indices that are not of 32 or 64 bits")
+    return numbers(value, what)
+
+
 def entries(value: Any, what: str) -> list[Any]:
     """The entries of a list, a tuple, or an array of objects.
 
@@ -77,9 +89,9 @@ def sparse_entries(matrix: Any, what: str) -> SparseEntries:
         coordinates: Any = state.get("coords", (state.get("row"), state.get("col")))
         if type(coordinates) is not tuple or len(coordinates) != 2:
             raise Refused(f"{what}: a sparse matrix without coordinates")
-        rows, columns = (numbers(one, what) for one in coordinates)
+        rows, columns = (indices(one, what) for one in coordinates)
     else:
-        starts, columns = numbers(state.get("indptr"), what), numbers(state.get("indices"), what)
+        starts, columns = indices(state.get("indptr"), what), indices(state.get("indices"), what)
         outer = shape[0] if matrix.form == "csr" else shape[1]
         if len(starts) != outer + 1 or starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(columns):
             raise Refused(f"{what}: a sparse matrix whose row starts do not fit its shape {shape}")

@@ -18,11 +18,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading, shown
 
 DTYPE = re.compile(r"[biuf][1248]")
 PLAIN = (int, float, str, bytes, bool, type(None))
 SPARSE = ("csr", "csc", "coo")
+# the memory that a file may need: so much, and so many times its size; and what objects take, some bytes of a file each
+FREE_BYTES, SWELLING = 64 << 20, 40
+LIST_BYTES, SET_BYTES, MEMO_BYTES, OBJECT_BYTES = 64, 256, 100, 200
+DEEPEST = 1000
 
 
 class Refused(Exception):
@@ -100,19 +104,18 @@ def load_pickle(path: Path) -> Any:
     Raises:
         HardGNNError: the file is missing, no pickle, truncated, or holds anything else; names the class.
     """
-    try:
-        with path.open("rb") as file:
+    where = shown(path)
+    with reading(where), path.open("rb") as file:
+        try:
             return _Unpickler(_Bounded(file, path.stat().st_size), encoding="latin-1").load()
-    except FileNotFoundError:
-        raise HardGNNError(f"{path}: no such file") from None
-    except Refused as error:
-        raise HardGNNError(f"{path}: refused: {error}") from None
-    except OSError as error:
-        raise HardGNNError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise HardGNNError(f"{path}: not a whole pickle ({_plain_words(error)})") from None
-    except Exception as error:  # a malformed pickle can make the unpickler raise nearly anything
-        raise HardGNNError(f"{path}: a malformed pickle ({type(error).__name__}: {_plain_words(error)})") from None
+        except Refused as error:
+            raise HardGNNError(f"{where}: refused: {error}") from None
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise HardGNNError(f"{where}: not a whole pickle ({_plain_words(error)})") from None
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # a malformed pickle can make the unpickler raise nearly anything
+            raise HardGNNError(f"{where}: a malformed pickle ({type(error).__name__}: {_plain_words(error)})") from None
 
 
 def _plain_words(error: Exception) -> str:
@@ -141,6 +144,37 @@ class _Unpickler(_PythonUnpickler):
 
     dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
+    def __init__(self, file: _Bounded, **options: Any) -> None:
+        super().__init__(file, **options)
+        self.left = FREE_BYTES + SWELLING * file.size
+
+    def charge(self, size: int) -> None:
+        """Takes the memory of a new object from what a file of this size may need."""
+        self.left -= size
+        if self.left < 0:
+            raise Refused("objects that take far more memory than the file is long")
+
+    def load_mark(self) -> None:
+        if len(self.metastack) > DEEPEST:
+            raise Refused(f"containers nested more than {DEEPEST} deep")
+        super().load_mark()
+
+    def load_memoize(self) -> None:
+        self.charge(MEMO_BYTES)
+        super().load_memoize()
+
+    def load_empty_list(self) -> None:
+        self.charge(LIST_BYTES)
+        self.append([])
+
+    def load_empty_dictionary(self) -> None:
+        self.charge(LIST_BYTES)
+        self.append({})
+
+    def load_empty_set(self) -> None:
+        self.charge(SET_BYTES)
+        self.append(set())
+
     def find_class(self, module: str, name: str) -> Mark:
         mark = ADMITTED.get((module, name))
         if mark is None:
@@ -151,14 +185,17 @@ class _Unpickler(_PythonUnpickler):
         return mark
 
     def load_reduce(self) -> None:
+        self.charge(OBJECT_BYTES)
         arguments = self.stack.pop()
         self.stack[-1] = _make(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
+        self.charge(OBJECT_BYTES)
         arguments = self.stack.pop()
         self.stack[-1] = _new(self.stack[-1], arguments)
 
     def load_newobj_ex(self) -> None:
+        self.charge(OBJECT_BYTES)
         named, arguments = self.stack.pop(), self.stack.pop()
         if named:
             raise Refused("an object made with named arguments")
@@ -202,10 +239,16 @@ class _Unpickler(_PythonUnpickler):
         _container(self.stack[-1], set).update(_keys(items))
 
     def load_frozenset(self) -> None:
+        self.charge(SET_BYTES)
         items = self.pop_mark()  # which sets append to the stack below
         self.append(frozenset(_keys(items)))
 
     for _opcode, _step in {
+        pickle.MARK: load_mark,
+        pickle.MEMOIZE: load_memoize,
+        pickle.EMPTY_LIST: load_empty_list,
+        pickle.EMPTY_DICT: load_empty_dictionary,
+        pickle.EMPTY_SET: load_empty_set,
         pickle.REDUCE: load_reduce,
         pickle.NEWOBJ: load_newobj,
         pickle.NEWOBJ_EX: load_newobj_ex,

@@ -1,86 +1,143 @@
-"""The bytes of a raw log: a file as it is, gzipped, or in a zip or tar archive; a stream, never unpacked."""
+"""A raw log as bytes: a file as it is, compressed, in an archive or out of a pipe; a stream, never unpacked."""
 
 from __future__ import annotations
 
-import gzip
+import glob
+import hashlib
 import io
-import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
 
-from hardgnn.errors import HardGNNError
+from hardgnn.data.readers.layers import (
+    BUFFER_BYTES,
+    Recoded,
+    TheOnlyFile,
+    bare,
+    base,
+    known_encoding,
+    opened,
+    shown_member,
+)
+from hardgnn.data.readers.stored import Stored
+from hardgnn.errors import HardGNNError, reading, shown
 
 HEAD_BYTES = 65_536
-BLOCK_BYTES = 4 << 20  # larger blocks were neither faster nor smaller in memory
-LONGEST_LINE = 64 << 20
+BLOCK_BYTES = 1 << 20  # larger blocks were neither faster nor smaller in memory
+LONGEST_LINE = 8 << 20
 BOM = b"\xef\xbb\xbf"
-GZIP_MAGIC = b"\x1f\x8b"
-ZIP_MAGIC = b"PK\x03\x04"
-TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
-# what is looked for in an archive, best first; folders in front do not matter
-MEMBERS = [
-    re.compile(pattern + r"(\.gz)?")
-    for pattern in (
-        r"u\.data",
-        r"ratings\.dat",
-        r"ratings\.csv",
-        r"yelp_academic_dataset_review\.json",
-        r"yelp_dataset\.(tar|tgz)",
-        r"(loc-)?gowalla_totalcheckins\.txt",
-        r"ratings_\w+\.csv",
-    )
-]
-# what reading a damaged archive or gzip raises
-DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
+PARQUET_MAGIC = b"PAR1"
+PARQUET_ENDINGS = (".parquet", ".pq")
+MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+ENCODING = "name another encoding with --encoding (in Python encoding), such as latin-1"
+
+
+class NotUnicode(HardGNNError):
+    """A text that is not UTF-8 though no other encoding was named."""
 
 
 @dataclass(frozen=True)
 class RawFile:
     """A raw log and where its bytes are.
 
-    `member` is its path inside an archive, None for a file of its own; `name` is the file's name in lower case,
-    without .gz; `head` its first bytes.
+    `members` is its path in each archive around it; `name` is the file's name in lower case, without .gz and the
+    like; `head` its first bytes, in UTF-8. `encoding` is that of the text, None for UTF-8. `max_bytes` bounds what
+    comes out of a compressed file. `parts` are the files of a log of several Parquet files.
     """
 
-    path: Path
-    member: str | None
-    name: str
-    head: bytes
+    stored: Stored
+    members: tuple[str, ...] = ()
+    name: str = ""
+    head: bytes = b""
+    encoding: str | None = None
+    max_bytes: int | None = None
+    parts: tuple[Path, ...] = ()
 
     @classmethod
-    def find(cls, path: Path) -> RawFile:
-        """The log in the file or archive `path`.
+    def find(
+        cls, path: Path, encoding: str | None = None, max_bytes: int | None = None, member: str | None = None
+    ) -> RawFile:
+        """The log in the file or archive `path`, in the Parquet files of a folder, or in what comes through a pipe.
+
+        Args:
+            path: the file; `-` is standard input. It is a pattern of Parquet files only where it names no file.
+            encoding: of a text, if it is not UTF-8.
+            max_bytes: the most bytes that come out of it, where it is compressed or a pipe.
+            member: the file inside an archive; without it the log is looked for.
 
         Raises:
             HardGNNError: there is no such file, it is a folder, empty, unreadable, damaged, or an archive without
                 a known log.
         """
-        if path.is_dir():
-            raise HardGNNError(f"{path}: a folder, expected a file")
-        try:
-            with opened(path) as (stream, name, member):
-                head = stream.read(HEAD_BYTES)
-        except FileNotFoundError:
-            raise HardGNNError(f"{path}: no such file") from None
-        except DAMAGE as error:
-            raise HardGNNError(f"{path}: {damage(path, error)}") from None
-        except OSError as error:
-            raise HardGNNError(f"{path}: cannot be read ({error.strerror or error})") from None
-        raw = cls(path, member, name.lower().removesuffix(".gz"), head)
+        if encoding is not None:
+            encoding = known_encoding(encoding)
+        with reading(shown(path)):
+            if parts := parquet_files(path):
+                name = path.name if path.is_dir() else path.parent.name
+                stored = Stored(path, shown(path))
+                return cls(stored, (), name.lower(), PARQUET_MAGIC, encoding, max_bytes, parts)
+        members = () if member is None else (member,)
+        raw = cls(Stored.find(path, max_bytes), members, encoding=encoding, max_bytes=max_bytes)
+        return raw.looked_into()
+
+    def looked_into(self) -> RawFile:
+        """The same with its head, its name and its path in an archive.
+
+        Raises:
+            HardGNNError: as `find`.
+        """
+        with reading(self.label):
+            try:
+                with self.stream() as (stream, members):
+                    head = stream.read(HEAD_BYTES)
+            except TheOnlyFile as only:
+                return replace(self, members=only.members).looked_into()
+        name = base(members[-1]) if members else self.path.name if self.is_on_disk else "stdin"
+        raw = replace(self, members=members, name=bare(name.lower()), head=head)
+        if self.encoding is None and (mark := next((mark for mark in MARKS if head.startswith(mark)), None)):
+            raise NotUnicode(f"{raw.label}: text in {MARKS[mark]}; say so with --encoding {MARKS[mark]}")
         if not head.strip(BOM + b" \t\r\n"):
             raise HardGNNError(f"{raw.label}: the file is empty")
         return raw
 
+    def recoded(self, encoding: str | None) -> RawFile:
+        """The same text read in another encoding."""
+        return replace(self, encoding=encoding).looked_into()
+
+    @property
+    def path(self) -> Path:
+        """The file, or the folder or pattern of several."""
+        return self.stored.path
+
+    @property
+    def member(self) -> str | None:
+        """Its path in the archive around it, None for a file of its own."""
+        return self.members[-1] if self.members else None
+
     @property
     def label(self) -> str:
         """The log in words: the path, and the member if there is one."""
-        return str(self.path) if self.member is None else f"{self.path}: {self.member}"
+        return self.stored.label if self.member is None else f"{self.stored.label}: {shown_member(self.member)}"
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether it is a file with others beside it, and not what came through a pipe."""
+        return self.stored.copy is None
+
+    def sha256(self) -> str:
+        """The SHA-256 of the file's bytes as they lie there, as hex; of several files that of all their sums."""
+        digest = hashlib.sha256()
+        with reading(self.stored.label):
+            if self.parts:
+                for part in self.parts:
+                    with part.open("rb") as file:
+                        digest.update(hashlib.file_digest(file, "sha256").hexdigest().encode())
+                return digest.hexdigest()
+            with self.stored.open() as file:
+                while chunk := file.read(BLOCK_BYTES):
+                    digest.update(chunk)
+        return digest.hexdigest()
 
     def first_line(self) -> str:
         """The first line that is not blank.
@@ -89,132 +146,78 @@ class RawFile:
             HardGNNError: the file is not UTF-8 text.
         """
         if b"\0" in self.head:
-            raise HardGNNError(f"{self.label}: binary data, expected a table in UTF-8 text")
-        lines = self.head.decode("utf-8-sig", errors="replace").split("\n")
-        return next((line.rstrip("\r") for line in lines if line.strip()), "")
+            raise NotUnicode(f"{self.label}: binary data, expected a table in UTF-8 text; {ENCODING}")
+        lines = self.head.removeprefix(BOM).split(b"\n")
+        if len(lines) == 1 and self.head.strip().count(b"\r"):
+            raise HardGNNError(f"{self.label}: its lines end in a carriage return alone; expected line feeds")
+        return next((line.decode(errors="replace").rstrip("\r") for line in lines if line.strip()), "")
 
     @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """The log as a stream of bytes, without a mark at its begin."""
-        with opened(self.path) as (stream, _, _):
+    def stream(self) -> Iterator[tuple[io.BufferedReader, tuple[str, ...]]]:
+        """The bytes, in UTF-8, and the path in each archive."""
+        with opened(self.stored, self.members, self.max_bytes) as (stream, members):
+            if self.encoding is not None:
+                stream = io.BufferedReader(Recoded(stream, self.encoding, self.label), BUFFER_BYTES)
+            yield stream, members
+
+    @contextmanager
+    def open(self, skip: int = 0) -> Iterator[io.BufferedReader]:
+        """The log as a stream of bytes in UTF-8, without a mark at its begin and its first `skip` lines."""
+        with self.stream() as (stream, _):
             if stream.peek(len(BOM))[: len(BOM)] == BOM:
                 stream.read(len(BOM))
+            for _ in range(skip):
+                stream.readline(HEAD_BYTES)
             yield stream
 
-    @contextmanager
-    def open_text(self) -> Iterator[io.TextIOWrapper]:
-        """The log as text, its line ends untouched."""
-        with self.open() as stream:
-            yield io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
-
-    def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """The log in blocks of whole lines, each with the number, from 1, of its first line.
+    def blocks(self, skip: int = 0) -> Iterator[tuple[int, bytes]]:
+        """The log, without its first `skip` lines, in blocks of whole lines, each with the number of its first line.
 
         Raises:
             HardGNNError: a line is longer than any log has.
         """
-        line = 1
-        with self.open() as stream:
-            parts: list[bytes] = []
+        line = skip + 1
+        with reading(self.label), self.open(skip) as stream:
+            rest = b""
             while chunk := stream.read(BLOCK_BYTES):
                 cut = chunk.rfind(b"\n") + 1
-                if cut == 0 and sum(map(len, parts)) > LONGEST_LINE:
-                    raise HardGNNError(f"{self.label}: line {line} is longer than {LONGEST_LINE >> 20} MiB")
                 if cut:
-                    block = b"".join([*parts, chunk[:cut]])
+                    block = rest + chunk[:cut]
                     yield line, block
                     line += block.count(b"\n")
-                    parts = []
-                parts.append(chunk[cut:])
-            if last := b"".join(parts):
-                yield line, last
+                    rest = b""
+                rest += chunk[cut:]
+                if len(rest) > LONGEST_LINE:
+                    raise HardGNNError(f"{self.label}: line {line} is longer than {LONGEST_LINE >> 20} MiB")
+            if rest:
+                yield line, rest
 
 
-def damage(path: Path, error: Exception) -> str:
-    """What is wrong with an archive or gzip, in words."""
-    kind = "zip archive" if isinstance(error, (zipfile.BadZipFile, NotImplementedError)) else "gzip file"
-    kind = "tar archive" if isinstance(error, tarfile.TarError) else kind
-    return f"the {kind} is truncated or damaged ({error})"
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[io.BufferedReader, str, str | None]]:
-    """The stream of a file's log, the log's name, and its path inside an archive, if it is in one.
+def parquet_files(path: Path) -> tuple[Path, ...]:
+    """The Parquet files of a folder, or of a pattern that is no file's name; none for anything else.
 
     Raises:
-        HardGNNError: an archive without a known log.
+        HardGNNError: a folder without any, or a pattern that fits other files too.
     """
-    with ExitStack() as stack:
-        raw: Any = stack.enter_context(path.open("rb"))
-        name, member = path.name, None
-        while True:
-            stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw, 1 << 18)
-            start = stream.peek(512)
-            if start.startswith(GZIP_MAGIC):
-                raw = stack.enter_context(gzip.GzipFile(fileobj=stream))
-            elif start.startswith(ZIP_MAGIC) and member is None:
-                archive = stack.enter_context(zipfile.ZipFile(stream))
-                member = best_member([one.filename for one in archive.infolist() if not one.is_dir()], path)
-                raw, name = stack.enter_context(zip_member(archive, member, path)), base(member)
-            elif start[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
-                tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
-                member, raw = tar_member(tar, path)
-                name = base(member)
-            else:
-                yield stream, name, member
-                return
+    if path.is_dir():
+        found = [one for one in path.iterdir() if one.suffix.lower() in PARQUET_ENDINGS and one.name[0] not in "._"]
+        if not found:
+            raise HardGNNError(f"{shown(path)}: a folder, expected a file or a folder of Parquet files")
+        return tuple(sorted(found))
+    if path.exists() or not {"*", "?"} & set(str(path)):
+        return ()
+    found = sorted(Path(one) for one in glob.glob(str(path).replace("[", "[[]")))  # brackets are never meant
+    other = [one for one in found if one.suffix.lower() not in PARQUET_ENDINGS]
+    if other and len(other) < len(found):
+        raise HardGNNError(f"{shown(path)}: a pattern is for Parquet files, but {shown(other[0].name)} is none")
+    return () if other else tuple(found)
 
 
-def base(member: str) -> str:
-    """A member's name without its folders."""
-    return member.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def best_member(members: list[str], path: Path) -> str:
-    """The log among an archive's files: one of a known name, or the only file.
-
-    Raises:
-        HardGNNError: there is none; lists some of the files.
-    """
-    for pattern in MEMBERS:
-        found = [one for one in members if pattern.fullmatch(base(one).lower())]
-        if found:
-            return min(found, key=len)
-    if len(members) == 1:
-        return members[0]
-    raise HardGNNError(f"{path}: {no_log(members)}")
-
-
-def no_log(members: list[str]) -> str:
-    """Says that an archive holds no known log, and what it holds."""
-    listed = ", ".join(members[:8]) + (", …" if len(members) > 8 else "") if members else "nothing"
-    return f"the archive holds no known log such as ratings.csv or yelp_academic_dataset_review.json, but {listed}"
-
-
-def zip_member(archive: zipfile.ZipFile, member: str, path: Path) -> IO[bytes]:
-    """The stream of one file of a zip archive.
-
-    Raises:
-        HardGNNError: it is encrypted.
-    """
+def not_unicode(raw: RawFile, data: bytes, line: int) -> NotUnicode:
+    """Says where bytes, which begin at a line of the log, are not UTF-8."""
     try:
-        return archive.open(member)
-    except RuntimeError as error:
-        raise HardGNNError(f"{path}: {member} cannot be read ({error})") from None
-
-
-def tar_member(tar: tarfile.TarFile, path: Path) -> tuple[str, IO[bytes]]:
-    """The first known log of a tar archive, which is read from front to back, and its stream.
-
-    Raises:
-        HardGNNError: there is none; lists some of the files.
-    """
-    seen: list[str] = []
-    for entry in tar:
-        if entry.isfile():
-            seen.append(entry.name)
-            if any(pattern.fullmatch(base(entry.name).lower()) for pattern in MEMBERS):
-                stream = tar.extractfile(entry)
-                assert stream is not None  # entry is a regular file
-                return entry.name, stream
-    raise HardGNNError(f"{path}: {no_log(seen)}")
+        data.decode()
+        at = line
+    except UnicodeDecodeError as error:
+        at = line + data.count(b"\n", 0, error.start)
+    return NotUnicode(f"{raw.label}: line {at}: binary data or another encoding, expected UTF-8 text; {ENCODING}")

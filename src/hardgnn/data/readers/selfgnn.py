@@ -26,11 +26,12 @@ from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, TRAIN, VALID, Cand
 from hardgnn.data.intervals import cut
 from hardgnn.data.readers.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
 from hardgnn.data.readers.pickles import Refused, load_pickle
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.records import sha256
 
 FILES = ("sequence", "test_dict", "trn_mat_time", "tst_int")
 NEGATIVES = 999  # the released code ranks the target among 1,000
+MOST_INTERVALS = 1000
 UNEQUAL = "the released intervals are not of equal width in time: the number of the interval stands for each time"
 
 
@@ -78,15 +79,17 @@ def read_selfgnn(folder: str | Path, allow_leaks: bool = False) -> Dataset:
         HardGNNError: a file is missing, holds anything but numbers, or does not fit the others.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise HardGNNError(f"{folder}: no such folder; selfgnn expects one with {', '.join(FILES)}")
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise HardGNNError(f"{folder}: no file {missing[0]}; selfgnn expects {', '.join(FILES)}")
-    try:
-        released = decode(folder)
-    except Refused as error:
-        raise HardGNNError(f"{folder}: {error}") from None
-    return to_dataset(folder, released, allow_leaks)
+    where = shown(folder)
+    with reading(where):
+        if not folder.is_dir():
+            raise HardGNNError(f"{where}: no such folder; selfgnn expects one with {', '.join(FILES)}")
+        if missing := [name for name in FILES if not (folder / name).is_file()]:
+            raise HardGNNError(f"{where}: no file {missing[0]}; selfgnn expects {', '.join(FILES)}")
+        try:
+            released = decode(folder)
+        except Refused as error:
+            raise HardGNNError(f"{where}: {error}") from None
+        return to_dataset(folder, released, allow_leaks)
 
 
 def decode(folder: Path) -> Released:
@@ -104,10 +107,16 @@ def decode(folder: Path) -> Released:
     if max(n_users, n_items) > size:
         raise Refused(f"trn_mat_time: {n_users} users and {n_items} items are more than {size} bytes can hold")
     parts = entries(matrices[1], "trn_mat_time: the intervals")
+    if len(parts) > MOST_INTERVALS:
+        raise Refused(f"trn_mat_time: {len(parts)} intervals are more than {MOST_INTERVALS}")
     edges = []
+    room = size
     for number, part in enumerate(parts):
         what = f"trn_mat_time: interval {number}"
         shape, user, item, time = sparse_entries(part, what)
+        room -= len(user) + (0 if part.form == "coo" else n_users)
+        if room < 0:  # one matrix, named again and again
+            raise Refused(f"trn_mat_time: the intervals have more edges than {size} bytes can hold")
         if shape != (n_users, n_items):
             raise Refused(f"{what} has shape {shape}, the training matrix {(n_users, n_items)}")
         if len(time) and not np.isfinite(time).all():
@@ -140,9 +149,9 @@ def decode(folder: Path) -> Released:
     check_range(flat, n_items, "test_dict: item", "trn_mat_time", first=1)
     lengths = np.minimum(np.diff(starts), NEGATIVES)
     place = np.arange(int(lengths.max(initial=0)))
-    inside = place < lengths[:, None]
-    if inside.size > 8 * size:  # one long list would widen all
+    if len(lengths) * len(place) > size:  # one long list would widen all
         raise Refused("test_dict: the numbers of negatives differ too much")
+    inside = place < lengths[:, None]
     negatives = np.full(inside.shape, -1, dtype=np.int64)
     negatives[inside] = flat[(starts[:-1, None] + place)[inside]]
     order = np.argsort(users)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import csv
+import bisect
 import itertools
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
-from hardgnn.data.readers.raw import RawFile
-from hardgnn.data.readers.source import Columns, Source
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, Reading
+from hardgnn.data.readers.layers import refuse_swelling
+from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
+from hardgnn.data.readers.raw import PARQUET_MAGIC, RawFile
+from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
+from hardgnn.data.readers.values import checked_table
+from hardgnn.errors import HardGNNError, nearest, shown
 
 # guessed column names, best first, compared without case and punctuation
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
@@ -32,12 +38,17 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     TIMESTAMP: ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime", "createdat", "eventtime"),
     RATING: ("rating", "ratings", "stars", "score", "overall"),
 }
+ROW_BYTES = 16  # of a row in memory
 OPTIONS = {
     USER: "--user-col (in Python user_col)",
     ITEM: "--item-col (in Python item_col)",
     TIMESTAMP: "--time-col (in Python time_col)",
     RATING: "--rating-col (in Python rating_col)",
 }
+
+
+ORDERED = "; users and their items without times, oldest first, are read with --format sequences"
+SIGNS = {",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
 
 
 def read_inter(raw: RawFile, wanted: Columns) -> Source:
@@ -47,12 +58,23 @@ def read_inter(raw: RawFile, wanted: Columns) -> Source:
         raise HardGNNError(
             f"{raw.label}: a .inter file starts with a header such as user_id:token, found '{header[:80]}'"
         )
-    return delimited(raw, "\t", None, wanted)
+    if "\t" not in header and (found := next((words for sign, words in SIGNS.items() if sign in header), None)):
+        raise HardGNNError(
+            f"{raw.label}: the fields of a .inter file stand between tabs, found {found} in '{header[:80]}'"
+        )
+    return delimited(raw, "\t", False, wanted)
 
 
 def read_csv(raw: RawFile, wanted: Columns) -> Source:
     """A header and named columns, between commas, tabs, semicolons or bars."""
-    return delimited(raw, likely_separator(raw), '"', wanted)
+    return delimited(raw, likely_separator(raw), True, wanted)
+
+
+def column_names(raw: RawFile, kind: str) -> list[str]:
+    """The names of the columns of a table of the format `kind`: csv, inter or parquet."""
+    if kind == "parquet":
+        return parquet_table(raw, raw.parts[0] if raw.parts else raw.path).collect_schema().names()
+    return read_header(raw, "\t" if kind == "inter" else likely_separator(raw), kind == "csv")[0]
 
 
 def likely_separator(raw: RawFile) -> str:
@@ -61,91 +83,134 @@ def likely_separator(raw: RawFile) -> str:
 
 
 def read_parquet(raw: RawFile, wanted: Columns) -> Source:
-    """A Parquet file; numbers, strings, dates and datetimes are taken as they are."""
-    if raw.head[:4] != b"PAR1":
-        raise HardGNNError(f"{raw.label}: not a Parquet file")
-    refuse_archive(raw, "Parquet")
-    return Source(chosen(pl.scan_parquet(raw.path), wanted, raw.label), lambda row: f"row {row + 1}", text=False)
+    """Parquet, one file or several; numbers, strings, dates and datetimes are taken as they are.
+
+    Raises:
+        HardGNNError: it is none, lies in an archive, or the files have not the same columns; names the file.
+    """
+    files = raw.parts or (raw.path,)
+    tables = [parquet_table(raw, file) for file in files]
+    schemas, counts = [], []
+    for file, table in zip(files, tables):
+        with parsing(shown(file), "parquet"):
+            schemas.append(table.collect_schema())
+            counts.append(int(table.select(pl.len()).collect().item()))
+            refuse_swelling(counts[-1] * ROW_BYTES, file.stat().st_size, "Parquet file", shown(file), raw.max_bytes)
+    names = chosen_names(schemas[0].names(), wanted, shown(files[0]))
+    for file, schema in zip(files, schemas):
+        for name in names.values():
+            if schema.get(name) != schemas[0][name]:
+                found = f"of type {schema[name]}" if name in schema else "missing"
+                first_file = f"in {shown(files[0].name)} it is of type {schemas[0][name]}"
+                raise HardGNNError(f"{shown(file)}: the column '{name}' is {found}, but {first_file}")
+    whole = pl.concat(table.select(pl.col(name).alias(meaning) for meaning, name in names.items()) for table in tables)
+
+    def place(row: int) -> str:
+        ends = list(itertools.accumulate(counts))
+        number = bisect.bisect_right(ends, row)
+        before = ends[number - 1] if number else 0
+        where = f"{shown(files[number].name)}: " if raw.parts else ""
+        return f"{where}row {row - before + 1}"
+
+    return Source(whole, place, text=False, rows=sum(counts), names=names)
 
 
-def delimited(raw: RawFile, separator: str, quote: str | None, wanted: Columns) -> Source:
+def checked_frame(table: Any, label: str) -> tuple[pl.DataFrame, Reading]:
+    """A table of the caller's own as a log's, checked by the rules for files.
+
+    Raises:
+        HardGNNError: it is no table, or as `chosen_names` and `checked_table`, naming the row.
+    """
+    if not isinstance(table, pl.DataFrame):
+        kind = f"{type(table).__module__.split('.')[0]} {type(table).__name__}"
+        raise HardGNNError(f"{label}: expected a polars DataFrame, got a {kind}; polars.DataFrame(…) makes one")
+    wanted = dict.fromkeys((USER, ITEM, TIMESTAMP, RATING))
+    names = chosen_names(table.columns, wanted, label)
+    columns = table.lazy().select(pl.col(name).alias(meaning) for meaning, name in names.items())
+    source = Source(columns, lambda row: f"row {row + 1}", text=False, names=names)
+    return checked_table(source, label, "table")
+
+
+def parquet_table(raw: RawFile, file: Path) -> pl.LazyFrame:
+    """One Parquet file of a log.
+
+    Raises:
+        HardGNNError: it is none, or compressed or in an archive.
+    """
+    if not raw.is_on_disk:
+        raise HardGNNError(f"{raw.label}: Parquet is not read through a pipe; save it to a file")
+    with raw.stored.open() if not raw.parts else file.open("rb") as stream:
+        first = stream.read(len(PARQUET_MAGIC))
+    if first != PARQUET_MAGIC:
+        packed = "; unpack it and name the file" if raw.head.startswith(PARQUET_MAGIC) and not raw.parts else ""
+        raise HardGNNError(f"{shown(file) if raw.parts else raw.label}: not a Parquet file{packed}")
+    return pl.scan_parquet(scannable(file), glob=False)
+
+
+def scannable(file: Path) -> str | IO[bytes]:
+    """What polars takes for a file: its path, or the open file where the path is not UTF-8."""
+    path = os.path.abspath(file)  # else a ~ in front would be a home
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return file.open("rb")
+    return path
+
+
+def delimited(raw: RawFile, separator: str, quoted: bool, wanted: Columns) -> Source:
     """A text table with a header."""
-    refuse_archive(raw, "a table with quoted values")
-    table = pl.scan_csv(raw.path, separator=separator, quote_char=quote, infer_schema=False)
-    return Source(chosen(table, wanted, raw.label), lambda row: f"line {line_of(raw, row + 1, separator, quote)}")
+    found, skip = read_header(raw, separator, quoted)
+    names = chosen_names(found, wanted, raw.label)
+    columns = {meaning: found.index(name) for meaning, name in names.items()}
+    dialect = Dialect(separator, quoted, len(found), columns.get(TIMESTAMP))
+
+    def parts() -> Iterator[pl.DataFrame]:
+        return (parsed(raw, block, dialect, columns) for block in row_blocks(raw, dialect, skip))
+
+    def place(row: int) -> str:
+        for block in row_blocks(raw, dialect, skip):
+            if row < block.rows:
+                return f"line {block.line_of(row)}"
+            row -= block.rows
+        raise AssertionError("a row behind the last one")
+
+    return Source(streamed(parts, dict.fromkeys(columns, pl.String())), place, names=names)
 
 
-def refuse_archive(raw: RawFile, what: str) -> None:
-    """Refuses what is not read as a stream of lines when it is inside an archive.
-
-    Raises:
-        HardGNNError: it is.
-    """
-    if raw.member is not None:
-        raise HardGNNError(f"{raw.label}: {what} is not read out of an archive; unpack it and name the file")
-
-
-def chosen(table: pl.LazyFrame, wanted: Columns, label: str) -> pl.LazyFrame:
-    """The columns that are asked for, or have usual names, under our names.
-
-    Raises:
-        HardGNNError: as `chosen_names`.
-    """
-    names = chosen_names(table.collect_schema().names(), wanted, label)
-    return table.select(pl.col(name).alias(meaning) for meaning, name in names.items())
+def plain(name: str) -> str:
+    """A column name without case, punctuation and the type that .inter has behind a colon."""
+    return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
 
 
 def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str, str]:
     """Which column means what: those asked for, or those with usual names.
 
     Raises:
-        HardGNNError: one is missing; names those found.
+        HardGNNError: one is missing or there twice; names those found.
     """
-    bare = {name: name.strip().split(":")[0] for name in found}  # .inter has the type behind a colon
-    plain = {name: re.sub(r"[^a-z0-9]", "", text.lower()) for name, text in bare.items()}
+    bare = {name: name.strip().strip('"').split(":")[0] for name in found}
     columns: dict[str, str] = {}
     for meaning, asked in wanted.items():
         if asked is not None:
             fits = [name for name in found if asked in (name, bare[name])]
         else:
-            fits = [name for usual in USUAL_NAMES[meaning] for name in found if plain[name] == usual]
+            fits = [name for usual in USUAL_NAMES[meaning] for name in found if plain(name) == usual]
         if fits:
             columns[meaning] = fits[0]
         elif asked is not None:
-            listed = ", ".join(found)
             raise HardGNNError(
-                f"{label}: no column '{asked}'; columns found: {listed}; {nearest(asked, bare.values())}"
+                f"{label}: no column '{asked}'; columns found: {listed(found)}; {nearest(asked, bare.values())}"
             )
         elif meaning != RATING:
-            listed = ", ".join(found)[:300]
-            raise HardGNNError(
-                f"{label}: no {meaning} column; columns found: {listed}; name it with {OPTIONS[meaning]}"
-            )
+            if not any(re.match(r"\s*[\"']?[^\W\d]", name) for name in found if name):
+                remedy = "the first line looks like data: put a header such as user,item,timestamp in front" + ORDERED
+            else:
+                remedy = f"name it with {OPTIONS[meaning]}{ORDERED if meaning == TIMESTAMP else ''}"
+            raise HardGNNError(f"{label}: no {meaning} column; columns found: {listed(found)}; {remedy}")
     if len(set(columns.values())) < len(columns):
         raise HardGNNError(
             f"{label}: one column cannot mean two things ({', '.join(f'{k}={v}' for k, v in columns.items())})"
         )
+    if twice := next((name for name in columns.values() if list(found).count(name) > 1), None):
+        raise HardGNNError(f"{label}: two columns are called '{twice}'")
     return columns
-
-
-def line_of(raw: RawFile, row: int, separator: str, quote: str | None) -> int:
-    """The line, from 1, on which the row numbered `row` from 0 starts; quoted values may span lines."""
-    with raw.open_text() as lines:
-        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-        try:
-            for _ in itertools.islice(reader, row):
-                pass
-        except csv.Error:
-            return row + 1
-        return reader.line_num + 1
-
-
-def ragged_line(raw: RawFile, separator: str, quote: str | None) -> str:
-    """Names the first line with more fields than the first one."""
-    with raw.open_text() as lines:
-        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-        width = len(next(reader, []))
-        for fields in reader:
-            if len(fields) > width:
-                return f"line {reader.line_num}: {len(fields)} fields, expected {width}"
-    return "a line has too many fields"

@@ -2,119 +2,192 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.ids import FRACTION, glance, id_text, no_ids
+from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.readers.source import Source
+from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Unit, no_times, times_of, unit_of
 from hardgnn.errors import HardGNNError
 
-# the unit of a time column is told by its median: seconds until the year 5138, then milli-, micro-, nanoseconds
-UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
-SECONDS_END = UNITS[-1][0]
-# the forms that whole files have are tried alone first, for trying them all takes several times as long
-PLAIN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
-ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
+def checked_table(source: Source, label: str, kind: str) -> tuple[pl.DataFrame, Reading]:
+    """The log's table, its values parsed and checked, and how it was understood.
 
-def checked_table(source: Source, label: str) -> pl.DataFrame:
-    """The log's table, its values parsed and checked.
+    Args:
+        source: the table as it was found; without a timestamp, the place of a row among its user's becomes it.
+        label: the log in words.
+        kind: its format.
 
     Raises:
-        HardGNNError: an id, a time or a rating is missing or wrong; names the line and the value.
+        HardGNNError: a column is of a type that is not read, or an id or a time is missing or wrong; names the line
+            and the value.
     """
     schema = source.table.collect_schema()
-    quick, every = time_expressions(source.table, schema[TIMESTAMP])
-    parsed = [identity(USER), identity(ITEM), every]
+    refuse_types(source, schema, label)
+    quick = {name: as_written(name, schema[name]) for name in (USER, ITEM)}
+    every = {name: id_text(pl.col(name), schema[name]).cast(pl.Categorical).alias(name) for name in (USER, ITEM)}
+    times = times_of(source.table, schema[TIMESTAMP]) if TIMESTAMP in schema else None
+    if times is not None:
+        quick[TIMESTAMP], every[TIMESTAMP] = times.quick, times.every
     if RATING in schema:
-        text = pl.col(RATING).str.strip_chars() if schema[RATING] == pl.String else pl.col(RATING)
-        # an empty rating is no rating; one that is not a number becomes NaN, and an error below
-        number = text.cast(pl.Float64, strict=False)
-        missing = (text == "") if schema[RATING] == pl.String else pl.lit(False)
-        parsed.append(
-            pl.when(text.is_null() | missing).then(None).otherwise(number.fill_null(float("nan"))).alias(RATING)
-        )
-    blank = pl.all_horizontal(pl.all().is_null()) if source.text else pl.lit(False)
-    rows = source.table.filter(~blank)
-    table = rows.select(*parsed[:2], quick, *parsed[3:]).collect(engine="streaming")
-    if quick is not every and table[TIMESTAMP].null_count():
-        table = rows.select(parsed).collect(engine="streaming")
+        quick[RATING] = every[RATING] = rating(schema[RATING])
+    rows = Rows(source, label, every)
+    table = rows.read(quick)
+    if table.is_empty():
+        raise HardGNNError(f"{label}: no data rows")
+    seen = {name: glance(table[name], name) for name in (USER, ITEM)}
+    late = times is not None and times.quick is not times.every and table[TIMESTAMP].null_count() > 0
+    if late or any(one.changes for one in seen.values()):
+        table = rows.read(every)
+    numeric = [name for name in (USER, ITEM) if seen[name].fractions]
+    rows.refuse(table, [*wrong_ids(schema, numeric), *([] if times is None else wrong_times(times.dates))])
 
-    wrong = wrong_values(table.columns)
-    flagged = table.lazy().select(expression.any().alias(what) for what, expression in wrong.items()).collect()
-    if any(flagged.row(0)):
-        raise HardGNNError(f"{label}: {first_wrong(source, parsed, blank, wrong)}")
-    median = table[TIMESTAMP].median() if len(table) else None
-    if not isinstance(median, float):
-        return table
-    factor = next((factor for start, factor in UNITS if median > start), 1.0)
-    if factor == 1.0:
-        mixed = {"time {} is not in seconds as most others are": pl.col(TIMESTAMP) > SECONDS_END}
-        if table.select(*mixed.values()).to_series().any():
-            raise HardGNNError(f"{label}: {first_wrong(source, parsed, blank, mixed)}")
-        return table
-    return table.with_columns(pl.col(TIMESTAMP) / factor)
-
-
-def identity(name: str) -> pl.Expr:
-    """A column of ids, each text kept once; null where it is blank."""
-    text = pl.col(name).cast(pl.String)
-    return pl.when(text.str.strip_chars() != "").then(text).cast(pl.Categorical).alias(name)
+    told = [sentence for one in seen.values() for sentence in one.told]
+    bad_rating = None
+    if RATING in schema and (bad := table.select((~pl.col(RATING).is_finite()).sum()).item()):
+        first = rows.first([Wrong(RATING, "rating {} is not a number", ~pl.col(RATING).is_finite())])
+        bad_rating = f"{label}: {first}"
+        told.append(f"{bad:,} of {len(table):,} ratings are no numbers and taken for none; the first: {first}")
+        table = table.with_columns(pl.when(pl.col(RATING).is_finite()).then(pl.col(RATING)))
+    unit = DATES
+    if times is None:
+        table, unit = table.insert_column(2, positions(table[USER])), ROWS
+    elif not times.dates:
+        found = unit_of(table[TIMESTAMP])
+        if table.select(found.foreign.any()).item():
+            raise HardGNNError(f"{label}: {two_units(rows, found)}")
+        table, unit = table.with_columns(found.seconds), found.name
+    return table, Reading(kind, source.names, unit, tuple(told), bad_rating)
 
 
-def wrong_values(columns: Sequence[str]) -> dict[str, pl.Expr]:
-    """What may be wrong with a parsed row, in the words of the error."""
-    time = pl.col(TIMESTAMP)
-    wrong = {f"the {name} id is empty": pl.col(name).is_null() for name in (USER, ITEM)}
-    wrong["time {} is neither a number of seconds or milliseconds nor an ISO date"] = time.is_null()
-    wrong["time {} is not a finite number"] = time.is_not_null() & ~time.is_finite()
-    wrong["time {} is negative"] = time < 0
-    if RATING in columns:
-        wrong["rating {} is not a number"] = pl.col(RATING).is_not_null() & ~pl.col(RATING).is_finite()
-    return {what: expression.fill_null(False) for what, expression in wrong.items()}
+def refuse_types(source: Source, schema: Mapping[str, pl.DataType], label: str) -> None:
+    """Refuses columns of types that cannot be what they should.
 
-
-def first_wrong(source: Source, parsed: list[pl.Expr], blank: pl.Expr, wrong: dict[str, pl.Expr]) -> str:
-    """The first wrong row and what is wrong there; reads the file again, as this ends in an error anyway."""
-    raw = source.table.select(pl.all().name.prefix("raw_"), *parsed, blank.alias("blank")).with_row_index("row")
-    row = raw.filter(~pl.col("blank") & pl.any_horizontal(*wrong.values())).head(1).collect()
-    flags = row.select(expression.alias(what) for what, expression in wrong.items()).row(0, named=True)
-    what = next(text for text, flag in flags.items() if flag)
-    value = row[f"raw_{RATING if what.startswith(RATING) else TIMESTAMP}"][0]
-    told = "(nothing)" if value is None or str(value).strip() == "" else f"'{value}'"
-    return f"{source.place(row['row'][0])}: {what.format(told)}"
-
-
-def time_expressions(table: pl.LazyFrame, dtype: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
-    """The time column as Float64: seconds for dates, the file's own unit for numbers, null where it is neither.
-
-    The first expression knows only the form of the first value, the second every form.
+    Raises:
+        HardGNNError: one is; names it and its type.
     """
+    for name, dtype in schema.items():
+        words = no_times(dtype) if name == TIMESTAMP else no_ids(dtype)
+        if words is None or (name == RATING and dtype == pl.Boolean):
+            continue
+        expected = {TIMESTAMP: "numbers, texts or dates", RATING: "numbers"}.get(name, "texts or whole numbers")
+        column = source.names.get(name, name)
+        raise HardGNNError(
+            f"{label}: column '{column}' cannot be the {name}: it holds {words} ({dtype}), expected {expected}"
+        )
+
+
+def as_written(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column of ids, each text kept once, without what `id_text` does to texts."""
+    text = dtype in (pl.String, pl.Categorical, pl.Enum)
+    return (pl.col(name).cast(pl.String) if text else id_text(pl.col(name), dtype)).cast(pl.Categorical).alias(name)
+
+
+def rating(dtype: pl.DataType) -> pl.Expr:
+    """The column of ratings: null where there is none, NaN where it is not a number."""
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return pl.col(RATING).cast(pl.Float64)
+    text = pl.col(RATING).cast(pl.String).str.strip_chars()
+    number = text.cast(pl.Float64, strict=False).fill_null(float("nan"))
+    return pl.when(text != "").then(number).alias(RATING)
+
+
+def positions(user: pl.Series) -> pl.Series:
+    """The place, from 1, of each row among its user's (N,), as a time."""
+    codes = user.to_physical().to_numpy()
+    order = np.argsort(codes, kind="stable")
+    counts = np.bincount(codes)
+    place = np.empty(len(codes))
+    place[order] = np.arange(1, len(codes) + 1) - np.repeat(np.cumsum(counts) - counts, counts)
+    return pl.Series(TIMESTAMP, place)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What may be wrong in a `column`: `words` with a place for the value, and the rows of the parsed table."""
+
+    column: str
+    words: str
+    rows: pl.Expr
+
+
+def wrong_ids(schema: Mapping[str, pl.DataType], numeric: Sequence[str]) -> list[Wrong]:
+    """What may be wrong with ids; those of `numeric` columns are texts that must be whole numbers."""
+    fraction = "the {} id {{}} is not a whole number, as ids of a column of numbers are"
+    missing = {name: fraction if schema[name].is_numeric() else "the {} id is empty" for name in (USER, ITEM)}
+    wrong = [Wrong(name, missing[name].format(name), pl.col(name).is_null()) for name in (USER, ITEM)]
+    return wrong + [
+        Wrong(name, fraction.format(name), pl.col(name).cast(pl.String).str.contains(FRACTION)) for name in numeric
+    ]
+
+
+def wrong_times(dates: bool) -> list[Wrong]:
+    """What may be wrong with times, the first of which is a date, or a number or nothing of the kind."""
+    time, kind = pl.col(TIMESTAMP), "an ISO date" if dates else "a number of seconds or milliseconds"
+    other = f"time {{}} is not {kind} as the first is; times are all numbers or all ISO dates"
+    return [
+        Wrong(TIMESTAMP, other, time.is_null()),
+        Wrong(TIMESTAMP, "time {} is not a finite number", time.is_not_null() & ~time.is_finite()),
+        Wrong(TIMESTAMP, "time {} is negative, before 1970", time < 0),
+    ]
+
+
+class Rows:
+    """The rows of a source without blank lines: read as a whole, or again to name one of them.
+
+    Args:
+        source: where they are.
+        label: named in errors.
+        parsed: how the columns are read when one is to be found.
+    """
+
+    def __init__(self, source: Source, label: str, parsed: Mapping[str, pl.Expr]) -> None:
+        self.source, self.label, self._parsed = source, label, parsed
+        self._blank = pl.all_horizontal(pl.all().is_null()) if source.text else pl.lit(False)
+
+    def read(self, parsed: Mapping[str, pl.Expr]) -> pl.DataFrame:
+        """The columns as `parsed` has them."""
+        return self.source.table.filter(~self._blank).select(parsed.values()).collect(engine="streaming")
+
+    def refuse(self, table: pl.DataFrame, wrong: Sequence[Wrong]) -> None:
+        """Refuses a parsed table in which something is wrong.
+
+        Raises:
+            HardGNNError: names the first such row.
+        """
+        if any(table.lazy().select(one.rows.any().alias(str(n)) for n, one in enumerate(wrong)).collect().row(0)):
+            raise HardGNNError(f"{self.label}: {self.first(wrong)}")
+
+    def first(self, wrong: Sequence[Wrong]) -> str:
+        """The first row in which something is wrong, in a sentence; there is one."""
+        flags = [one.rows.fill_null(False).alias(f"wrong_{n}") for n, one in enumerate(wrong)]
+        raw = self.source.table.select(pl.all().name.prefix("raw_"), *self._parsed.values(), self._blank.alias("blank"))
+        hits = raw.with_row_index("row").with_columns(flags).filter(~pl.col("blank"))
+        row = (
+            hits.filter(pl.any_horizontal(f"wrong_{n}" for n in range(len(wrong)))).head(1).collect().row(0, named=True)
+        )
+        one = next(one for n, one in enumerate(wrong) if row[f"wrong_{n}"])
+        value = row[f"raw_{one.column}"]
+        place = self.source.place(row["row"])
+        if value is None or str(value).strip() == "":
+            words = f"the {one.column} id is empty" if one.column in (USER, ITEM) else one.words.format("(nothing)")
+            return f"{place}: {words}"
+        comma = re.fullmatch(r"\s*[+-]?\d+,\d+\s*", str(value))
+        remark = " (a decimal comma; a point is expected)" if comma else ""
+        return f"{place}: {one.words.format(repr(str(value)))}{remark}"
+
+
+def two_units(rows: Rows, unit: Unit) -> str:
+    """Names a time in the unit of most and one that is not, in the order of their size."""
     time = pl.col(TIMESTAMP)
-    if dtype == pl.Date or dtype == pl.Datetime:
-        seconds = time.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6
-        return seconds, seconds
-    if dtype != pl.String:
-        number = time.cast(pl.Float64, strict=False)
-        return number, number
-    text = time.str.strip_chars()
-    numbers = text.cast(pl.Float64, strict=False)
-    first = table.select(text).filter(time.is_not_null()).head(1).collect()
-    if first.is_empty() or first.select(numbers.is_not_null()).item():
-        return numbers, numbers
-    spaced = text.str.replace(r"^(\S{10})T", "${1} ").str.replace(r"\s*(Z|UTC)$", "+00:00")
-    every = seconds_of(pl.coalesce(microseconds(spaced, form) for form in ISO_FORMATS))
-    plain = next((form for form in PLAIN_FORMATS if first.select(microseconds(text, form)).item() is not None), None)
-    return every if plain is None else seconds_of(microseconds(text, plain)), every
-
-
-def microseconds(text: pl.Expr, form: str) -> pl.Expr:
-    """Microseconds since 1970 of times in UTC or with an offset, null where the form does not fit."""
-    zone = "UTC" if "z" in form else None
-    return text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False).dt.timestamp("us")
-
-
-def seconds_of(microseconds: pl.Expr) -> pl.Expr:
-    """The time column in seconds."""
-    return (microseconds.cast(pl.Float64) / 1e6).alias(TIMESTAMP)
+    if unit.name == COMPACT_DATES:
+        return rows.first([Wrong(TIMESTAMP, "time {} is no date such as 20140514, as most others are", unit.foreign)])
+    odd = rows.first([Wrong(TIMESTAMP, f"time {{}} is not in {unit.name} as most others are", unit.foreign)])
+    usual = rows.first([Wrong(TIMESTAMP, "time {} is", ~unit.foreign & (time > 0))])
+    return f"{odd} ({usual}); write all times in one unit"

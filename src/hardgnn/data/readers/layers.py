@@ -1,0 +1,355 @@
+"""What is around a raw log, compression or an archive, taken off as it is read; swelling and damage are told."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import encodings.aliases
+import gzip
+import importlib
+import io
+import lzma
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Any
+
+from hardgnn.data.readers.stored import ALLOW, Counted, Stored
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, nearest, reason, shown, told
+
+BUFFER_BYTES = 1 << 18
+# real logs are packed 3 to 20 times smaller, deflate can pack 1,000 times, the others without bound
+RATIO, FREE_BYTES, MOST_BYTES = 50, 32 << 20, 64 << 30
+XZ_MEMORY = 256 << 20
+DEEPEST = 6
+MOST_ENTRIES = 100_000  # of a tar archive
+ENDINGS = (".gz", ".bz2", ".xz", ".zst")
+ZIP_MAGIC = b"PK\x03\x04"
+TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
+# what is looked for in an archive, best first; folders in front do not matter
+MEMBERS = [
+    re.compile(pattern + r"(\.(gz|bz2|xz|zst))?")
+    for pattern in (
+        r"u\.data",
+        r"ratings\.dat",
+        r"ratings\.csv",
+        r"yelp_academic_dataset_review\.json",
+        r"yelp_dataset\.(tar|tgz)",
+        r"(loc-)?gowalla_totalcheckins\.txt",
+        r"ratings_\w+\.csv",
+    )
+]
+
+
+def zstandard() -> Any:
+    """The decompressor of Zstandard, which Python has since 3.14.
+
+    Raises:
+        HardGNNError: Python is older and the package is missing.
+    """
+    for name in ("compression.zstd", "backports.zstd"):
+        with suppress(ImportError):
+            return importlib.import_module(name).ZstdDecompressor()
+    raise HardGNNError(
+        "reading .zst needs Python 3.14 or the package backports.zstd: pip install 'hardgnn[zstd]'; "
+        "or unpack it into a pipe: zstd -dc LOG | hardgnn prepare - --out DATA"
+    )
+
+
+COMPRESSIONS: dict[bytes, tuple[str, Callable[[io.BufferedReader], Any]]] = {
+    rb"\x1f\x8b": ("gzip file", lambda stream: gzip.GzipFile(fileobj=stream)),
+    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": ("bzip2 file", lambda stream: unpacked(stream, bz2.BZ2Decompressor)),
+    rb"\xfd7zXZ\x00": ("xz file", lambda stream: unpacked(stream, lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY))),
+    rb"\x28\xb5\x2f\xfd": ("zst file", lambda stream: unpacked(stream, zstandard)),
+}
+"""What a compressed file begins with, its kind, and how it is opened."""
+
+
+class Unpacked(io.RawIOBase):
+    """The content of a compressed file of one member or several; it is asked for no more than is wanted."""
+
+    def __init__(self, stream: io.BufferedReader, new: Callable[[], Any]) -> None:
+        self.stream, self.new, self.member = stream, new, new()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            more = b""
+            if self.member.eof:
+                more = self.member.unused_data or self.stream.read(BUFFER_BYTES)
+                if not more.strip(b"\0"):  # xz fills up with them
+                    return 0
+                self.member = self.new()
+            elif self.member.needs_input:
+                more = self.stream.read(BUFFER_BYTES)
+                if not more:
+                    raise EOFError("it ends too early")
+            data = self.member.decompress(more, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+
+def unpacked(stream: io.BufferedReader, new: Callable[[], Any]) -> io.BufferedReader:
+    """The content of a compressed file; see `Unpacked`."""
+    return io.BufferedReader(Unpacked(stream, new), BUFFER_BYTES)
+
+
+class Watched(io.RawIOBase):
+    """The content of one layer, its damage told in a sentence and its size bounded."""
+
+    def __init__(self, content: IO[bytes], kind: str, label: str, source: Counted, max_bytes: int | None) -> None:
+        self.content, self.kind, self.label = content, kind, label
+        self.source, self.max_bytes, self.count = source, max_bytes, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with undamaged(self.label, self.kind):
+            data = self.content.read(len(buffer))
+        self.count += len(data)
+        refuse_swelling(self.count, self.source.count, self.kind, self.label, self.max_bytes)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def refuse_swelling(size: int, packed: int, kind: str, label: str, max_bytes: int | None) -> None:
+    """Refuses content that is far larger than what it is packed in.
+
+    Args:
+        size, packed: bytes so far, of the content and of the file.
+        kind, label: what it is, and of which file.
+        max_bytes: the most that the user allows, instead of the usual bounds.
+
+    Raises:
+        HardGNNError: it is.
+    """
+    if max_bytes is not None:
+        if size > max_bytes:
+            raise HardGNNError(f"{label}: the {kind} holds more than the {max_bytes:,} bytes that are allowed")
+    elif size > MOST_BYTES:
+        raise HardGNNError(f"{label}: the {kind} holds more than {MOST_BYTES >> 30} GiB; {ALLOW}")
+    elif size > FREE_BYTES + RATIO * packed:
+        raise HardGNNError(
+            f"{label}: the {kind} swells to {size >> 20:,} MiB, more than {RATIO} times its size, as no log does; "
+            f"{ALLOW}"
+        )
+
+
+class TheOnlyFile(Exception):
+    """Names the only file of a tar archive, which is behind the reader by then."""
+
+    def __init__(self, member: str) -> None:
+        super().__init__(member)
+        self.members: tuple[str, ...] = (member,)
+
+
+@contextmanager
+def undamaged(label: str, kind: str) -> Iterator[None]:
+    """Turns what reading a layer raises into a sentence.
+
+    Raises:
+        MachineError: a fault of the machine.
+        HardGNNError: anything else.
+    """
+    try:
+        yield
+    except (HardGNNError, TheOnlyFile):
+        raise
+    except Exception as error:  # damaged archives raise nearly anything
+        fault = machine_fault(error)
+        if fault is not None:
+            raise MachineError(f"{label}: cannot be read: {fault}") from None
+        if isinstance(error, OSError) and error.strerror:
+            raise HardGNNError(told(error, label)) from None
+        raise HardGNNError(f"{label}: the {kind} is truncated or damaged ({reason(error)})") from None
+
+
+@contextmanager
+def opened(
+    stored: Stored, wanted: tuple[str, ...] = (), max_bytes: int | None = None
+) -> Iterator[tuple[io.BufferedReader, tuple[str, ...]]]:
+    """The stream of a file's log, and its path in each of the archives that it is in, from the outermost.
+
+    Args:
+        stored: the file.
+        wanted: a path in each archive; without it the log is looked for.
+        max_bytes: the most that may come out of it; by default 32 MiB and 50 times the size of the file.
+
+    Raises:
+        HardGNNError: an archive without a known log, a damaged one, or one that swells too much.
+        TheOnlyFile: `wanted` must be told to get at it.
+    """
+    label, members = stored.label, list[str]()
+    with ExitStack() as stack:
+        source = stack.enter_context(stored.open())
+        stream: io.BufferedReader = io.BufferedReader(source, BUFFER_BYTES)
+        for _ in range(DEEPEST):
+            start = stream.peek(TAR_MAGIC_AT + len(TAR_MAGIC))
+            packed = next((one for magic, one in COMPRESSIONS.items() if re.match(magic, start, re.DOTALL)), None)
+            member = wanted[len(members)] if len(members) < len(wanted) else None
+            content: Any
+            if packed is not None:
+                kind, unpack = packed
+                with undamaged(label, kind):
+                    content = unpack(stream)
+            elif start.startswith(ZIP_MAGIC) and not members:
+                kind = "zip archive"
+                with undamaged(label, kind):
+                    archive = stack.enter_context(zipfile.ZipFile(stream))
+                    entry = zip_entry(archive, member, label)
+                    refuse_swelling(entry.file_size, entry.compress_size, kind, label, max_bytes)
+                    content = archive.open(entry)
+                members.append(entry.filename)
+            elif start[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
+                kind = "tar archive"
+                try:
+                    with undamaged(label, kind):
+                        tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+                        found, content = tar_member(tar, member, label)
+                except TheOnlyFile as only:
+                    only.members = (*members, *only.members)
+                    raise
+                members.append(found)
+            else:
+                yield stream, tuple(members)
+                return
+            stream = io.BufferedReader(Watched(content, kind, label, source, max_bytes), BUFFER_BYTES)
+        raise HardGNNError(f"{label}: packed more than {DEEPEST - 1} times over")
+
+
+def base(member: str) -> str:
+    """A member's name without its folders."""
+    return member.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def bare(name: str) -> str:
+    """A file's name without the ending of its compression."""
+    return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
+
+
+def is_known(member: str) -> bool:
+    """Whether a member has the name of a published log."""
+    return any(pattern.fullmatch(base(member).lower()) for pattern in MEMBERS)
+
+
+def is_hidden(member: str) -> bool:
+    """Whether a member is what a system puts beside the files, as `__MACOSX/._log.csv` and `.DS_Store`."""
+    return base(member).startswith(".") or "__MACOSX" in member.replace("\\", "/").split("/")
+
+
+def zip_entry(archive: zipfile.ZipFile, wanted: str | None, label: str) -> zipfile.ZipInfo:
+    """The wanted file of a zip archive, or the log.
+
+    Raises:
+        HardGNNError: there is none, or it is encrypted.
+    """
+    files = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
+    member = wanted or best_member([one.filename for one in files], label)
+    entry = archive.getinfo(member)
+    if entry.flag_bits & 1:
+        raise HardGNNError(f"{label}: {shown_member(member)} is encrypted; unpack it with its password")
+    return entry
+
+
+def best_member(members: list[str], label: str) -> str:
+    """The log among an archive's files: one of a known name, or the only file.
+
+    Raises:
+        HardGNNError: there is none; lists some of the files.
+    """
+    for pattern in MEMBERS:
+        found = [one for one in members if pattern.fullmatch(base(one).lower())]
+        if found:
+            return min(found, key=len)
+    if len(members) == 1:
+        return members[0]
+    raise HardGNNError(f"{label}: {no_log(members)}")
+
+
+def no_log(members: list[str]) -> str:
+    """Says that an archive holds no known log, and what it holds."""
+    some = [shown_member(one) for one in members[:8]]
+    listed = ", ".join(some) + (", …" if len(members) > 8 else "") if members else "nothing"
+    return f"the archive holds no known log such as ratings.csv or yelp_academic_dataset_review.json, but {listed}"
+
+
+def shown_member(member: str) -> str:
+    """A member's name as it can be printed."""
+    return "".join(c if c.isprintable() else "?" for c in member)[:100]
+
+
+def tar_member(tar: tarfile.TarFile, wanted: str | None, label: str) -> tuple[str, IO[bytes]]:
+    """The wanted file of a tar archive, or its first known log, and its stream; it is read from front to back.
+
+    Raises:
+        HardGNNError: there is none; lists some of the files.
+        TheOnlyFile: it is of an unknown name.
+    """
+    seen: list[str] = []
+    for count, entry in enumerate(tar):
+        if count > MOST_ENTRIES:
+            raise HardGNNError(f"{label}: the archive holds more than {MOST_ENTRIES:,} files")
+        if entry.isfile() and (entry.name == wanted or not is_hidden(entry.name)):
+            seen.append(entry.name)
+            if entry.name == wanted or (wanted is None and is_known(entry.name)):
+                stream = tar.extractfile(entry)
+                assert stream is not None  # entry is a regular file
+                return entry.name, stream
+    if len(seen) == 1 and wanted is None:
+        raise TheOnlyFile(seen[0])
+    raise HardGNNError(f"{label}: {no_log(seen)}")
+
+
+class Recoded(io.RawIOBase):
+    """A text of another encoding, in UTF-8."""
+
+    def __init__(self, stream: io.BufferedReader, encoding: str, label: str) -> None:
+        self.stream, self.encoding, self.label = stream, encoding, label
+        self.decoder = codecs.getincrementaldecoder(encoding)()
+        self.rest, self.line, self.ended = b"", 1, False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.rest and not self.ended:
+            chunk = self.stream.read(BUFFER_BYTES)
+            self.ended = not chunk
+            try:
+                text = self.decoder.decode(chunk, final=self.ended)
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start].decode(self.encoding, "ignore")
+                at = self.line + before.count("\n")
+                raise HardGNNError(f"{self.label}: line {at}: not {self.encoding} text ({error.reason})") from None
+            except UnicodeError as error:
+                raise HardGNNError(f"{self.label}: not {self.encoding} text ({reason(error)})") from None
+            self.line += text.count("\n")
+            self.rest = text.encode("utf-8", "replace")
+        size = min(len(buffer), len(self.rest))
+        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
+        return size
+
+
+def known_encoding(name: str) -> str:
+    """The name of an encoding of text that Python knows, unchanged.
+
+    Raises:
+        HardGNNError: there is none of that name; names the nearest.
+    """
+    if not _is_encoding(name):
+        known = {one.replace("_", "-") for pair in encodings.aliases.aliases.items() for one in pair}
+        raise HardGNNError(f"unknown encoding '{shown(name)}': {nearest(name, filter(_is_encoding, known))}")
+    return name
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return codecs.lookup(name).incrementaldecoder is not None and "".encode(name) is not None
+    except (LookupError, ValueError):
+        return False

@@ -57,6 +57,13 @@ def read_log(path: Path) -> Result:
     return [[readers.same_id(u), readers.same_id(i), t] for u, i, t in zip(users, items, times, strict=True)]
 
 
+def read_sequences(path: Path) -> Result:
+    """Users and items in order, without times."""
+    from hardgnn.data.readers import read_log as real
+
+    return digest(real(path, format="sequences").table)
+
+
 def read_released(path: Path) -> Result:
     """SelfGNN's pickles."""
     from hardgnn.data.readers.selfgnn import read_selfgnn
@@ -65,10 +72,10 @@ def read_released(path: Path) -> Result:
 
 
 def read_titles(path: Path) -> Result:
-    """Titles beside a log."""
-    from hardgnn.data.titles import read_titles as real
+    """A file of titles that the user names."""
+    from hardgnn.data.titles import find_titles
 
-    return digest(real(path))
+    return digest(find_titles(path.with_name("log.csv"), path, movielens=False))
 
 
 def read_users(path: Path) -> Result:
@@ -235,6 +242,8 @@ READERS: dict[str, tuple[str, Callable[[Path], Result], str | None]] = {
     "gowalla gz": ("loc-gowalla_totalCheckins.txt.gz", read_log, "gowalla"),
     "yelp json": ("yelp_academic_dataset_review.json", read_log, "yelp"),
     "yelp tar": ("yelp_dataset.tar", read_log, "yelp"),
+    "json": ("reviews.json", read_log, "json"),
+    "sequences": ("sasrec.txt", read_sequences, None),
     "titles": ("log.item", read_titles, None),
     "users file": ("users.txt", read_users, None),
     "events": ("events.csv", read_events, None),

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 Rows = list[tuple[str, str, float]]
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 NAMES = {"user": ("user", "userid"), "item": ("item", "itemid", "movieid"), "time": ("timestamp",)}
+OBJECTS = {"yelp": ("user_id", "business_id", "date"), "json": ("reviewerID", "asin", "unixReviewTime")}
 UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 
 
@@ -46,8 +47,8 @@ def rows(data: bytes, kind: str) -> Rows:
         Broken, Open: there are none.
     """
     text = _text(_unpacked(data, kind))
-    if kind == "yelp":
-        return _timed(_yelp(text))
+    if kind in OBJECTS:
+        return _timed(_objects(text, OBJECTS[kind]))
     if '"' in text and kind != "csv":
         raise Open("quotes")
     if kind == "csv":
@@ -153,7 +154,7 @@ def _table(text: str) -> list[tuple[str, ...]]:
         raise Open(str(error)) from None
 
 
-def _yelp(text: str) -> list[tuple[str, ...]]:
+def _objects(text: str, names: tuple[str, ...]) -> list[tuple[str, ...]]:
     found = []
     for line in text.split("\n"):
         if not line.strip():
@@ -164,12 +165,12 @@ def _yelp(text: str) -> list[tuple[str, ...]]:
             raise Broken("no JSON") from None
         if not isinstance(review, dict):
             raise Broken("no object")
-        fields = [review.get(name) for name in ("user_id", "business_id", "date")]
-        if not all(isinstance(field, str) for field in fields):
+        fields = [review.get(name) for name in names]
+        if not all(type(field) in (str, int) for field in fields):
             raise Open("fields of other kinds")
-        if line.count('"user_id"') > 1 or line.count('"date"') > 1 or line.count('"business_id"') > 1:
+        if any(line.count(f'"{name}"') > 1 for name in names):
             raise Open("a field twice")
-        found.append(tuple(fields))
+        found.append(tuple(map(str, fields)))
     return found
 
 

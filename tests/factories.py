@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -58,6 +60,32 @@ def random_dataset(
         if user % 4 != 3
     }
     return tiny_dataset(sequences, n_items, candidates)
+
+
+def renumbered(data: Dataset, seed: int = 0) -> Dataset:
+    """The same interactions, targets and candidates with users and items numbered at random."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.permutation(data.n_users), rng.permutation(data.n_items)  # the new number of each
+    user = users[data.user].astype(np.int32)
+    order = np.argsort(user, kind="stable")
+    who = users[data.candidates.users]
+    drawn = np.where(data.candidates.items < 0, -1, items[data.candidates.items])
+    by_user = np.argsort(who)
+    return replace(
+        data,
+        user=user[order],
+        item=items[data.item[order]].astype(np.int32),
+        timestamp=data.timestamp[order],
+        part=data.part[order],
+        user_ids=data.user_ids.gather(np.argsort(users)),
+        item_ids=data.item_ids.gather(np.argsort(items)),
+        candidates=Candidates(who[by_user].astype(np.int32), drawn[by_user].astype(np.int32)),
+    )
+
+
+def small_options() -> dict[str, dict[str, Any]]:
+    """Settings, as `HardGNN` takes them, with which training takes a second."""
+    return {"model": {"dim": 16, "heads": 2, "intervals": 3}, "train": {"epochs": 2, "eval_every": 1}}
 
 
 class TableRanker:

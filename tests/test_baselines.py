@@ -89,7 +89,7 @@ def test_neighbour_scores_are_the_dense_ones(dataset, last):
 
 
 def test_each_scored_item_keeps_its_most_similar_items(dataset, monkeypatch):
-    monkeypatch.setattr("hardgnn.data.transitions.BLOCK_ITEMS", 7)
+    monkeypatch.setattr("hardgnn.data.transitions.BLOCK_PAIRS", 150)
     full, cut = dense_cosine(dataset), cosine_similarity(dataset, 4).toarray()
     kept = -np.sort(-full, axis=0)[:4]
     np.testing.assert_allclose(-np.sort(-cut, axis=0)[:4], kept, atol=1e-6)
@@ -147,3 +147,23 @@ def test_bad_requests_say_why(dataset):
         ItemKNN(dataset, neighbours=0)
     with pytest.raises(HardGNNError, match="decay"):
         RecencyKNN(dataset, decay=1.5)
+
+
+def test_of_a_very_long_user_only_the_latest_items_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [3, 0, 1, 2, 3, 4, 0, 5]  # different ones, latest first: 5, 0, 4, 3, 2, 1
+    others = [[0, 1, 4], [2, 5, 0], [1, 3]]
+    data = tiny_dataset([[*row, 6, 7] for row in (long, *others)], 8)  # the last two are no training items
+    whole = cosine_similarity(data, None).toarray()
+    monkeypatch.setattr("hardgnn.data.transitions.LONGEST", 4)
+    with pytest.warns(UserWarning, match="tiny: 1 users have more than 4 different items"):
+        bounded = cosine_similarity(data, None).toarray()
+    counts = np.array([len({user for user, row in enumerate((long, *others)) if item in row}) for item in range(8)])
+    expected = np.zeros((8, 8))
+    for kept in ([5, 0, 4, 3], *others):
+        for one in kept:
+            for other in kept:
+                expected[one, other] += one != other
+    scale = np.sqrt(np.maximum(counts, 1))
+    np.testing.assert_allclose(bounded, expected / scale / scale[:, None], rtol=1e-6)
+    monkeypatch.setattr("hardgnn.data.transitions.LONGEST", 6)
+    assert (cosine_similarity(data, None).toarray() == whole).all()

@@ -1,5 +1,6 @@
 """The best unseen items, against sorting; users known and unknown; newer events."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factories import TableRanker, random_dataset
+from factories import TableRanker, random_dataset, small_options
+from hardgnn.api import HardGNN
 from hardgnn.baselines import Popularity
 from hardgnn.config import resolve
 from hardgnn.data.dataset import Dataset
@@ -16,7 +18,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.errors import HardGNNError
 from hardgnn.recommend import CHUNK, largest, top_n
-from hardgnn.recommender import Recommender, write_blocks
+from hardgnn.recommender import Recommender, read_ids_file, write_blocks
 from hardgnn.train import train
 
 
@@ -171,3 +173,115 @@ def test_blocks_of_users_answer_as_all_at_once_and_nothing_is_left_of_a_failure(
     with pytest.raises(KeyboardInterrupt):
         write_blocks(broken(), tmp_path / "broken.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
+
+
+@pytest.fixture(scope="module", params=["leave-one-out", "global-time"])
+def with_fresh_item(request: pytest.FixtureRequest, market_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a log whose item `fresh` comes only at the end of some histories, where training does not look."""
+    log = Dataset.read(market_log)
+    plain = log.table.with_columns(pl.col("user", "item").cast(pl.String))
+    late = plain.select(pl.col("user").unique(maintain_order=True).head(6), pl.lit("fresh").alias("item"))
+    later = plain["timestamp"].max() + np.arange(1.0, 7)
+    late = late.with_columns(timestamp=pl.Series(later))
+    whole = replace(log, table=pl.concat([plain, late.select(plain.columns)]))
+    data = whole.prepare(k_core=3, candidates=30, split=request.param)
+    assert "fresh" in data.item_ids.to_list()
+    folder = tmp_path_factory.mktemp("fresh") / "run"
+    HardGNN("selfgnn", **small_options()).fit(data, folder)
+    return folder
+
+
+def test_an_item_that_training_never_saw_is_recommended_to_nobody(with_fresh_item: Path) -> None:
+    recommender = Recommender(with_fresh_item)
+    items = recommender.tables.item_ids.to_list()
+    for seen in (True, False):
+        assert "fresh" not in recommender.for_users(n=len(items), exclude_seen=seen)["item"].to_list()
+    for rest in (recommender.for_items(["i3"], n=99), recommender.for_users(["nobody"], n=99)):
+        assert set(rest["item"]) | {"fresh", "i3"} == set(items) | {"i3"}
+    both = recommender.for_users(["u1"], n=5, exclude_seen=False, allow=["fresh", "i3"])
+    assert both["item"].to_list() == ["i3"]
+    with pytest.raises(HardGNNError, match="nothing is left to recommend: .* none was in training"):
+        recommender.for_users(["u1"], allow="fresh")
+    with pytest.raises(HardGNNError, match="nothing is left to recommend"):
+        recommender.for_users(["u1"], block=items)
+
+
+def test_the_service_and_its_index_do_not_recommend_it_either(with_fresh_item: Path, tmp_path: Path) -> None:
+    pytest.importorskip("usearch")
+    from hardgnn.export import export
+    from hardgnn.serve.engine import Ask, Engine
+    from hardgnn.serve.pack import pack
+
+    export(with_fresh_item, tmp_path / "export", n=5)
+    exported = pl.read_parquet(tmp_path / "export" / "items.parquet")
+    assert exported.filter(pl.col("train_interactions") == 0)["id"].to_list() == ["fresh"]
+    pack(with_fresh_item, tmp_path / "exact" / "run")
+    pack(with_fresh_item, tmp_path / "near" / "run", tmp_path / "export")
+    for kind in ("exact", "near"):
+        engine = Engine(tmp_path / kind / "run")
+        for ask in (Ask("u1", n=99, exclude_seen=False), Ask("u0", n=99), Ask(items=["i3"], n=99)):
+            answer = engine.answer([ask])[0]
+            assert answer["approximate"] == (kind == "near")
+            assert "fresh" not in [one["item"] for one in answer["items"]]
+        with pytest.raises(HardGNNError, match="nothing is left to recommend"):
+            engine.answer([Ask("u1", allow=["fresh"])])
+        known = engine.similar(engine.items.find("i3"), 99)
+        assert len(known) == len(engine.items) - 2
+        assert "fresh" not in [one["item"] for one in known]
+        assert engine.similar(engine.items.find("fresh"), 9) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"),
+    [
+        (b"a\nb\n", ["a", "b"]),
+        (b"\xef\xbb\xbfa\r\n b \r\n\r\n", ["a", "b"]),
+        (b"a\rb", ["a", "b"]),
+        ("ü\u2028x\n".encode(), ["ü\u2028x"]),
+        (b"a\na\n", ["a", "a"]),
+        (b"".join(b"u%d\n" % number for number in range(10**6)), None),
+    ],
+    ids=["plain", "windows", "mac", "separators", "twice", "million"],
+)
+def test_files_of_ids(tmp_path: Path, content: bytes, ids: list[str] | None) -> None:
+    (tmp_path / "ids").write_bytes(content)
+    found = read_ids_file(tmp_path / "ids", "user")
+    assert found == ids if ids else (len(found), found[-1]) == (10**6, "u999999")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "no user ids in it"),
+        (b"\xef\xbb\xbf \r\n", "no user ids in it"),
+        ("a\nbé\n".encode("latin-1"), "line 2: expected user ids as text in UTF-8"),
+        ("a\n".encode("utf-16"), "line 1: expected user ids as text in UTF-8"),
+        (b"a\0b\n", "binary data"),
+        (None, "no such file"),
+    ],
+)
+def test_files_of_no_ids(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "ids").write_bytes(content)
+    with pytest.raises(HardGNNError, match=f"ids: {sentence}"):
+        read_ids_file(tmp_path / "ids", "user")
+    with pytest.raises(HardGNNError, match="a folder, expected a file"):
+        read_ids_file(tmp_path, "user")
+
+
+def test_a_million_ids_are_answered_and_the_unknown_counted(run: Path) -> None:
+    told: list[str] = []
+    recommender = Recommender(run, say=told.append)
+    asked = [f"u{number}" for number in range(10**6)]
+    first = next(recommender.blocks([*asked, *asked[:9]], n=1))
+    assert first["user"].to_list()[:3] == ["u0", "u1", "u2"]
+    unknown = 10**6 - len(recommender.tables.user_ids)
+    assert len(told) == 1
+    assert f"and {unknown - 5:,} more, popular items instead" in told[0]
+
+
+def test_a_path_with_brackets_is_a_path(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a[1]").mkdir()
+    recommender = Recommender(run)
+    assert write_blocks(recommender.blocks(n=2), tmp_path / "a[1]" / "r.parquet") == 400
+    assert [path.name for path in (tmp_path / "a[1]").iterdir()] == ["r.parquet"]

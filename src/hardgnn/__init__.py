@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "HardGNN", "HardGNNError", "Recommender", "__version__"]
+
+# Threads of torch that wait for each other spin for a long time before they sleep. On a machine with other busy
+# processes they keep the very processor busy that the one they wait for needs (docs/performance.md, Threads).
+if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 _HOMES = {"Dataset": "data.dataset", "HardGNN": "api", "HardGNNError": "errors", "Recommender": "recommender"}
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from hardgnn import arguments
 from hardgnn import config as settings
 from hardgnn.cli.progress import TrainingBar
+from hardgnn.data.align import align, trained_targets
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import evaluate
-from hardgnn.recommender import Recommender
+from hardgnn.evaluate import checked_part, checked_protocol, evaluate
+from hardgnn.recommender import Ids, Recommender
+from hardgnn.records import read_json
+from hardgnn.run import CONFIG, RESULT, check_version, load_tables
 from hardgnn.train import train
 from hardgnn.trained import load_model
 
@@ -37,11 +42,13 @@ class HardGNN:
     """
 
     def __init__(self, preset: str = "hardgnn", seed: int = 0, **options: dict[str, Any]) -> None:
-        self.preset = preset
-        self.config = settings.with_options(settings.resolve(preset, seed=seed), options)
+        self.preset = arguments.text(preset, "preset")
+        resolved = settings.resolve(self.preset, seed=arguments.whole(seed, "seed", least=0))
+        self.config = settings.with_options(resolved, options)
         self.folder: Path | None = None
         self.result: dict[str, Any] = {}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._stopped: tuple[Path, tempfile.TemporaryDirectory[str] | None] | None = None
 
     def fit(
         self,
@@ -53,72 +60,129 @@ class HardGNN:
     ) -> HardGNN:
         """Trains on the training part of `data`, choosing the epoch on its validation part.
 
+        A fit that fails or is stopped leaves the model as it was: it goes on answering from the fit before.
+
         Args:
             data: a prepared data set.
             out: the run folder; a temporary one, gone with this object, by default.
-            resume: go on with a run that was stopped in `out`.
+            resume: go on with a run that was stopped: the one in `out`, or by default this object's last one.
             allow_leaks: accept settings that let the test part steer training, as those of the preset `released` do.
             warm_start: an older run folder whose weights, matched by raw id, training starts from.
+
+        Raises:
+            HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.train.train`.
+            KeyboardInterrupt: stopped; `fit(data, resume=True)` goes on.
         """
-        if out is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
-            out = self._temporary.name
-        self.folder = Path(out)
-        with TrainingBar(self.preset, self.config) as bar:
-            self.result = train(
-                data,
-                self.config,
-                self.folder,
-                resume=resume,
-                allow_leaks=allow_leaks,
-                preset=self.preset,
-                watcher=bar,
-                warm_start=None if warm_start is None else Path(warm_start),
-            )
+        data = arguments.dataset(data)
+        resume, allow_leaks = arguments.flag(resume, "resume"), arguments.flag(allow_leaks, "allow_leaks")
+        older = None if warm_start is None else arguments.as_path(warm_start, "warm_start")
+        temporary = None
+        if out is not None:
+            folder = arguments.as_path(out, "out")
+        elif resume:
+            if self._stopped is None:
+                raise HardGNNError("resume: no fit of this model was stopped, so there is nothing to go on with")
+            folder, temporary = self._stopped
+        else:
+            temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
+            folder = Path(temporary.name)
+        ours = resume or not (folder / CONFIG).exists()
+        try:
+            with TrainingBar(self.preset, self.config) as bar:
+                result = train(
+                    data,
+                    self.config,
+                    folder,
+                    resume=resume,
+                    allow_leaks=allow_leaks,
+                    preset=self.preset,
+                    watcher=bar,
+                    warm_start=older,
+                )
+        except BaseException:
+            if ours and (folder / CONFIG).exists():
+                self._stopped = folder, temporary
+            raise
+        self.folder, self.result, self._temporary, self._stopped = folder, result, temporary, None
         return self
 
     @classmethod
     def load(cls, folder: str | Path) -> HardGNN:
-        """A model trained before, from its run folder."""
+        """A model trained before, from its run folder.
+
+        Raises:
+            HardGNNError: it is no run folder, has no trained model yet, or is damaged.
+        """
+        folder = arguments.as_path(folder, "folder")
         model = cls.__new__(cls)
-        model.folder, model.result, model._temporary = Path(folder), {}, None
-        model.config, model.preset = load_model(folder).config, "config"
+        model.config = load_model(folder).config
+        model.preset = check_version(folder).get("preset") or "config"
+        model.result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+        model.folder, model._temporary, model._stopped = folder, None, None
         return model
 
     def evaluate(
-        self, data: Dataset, protocol: str = "full", part: str = "test", at: Sequence[int] = (10, 20)
+        self, data: Dataset, protocol: str = "full", part: str = "test", at: int | Iterable[int] = (10, 20)
     ) -> dict[str, Any]:
-        """HR and NDCG with 95 % intervals; see `hardgnn.evaluate.evaluate` for what the result holds."""
-        return evaluate(load_model(self._trained()), data, part, protocol, at)[0]
+        """HR and NDCG with 95 % intervals; see `hardgnn.evaluate.evaluate` for what the result holds.
+
+        Users and items are matched by raw id, so that `data` may be numbered otherwise than what the model was trained
+        on. A warning counts what the model does not know, which is left out, and targets that it was trained on.
+
+        Raises:
+            HardGNNError: an argument that cannot be, or nearly nothing in `data` that the model knows.
+        """
+        folder = self._trained()
+        data, at = arguments.dataset(data), arguments.cutoffs(at)
+        checked_part(part)
+        checked_protocol(protocol)
+        model, tables = load_model(folder), load_tables(folder)
+        aligned = align(data, tables.user_ids, tables.item_ids)
+        for sentence in aligned.sentences(part):
+            warnings.warn(sentence, stacklevel=2)
+        learned = trained_targets(aligned.data, part, tables.histories, tables.user_interactions)
+        if learned:
+            warnings.warn(
+                f"{data.name}: the model was trained on {learned:,} of the targets of the part {part}, so the figures "
+                "are too high; evaluate on the split that it was trained on, or on later interactions",
+                stacklevel=2,
+            )
+        return evaluate(model, aligned.data, part, protocol, at)[0]
 
     def recommend(
         self,
-        users: Sequence[str] | None = None,
-        items: Sequence[str] | None = None,
+        users: Ids | None = None,
+        items: Ids | None = None,
         n: int = 10,
         *,
         events: pl.DataFrame | None = None,
         exclude_seen: bool = True,
-        allow: Sequence[str] | None = None,
-        block: Sequence[str] = (),
+        allow: Ids | None = None,
+        block: Ids = (),
     ) -> pl.DataFrame:
         """The best `n` items for `users` (all by default), or for somebody whose recent `items` are given.
 
+        Ids are text or whole numbers: one, or any collection of them (list, array, series of polars or pandas).
+        Items that training never saw are not recommended: the model knows nothing of them.
+
         Args:
             users: raw ids; one that the model does not know is answered by its events, or by popularity.
-            items: recent raw item ids, oldest first, of somebody without an id.
+            items: recent raw item ids, oldest first: of the one user named, after what is known of them, or of somebody
+                without an id.
             n: items per user.
-            events: columns user and item, oldest first: what users had since training; it counts at once.
+            events: a table with the columns user and item, of polars or pandas: what users had since training; it
+                counts at once. Sorted by its time where it has one, otherwise oldest first.
             exclude_seen: leave out what is in the history.
             allow, block: the only items to recommend, and items never to recommend.
 
         Returns:
             A table: user, item, score, rank, source, and title where the data has titles.
+
+        Raises:
+            HardGNNError: an argument that cannot be, or nothing that may be recommended.
         """
         recommender = Recommender(self._trained())
-        if items is not None:
-            return recommender.for_items(items, n, exclude_seen, allow=allow, block=block)
-        return recommender.for_users(users, n, exclude_seen, events=events, allow=allow, block=block)
+        return recommender.for_users(users, n, exclude_seen, items=items, events=events, allow=allow, block=block)
 
     def _trained(self) -> Path:
         if self.folder is None:

@@ -10,9 +10,11 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from hardgnn.arguments import cutoffs, text
 from hardgnn.data.dataset import PARTS, TRAIN, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, nearest
+from hardgnn.forks import enter
 from hardgnn.metrics import per_user, summarise
 from hardgnn.stats import bootstrap_intervals
 
@@ -75,6 +77,7 @@ def rank_targets(
     Raises:
         HardGNNError: an unknown part or protocol, nobody to judge, or NaN or misshapen scores.
     """
+    enter()
     part_index = checked_part(part)
     checked_protocol(protocol)
     judged, targets = dataset.targets(part_index)
@@ -126,8 +129,7 @@ def evaluate(
     Raises:
         HardGNNError: as `rank_targets`, or a cut-off below 1.
     """
-    # A wrong cut-off is told before the work, not after it.
-    per_user([0], at)
+    at = cutoffs(at)  # a wrong one is told before the work, not after it
     frame = rank_targets(ranker, dataset, part, protocol, block_bytes=block_bytes, progress=progress)
     return summarise_frame(frame, dataset.name, ranker.name, part, protocol, at, resamples, seed), frame
 
@@ -143,7 +145,7 @@ def summarise_frame(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The result of `evaluate` from stored ranks; `frame` is one of `rank_targets`."""
-    ranks = frame["rank"].to_numpy()
+    ranks, at = frame["rank"].to_numpy(), cutoffs(at)
     values = per_user(ranks, at)
     bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
     counts = frame["candidates"].to_numpy()
@@ -172,7 +174,7 @@ def checked_part(part: str) -> int:
         HardGNNError: any other part.
     """
     judged = {name: index for name, index in PARTS.items() if index != TRAIN}
-    if part not in judged:
+    if text(part, "part") not in judged:
         raise HardGNNError(f"unknown part '{part}'; {nearest(part, judged)}")
     return judged[part]
 
@@ -183,7 +185,7 @@ def checked_protocol(protocol: str) -> str:
     Raises:
         HardGNNError: it is not one of `PROTOCOLS`.
     """
-    if protocol not in PROTOCOLS:
+    if text(protocol, "protocol") not in PROTOCOLS:
         raise HardGNNError(f"unknown protocol '{protocol}'; {nearest(protocol, PROTOCOLS)}")
     return protocol
 

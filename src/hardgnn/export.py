@@ -39,6 +39,9 @@ def export(
 ) -> dict[str, Any]:
     """Writes `items.parquet`, `users.parquet` and, with `index`, a usearch index of the item vectors.
 
+    The column `train_interactions` is 0 where training saw nothing of an item or user: an item's vector is random
+    then, and the index leaves it out.
+
     An item's vector (d,) is ē^(v); a user's is the query ē^(u) + σ(ẽ^(u)) after the whole history, so that the score
     is their inner product (SPEC section 2, Score).
 
@@ -59,6 +62,7 @@ def export(
     """
     model, tables = load_model(run), load_tables(run)
     vectors = item_vectors(model, tables.histories)
+    trained = np.flatnonzero(tables.popularity)
     if index:
         usearch()
     users = len(tables.user_ids)
@@ -74,10 +78,10 @@ def export(
         queries = np.concatenate(
             [_queries(model, tables.histories, np.arange(at, min(at + BLOCK, users))) for at in range(0, users, BLOCK)]
         )
-        _write(folder / "items.parquet", tables.item_ids, vectors, tables.titles)
-        _write(folder / "users.parquet", tables.user_ids, queries, None)
+        _write(folder / "items.parquet", tables.item_ids, vectors, tables.titles, tables.popularity)
+        _write(folder / "users.parquet", tables.user_ids, queries, None, tables.user_interactions)
         if index:
-            built = build_index(vectors, expansion, progress)
+            built = build_index(vectors, expansion, progress, trained)
             built.save(str(folder / INDEX))
             asked = np.random.default_rng(0).permutation(users)[:RECALL_USERS]
             document["index"] = {
@@ -87,7 +91,7 @@ def export(
                 "expansion_add": EXPANSION_ADD,
                 "expansion_search": expansion,
                 "n": n,
-                "recall": recall(built, queries[asked], vectors, n),
+                "recall": recall(built, queries[asked], vectors, n, trained),
             }
         document["files"] = recorded(folder, sorted(path.name for path in folder.iterdir()))
         write_json(folder / MANIFEST, document, sealed=True)
@@ -119,8 +123,10 @@ def _queries(model: TrainedModel, histories: Histories, users: NDArray[np.intege
     return found
 
 
-def _write(path: Path, raw: pl.Series, vectors: NDArray[np.float32], titles: pl.Series | None) -> None:
-    columns: dict[str, Any] = {"id": raw}
+def _write(
+    path: Path, raw: pl.Series, vectors: NDArray[np.float32], titles: pl.Series | None, counts: NDArray[np.int32]
+) -> None:
+    columns: dict[str, Any] = {"id": raw, "train_interactions": counts}
     if titles is not None:
         columns["title"] = titles
     columns["vector"] = pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
@@ -140,8 +146,14 @@ def usearch() -> Any:
     return Index
 
 
-def build_index(vectors: NDArray[np.float32], expansion: int, progress: Progress | None = None) -> Any:
-    """An HNSW graph over item vectors (I, d) by inner product, with keys 0 to I - 1."""
+def build_index(
+    vectors: NDArray[np.float32],
+    expansion: int,
+    progress: Progress | None = None,
+    keys: NDArray[np.integer] | None = None,
+) -> Any:
+    """An HNSW graph by inner product over item vectors (I, d): over the rows `keys`, all by default, which it finds."""
+    keys = np.arange(len(vectors)) if keys is None else keys
     found = usearch()(
         ndim=vectors.shape[1],
         metric="ip",
@@ -150,18 +162,25 @@ def build_index(vectors: NDArray[np.float32], expansion: int, progress: Progress
         expansion_add=EXPANSION_ADD,
         expansion_search=expansion,
     )
-    for start in range(0, len(vectors), BLOCK):
-        stop = min(start + BLOCK, len(vectors))
+    for start in range(0, len(keys), BLOCK):
+        block = keys[start : start + BLOCK]
         # One thread: several at work on a graph of few items leave some unreachable, others every time.
-        found.add(np.arange(start, stop, dtype=np.uint64), vectors[start:stop], threads=1)
+        found.add(block.astype(np.uint64), vectors[block], threads=1)
         if progress is not None:
-            progress(stop, len(vectors))
+            progress(start + len(block), len(keys))
     return found
 
 
-def recall(index: Any, queries: NDArray[np.float32], vectors: NDArray[np.float32], n: int) -> float:
-    """The mean share of the exact best `n` items of each query (B, d) that the index finds."""
-    n = min(n, len(vectors))
+def recall(
+    index: Any,
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    n: int,
+    keys: NDArray[np.integer] | None = None,
+) -> float:
+    """The mean share of the exact best `n` items of each query (B, d) that the index over the rows `keys` finds."""
+    rows = np.arange(len(vectors)) if keys is None else keys
+    vectors, n = vectors[rows], min(n, len(rows))
 
     class Products:
         name = "exact"
@@ -171,8 +190,8 @@ def recall(index: Any, queries: NDArray[np.float32], vectors: NDArray[np.float32
 
     nothing = Histories(np.zeros(len(queries) + 1, np.int64), np.empty(0, np.int32))
     exact, _ = top_n(Products(), np.arange(len(queries)), nothing, n, len(vectors))
-    keys = np.atleast_2d(index.search(queries, n).keys).astype(np.int64)
-    return float((exact[:, :, None] == keys[:, None, :]).any(2).mean())
+    found = np.atleast_2d(index.search(queries, n).keys).astype(np.int64)
+    return float((rows[exact][:, :, None] == found[:, None, :]).any(2).mean())
 
 
 def check_index(folder: Path, model: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hardgnn.arguments import cutoffs, whole
 from hardgnn.errors import HardGNNError
 
 
@@ -23,7 +24,7 @@ def hit_rate(ranks: ArrayLike, n: int) -> NDArray[np.float64]:
     Raises:
         HardGNNError: a rank is NaN or negative, or `n` is below 1.
     """
-    return (checked_ranks(ranks) < checked_cutoff(n)).astype(np.float64)
+    return (checked_ranks(ranks) < whole(n, "a cut-off")).astype(np.float64)
 
 
 def ndcg(ranks: ArrayLike, n: int) -> NDArray[np.float64]:
@@ -40,14 +41,18 @@ def ndcg(ranks: ArrayLike, n: int) -> NDArray[np.float64]:
         HardGNNError: a rank is NaN or negative, or `n` is below 1.
     """
     checked = checked_ranks(ranks)
-    return np.where(checked < checked_cutoff(n), 1.0 / np.log2(checked + 2.0), 0.0)
+    return np.where(checked < whole(n, "a cut-off"), 1.0 / np.log2(checked + 2.0), 0.0)
 
 
 def per_user(ranks: ArrayLike, at: Sequence[int] = (10, 20)) -> dict[str, NDArray[np.float64]]:
-    """Every metric per user, (V,) each, under the names `hr@N` and `ndcg@N`, in the order of `at`."""
+    """Every metric per user, (V,) each, under the names `hr@N` and `ndcg@N`, in the order of `at`.
+
+    Raises:
+        HardGNNError: as `hit_rate`, or there are no cut-offs.
+    """
     checked = checked_ranks(ranks)
     functions = {"hr": hit_rate, "ndcg": ndcg}
-    return {f"{name}@{n}": metric(checked, n) for n in at for name, metric in functions.items()}
+    return {f"{name}@{n}": metric(checked, n) for n in cutoffs(at) for name, metric in functions.items()}
 
 
 def summarise(ranks: ArrayLike, at: Sequence[int] = (10, 20)) -> dict[str, float]:
@@ -69,10 +74,3 @@ def checked_ranks(ranks: ArrayLike) -> NDArray[np.float64]:
     if (array < 0).any():
         raise HardGNNError(f"ranks start at 0, the smallest given is {array.min():g}")
     return array
-
-
-def checked_cutoff(n: int) -> int:
-    """The cut-off, refused when it is not a whole number of at least 1."""
-    if int(n) != n or n < 1:
-        raise HardGNNError(f"a cut-off must be a whole number of at least 1, got {n}")
-    return int(n)

@@ -82,7 +82,8 @@ def best_items(
     """The `n` best items of users known and unknown.
 
     A known user is scored by both terms, an unknown one by the sequence term alone, and one of whom nothing is known
-    gets the most popular items.
+    gets the most popular items. An item without training interactions is recommended to nobody: its vector is as
+    random as it was at the start, and so is its score.
 
     Args:
         model: scores all items.
@@ -95,6 +96,7 @@ def best_items(
         HardGNNError: as `top_n`.
     """
     n_items, which = len(popularity), sources(model, users, histories)
+    blocked = without_untrained(blocked, popularity)
     items = np.full((len(users), n), NO_ITEM, dtype=np.int32)
     scores = np.full((len(users), n), -np.inf, dtype=np.float32)
     rankers: dict[int, Ranker] = {
@@ -125,6 +127,29 @@ def best_items(
         if progress is not None:
             progress(done, len(users))
     return Best(items, scores, which)
+
+
+def without_untrained(
+    blocked: NDArray[np.integer] | None, popularity: NDArray[np.integer]
+) -> NDArray[np.integer] | None:
+    """The items to block, and with them those that training never saw; None where there are none.
+
+    Args:
+        blocked: indices, or None.
+        popularity: (I,) training interactions of each item.
+
+    Raises:
+        HardGNNError: nothing is left to recommend.
+    """
+    untrained = np.flatnonzero(popularity == 0)
+    if len(untrained):
+        blocked = untrained if blocked is None else np.union1d(blocked, untrained)
+    if blocked is not None and len(blocked) == len(popularity):
+        raise HardGNNError(
+            "nothing is left to recommend: of the items allowed and not blocked none was in training, and of others "
+            "the model knows nothing"
+        )
+    return blocked
 
 
 def _shifted(progress: Progress, done: int, total: int) -> Progress:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hardgnn import arguments
+from hardgnn.data.align import places
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import ITEM, USER
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.errors import HardGNNError, nearest, reading, shown
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_path
+from hardgnn.files import _temporary_folder, atomic_path
+from hardgnn.forks import enter
 from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
 from hardgnn.run import load_tables
 from hardgnn.runtime import keep_freed_memory
@@ -24,13 +29,15 @@ from hardgnn.trained import TrainedModel, load_model
 
 SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for
-BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded
+BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded,
+BLOCK_ROWS = 2**22  # and rows of it, where many items are asked for
 SOURCE = pl.Enum(SOURCES)
+Ids = str | int | Iterable[str | int]  # one raw id, or several: see `hardgnn.arguments.ids`
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What may be recommended.
+    """What may be recommended. Items that training never saw are not, whatever is chosen.
 
     Args:
         exclude_seen: nothing of the user's history, new items included.
@@ -39,8 +46,8 @@ class Choice:
     """
 
     exclude_seen: bool = True
-    allow: Sequence[str] | None = None
-    block: Sequence[str] = ()
+    allow: Ids | None = None
+    block: Ids = ()
 
 
 class Recommender:
@@ -61,108 +68,122 @@ class Recommender:
         self.model: TrainedModel = load_model(folder)
         self.tables = load_tables(Path(folder))
         self.say = say
-        self._users = _index(self.tables.user_ids)
-        self._items = _index(self.tables.item_ids)
 
     def for_users(
         self,
-        users: Sequence[str] | None = None,
+        users: Ids | None = None,
         n: int = 10,
         exclude_seen: bool = True,
         progress: Progress | None = None,
         *,
+        items: Ids | None = None,
         events: pl.DataFrame | None = None,
-        allow: Sequence[str] | None = None,
-        block: Sequence[str] = (),
+        allow: Ids | None = None,
+        block: Ids = (),
     ) -> pl.DataFrame:
         """The best `n` items of users (all that the run knows by default); see `blocks` for the arguments."""
         choice = Choice(exclude_seen, allow, block)
-        return pl.concat(list(self.blocks(users, n, choice, events=events, progress=progress)))
+        return pl.concat(list(self.blocks(users, n, choice, items=items, events=events, progress=progress)))
 
     def for_items(
         self,
-        items: Sequence[str],
+        items: Ids,
         n: int = 10,
         exclude_seen: bool = True,
         *,
-        allow: Sequence[str] | None = None,
-        block: Sequence[str] = (),
+        allow: Ids | None = None,
+        block: Ids = (),
     ) -> pl.DataFrame:
         """The best `n` items after the recent `items` (oldest first) of somebody the model does not know.
 
         The score is the sequence term alone (SPEC section 2, Score); where no item is known, or by a model without
         sequence encoder, it is popularity. The column user is empty.
         """
-        return self.after_items(items, n, Choice(exclude_seen, allow, block))
-
-    def after_items(self, items: Sequence[str], n: int, choice: Choice) -> pl.DataFrame:
-        """As `for_items`."""
-        history = Histories.from_lists([self.known_items(items)])
-        nobody = pl.Series([None], dtype=pl.String)
-        return self._table(nobody, np.array([UNKNOWN]), history, n, choice.exclude_seen, self._blocked(choice), None)
+        return self.for_users(None, n, exclude_seen, items=items, allow=allow, block=block)
 
     def blocks(
         self,
-        users: Sequence[str] | pl.Series | None = None,
+        users: Ids | None = None,
         n: int = 10,
         choice: Choice | None = None,
         *,
+        items: Ids | None = None,
         events: pl.DataFrame | None = None,
         progress: Progress | None = None,
     ) -> Iterator[pl.DataFrame]:
         """The best `n` items of users, a table for each block of users, so that any number of users can be asked for.
 
         Args:
-            users: raw ids, each answered once; all that the run knows by default. One that it does not know is
-                answered by the events it has, or by popularity.
-            n: items per user.
+            users: raw ids, each answered once; all that the run knows by default, or with `items` nobody in particular.
+                One that the run does not know is answered by the events it has, or by popularity.
+            n: items per user; there are fewer where the run has no more to recommend.
             choice: what may be recommended.
-            events: columns user and item, oldest first: what users had since the run was made. It moves their
-                recommendations at once, since the score is one vector; items that the run does not know are skipped.
+            items: raw ids of newer items of the one user in `users`, or of somebody without an id, oldest first.
+            events: columns user and item, and perhaps a time by which they are sorted, oldest first without: what users
+                had since the run was made. It moves their recommendations at once, since the score is one vector; items
+                that the run does not know are skipped.
             progress: called with the users done and the users in all.
 
         Raises:
-            HardGNNError: an item of `choice.allow` or a number of items that cannot be.
+            HardGNNError: an argument that cannot be, or nothing that may be recommended.
         """
+        enter()
+        n = min(arguments.whole(n, "n"), len(self.tables.item_ids))
         choice = choice or Choice()
-        raw = (
-            self.tables.user_ids
-            if users is None
-            else pl.Series(USER, users, dtype=pl.String).unique(maintain_order=True)
-        )
-        rows = self._find(raw, self._users)
+        exclude_seen = arguments.flag(choice.exclude_seen, "exclude_seen")
+        if users is not None:
+            raw = arguments.ids(users, "users").alias(USER).unique(maintain_order=True)
+        else:
+            raw = self.tables.user_ids if items is None else pl.Series(USER, [None], dtype=pl.String)
+        arguments.together(len(raw), items, events)
+        rows = places(raw, self.tables.user_ids)
         blocked = self._blocked(choice)
-        owners, items = self._events(raw, events)
-        without = np.setdiff1d(np.flatnonzero(rows == UNKNOWN), owners)
+        if items is not None:
+            newer = np.array(self.known_items(items, "items", ordered=True), dtype=np.int32)
+            owners = np.zeros(len(newer), dtype=np.int64)
+        else:
+            owners, newer = self._events(raw, events, told=users is None)
+        without = np.setdiff1d(np.flatnonzero((rows == UNKNOWN) & raw.is_not_null().to_numpy()), owners)
         self._tell("unknown user", raw.gather(without), self.tables.user_ids, "popular items instead")
         trained = self.tables.user_interactions > 0
-        for start in range(0, max(1, len(raw)), BLOCK_USERS):
-            block = slice(start, min(start + BLOCK_USERS, len(raw)))
+        step = min(BLOCK_USERS, max(1, BLOCK_ROWS // n))
+        for start in range(0, max(1, len(raw)), step):
+            block = slice(start, min(start + step, len(raw)))
             index = rows[block]
             histories = self._histories(index)
             first, last = np.searchsorted(owners, [block.start, block.stop])
             if first < last:
-                histories = histories.extended(owners[first:last] - start, items[first:last])
+                histories = histories.extended(owners[first:last] - start, newer[first:last])
             known = np.where((index >= 0) & trained[index], index, UNKNOWN)  # without training there is no user vector
             told = None if progress is None else _from(progress, start, len(raw))
-            yield self._table(raw[block], known, histories, n, choice.exclude_seen, blocked, told)
+            yield self._table(raw[block], known, histories, n, exclude_seen, blocked, told)
 
-    def known_items(self, raw: Sequence[str]) -> list[int]:
-        """The indices of the items that the run knows; the others are told and skipped."""
-        ids = pl.Series(ITEM, raw, dtype=pl.String)
-        found = self._find(ids, self._items)
-        self._tell("unknown item", ids.gather(np.flatnonzero(found == UNKNOWN)), self.tables.item_ids, "skipped")
+    def known_items(self, raw: Ids, name: str, ordered: bool = False) -> list[int]:
+        """The indices of the items of the argument `name` that the run knows; the others are told and skipped."""
+        ids = arguments.ids(raw, name, ordered)
+        found = places(ids, self.tables.item_ids)
+        self._tell(
+            "unknown item", ids.filter(found == UNKNOWN).unique(maintain_order=True), self.tables.item_ids, "skipped"
+        )
         return found[found != UNKNOWN].tolist()
 
-    def _events(self, users: pl.Series, events: pl.DataFrame | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Positions among `users` and item indices of the events (E,), by user, each user's oldest first."""
+    def _events(
+        self, users: pl.Series, events: pl.DataFrame | None, told: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Positions among `users` and item indices of the events (E,), by user, each user's oldest first.
+
+        Events of others are left out, and `told` where nobody was named.
+        """
         if events is None:
             return np.empty(0, np.int64), np.empty(0, np.int32)
-        owners = self._find(events[USER].cast(pl.String), _index(users))
-        theirs = events.filter(owners != UNKNOWN)
-        owners = owners[owners != UNKNOWN]
-        items = self._find(theirs[ITEM].cast(pl.String), self._items)
-        unknown = theirs[ITEM].filter(items == UNKNOWN).cast(pl.String)
+        theirs = arguments.events(events)
+        owners = places(theirs[USER], users)
+        if told:
+            others = theirs[USER].filter(owners == UNKNOWN).unique(maintain_order=True)
+            self._tell("events of unknown user", others, users, "left out; name whom you ask for")
+        theirs, owners = theirs.filter(owners != UNKNOWN), owners[owners != UNKNOWN]
+        items = places(theirs[ITEM], self.tables.item_ids)
+        unknown = theirs[ITEM].filter(items == UNKNOWN)
         self._tell("unknown item", unknown.unique(maintain_order=True), self.tables.item_ids, "skipped")
         owners, items = owners[items != UNKNOWN], items[items != UNKNOWN]
         order = np.argsort(owners, kind="stable")
@@ -177,15 +198,14 @@ class Recommender:
 
     def _blocked(self, choice: Choice) -> NDArray[np.int64] | None:
         """The indices of the items that `choice` rules out; None if none are."""
-        if choice.allow is None and not choice.block:
-            return None
         allowed = np.full(len(self.tables.item_ids), choice.allow is None)
         if choice.allow is not None:
-            allowed[self.known_items(choice.allow)] = True
+            allowed[self.known_items(choice.allow, "allow")] = True
             if not allowed.any():
                 raise HardGNNError("none of the items to allow is one that the run knows")
-        allowed[self.known_items(choice.block)] = False
-        return np.flatnonzero(~allowed)
+        allowed[self.known_items(choice.block, "block")] = False
+        blocked = np.flatnonzero(~allowed)
+        return blocked if len(blocked) else None
 
     def _table(
         self,
@@ -222,12 +242,6 @@ class Recommender:
             columns["title"] = self.tables.titles.gather(picked)
         return pl.DataFrame(columns)
 
-    @staticmethod
-    def _find(raw: pl.Series, index: pl.DataFrame) -> NDArray[np.int64]:
-        """The index of each raw id (B,), `UNKNOWN` where there is none."""
-        found = raw.alias("raw").to_frame().join(index, on="raw", how="left", maintain_order="left")
-        return found["index"].fill_null(UNKNOWN).to_numpy().astype(np.int64)
-
     def _tell(self, what: str, raw: pl.Series, known: pl.Series, then: str) -> None:
         if len(raw) == 0:
             return
@@ -237,28 +251,28 @@ class Recommender:
         self.say(f"{what}{'s' * (len(raw) > 1)} {listed}{rest}, {then}{'; ' + hint if hint.startswith('did') else ''}")
 
 
-def _index(raw: pl.Series) -> pl.DataFrame:
-    return pl.DataFrame({"raw": raw, "index": np.arange(len(raw), dtype=np.int64)})
-
-
 def _from(progress: Progress, start: int, total: int) -> Progress:
     return lambda done, _: progress(start + done, total)
 
 
 def read_ids_file(path: Path, kind: str) -> list[str]:
-    """Raw ids of a `kind` (user or item), one per line.
+    """Raw ids of a `kind` (user or item), one per line; blanks around them and empty lines do not count.
 
     Raises:
-        HardGNNError: the file is missing, no text or empty.
+        HardGNNError: the file is missing, no text in UTF-8 or empty.
     """
+    with reading(path):
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        ids = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise HardGNNError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise HardGNNError(f"{path}: not a text file of {kind} ids") from None
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise HardGNNError(f"{shown(path)}: line {line}: expected {kind} ids as text in UTF-8, one per line") from None
+    if "\0" in text:
+        raise HardGNNError(f"{shown(path)}: binary data, expected {kind} ids as text, one per line")
+    ids = [one for one in map(str.strip, re.split(r"\r\n?|\n", text)) if one]
     if not ids:
-        raise HardGNNError(f"{path}: no {kind} ids in it")
+        raise HardGNNError(f"{shown(path)}: no {kind} ids in it")
     return ids
 
 
@@ -280,13 +294,13 @@ def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
                     block.write_csv(handle, include_header=number == 0)
                     rows += block.height
             return rows
-        parts = temporary.with_suffix(".parts")
-        parts.mkdir()
+        parts, held = _temporary_folder(path)
         try:
             for number, block in enumerate(blocks):
                 block.write_parquet(parts / f"{number:06}.parquet")
                 rows += block.height
-            pl.scan_parquet(parts / "*.parquet").sink_parquet(temporary)
+            pl.scan_parquet(sorted(parts.iterdir()), glob=False).sink_parquet(temporary)
         finally:
             shutil.rmtree(parts, ignore_errors=True)
+            os.close(held)
     return rows

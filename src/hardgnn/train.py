@@ -24,6 +24,7 @@ from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError, reason, shown
 from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, sweep, writing
+from hardgnn.forks import enter
 from hardgnn.locks import Held, locked
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
@@ -114,6 +115,7 @@ def train(
             config leaks, the older run does not fit, or the loss is no longer a number.
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
+    enter()
     leaking = leaks(config)
     if leaking and not allow_leaks:
         raise HardGNNError(

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from hardgnn.arguments import as_path
 from hardgnn.config import Config
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.forks import enter
 from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
@@ -127,7 +129,8 @@ def load_model(folder: str | Path) -> TrainedModel:
     Raises:
         HardGNNError: no run folder, no finished epoch yet, a damaged file or another format version.
     """
-    folder = Path(folder)
+    enter()
+    folder = as_path(folder, "folder")
     if not folder.is_dir():
         raise HardGNNError(
             f"{shown(folder)}: no such run folder; make one with `hardgnn train DATA --out {shown(folder)}`"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hardgnn.config import Config
+from hardgnn.data.align import places
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.records import sha256
@@ -41,7 +41,7 @@ class WarmStart:
         load_model(folder)  # tells what is wrong with the folder
         _refuse_other_network(config, load_config(folder), folder)
         tables = load_tables(folder)
-        users, items = _match(data.user_ids, tables.user_ids), _match(data.item_ids, tables.item_ids)
+        users, items = places(data.user_ids, tables.user_ids), places(data.item_ids, tables.item_ids)
         for kind, rows in (("users", users), ("items", items)):
             if (rows < 0).all():
                 raise HardGNNError(f"{folder}: knows none of the {kind} of {data.name}, by raw id")
@@ -98,10 +98,3 @@ def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, labe
     here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
     for table, old_table in zip(parameter, before, strict=True):  # one of the T intervals at a time
         table[here] = old_table[there]
-
-
-def _match(raw: pl.Series, known: pl.Series) -> NDArray[np.int64]:
-    """The old row of each raw id (n,), -1 where there is none."""
-    rows = pl.DataFrame({"raw": known, "row": np.arange(len(known), dtype=np.int64)})
-    found = pl.DataFrame({"raw": raw}).join(rows, on="raw", how="left", maintain_order="left")
-    return found["row"].fill_null(-1).to_numpy()

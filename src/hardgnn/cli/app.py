@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
 
 def main() -> None:
     """Runs the command line; bad input is one sentence on standard error and exit status 2."""
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
     except HardGNNError as error:
@@ -444,10 +446,6 @@ def _tell_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _cutoffs(text: str) -> list[int]:
-    try:
-        cutoffs = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise HardGNNError(f"--at {text}: expected whole numbers such as 10,20") from None
-    if min(cutoffs) < 1:
-        raise HardGNNError(f"--at {text}: a cut-off is at least 1")
-    return cutoffs
+    from hardgnn.arguments import cutoffs
+
+    return cutoffs(text, "--at")

@@ -43,6 +43,7 @@ def recommend(
     """
     import polars as pl
 
+    from hardgnn.arguments import together
     from hardgnn.data.readers.events import read_events
     from hardgnn.recommender import Choice, Recommender, read_ids_file, write_blocks
 
@@ -52,27 +53,19 @@ def recommend(
         raise HardGNNError("--all-users leaves no room for --user and --users-file")
     if not (chosen or all_users or recent or events):
         raise HardGNNError("recommend needs --user, --users-file, --all-users, --events or --items")
-    if events is not None and recent:
-        raise HardGNNError("recommend takes newer items from --events or from --items, not from both")
-    if recent and (all_users or len(chosen) > 1):
-        raise HardGNNError("--items goes with one --user; for more, use --events")
+    together(2 if all_users else len(set(chosen)) or 1, recent or None, events)
     choice = Choice(
         exclude_seen,
         read_ids_file(allow_items, "item") if allow_items else None,
         read_ids_file(block_items, "item") if block_items else (),
     )
     newer = None if events is None else read_events(events, lambda sentence: say(f"warning: {sentence}"))
-    if recent and chosen:
-        newer = pl.DataFrame({"user": chosen * len(recent), "item": recent})
-    users = None if all_users else chosen
+    users = chosen or None
     if newer is not None and not chosen and not all_users:
         users = newer["user"].unique(maintain_order=True).to_list()
     recommender = Recommender(run, say=lambda sentence: say(f"warning: {sentence}"))
     with users_bar("recommend") as bar:
-        if recent and not chosen:
-            tables = iter([recommender.after_items(recent, n, choice)])
-        else:
-            tables = recommender.blocks(users, n, choice, events=newer, progress=bar)
+        tables = recommender.blocks(users, n, choice, items=recent or None, events=newer, progress=bar)
         if out is not None:
             write_blocks(tables, out)
         else:

@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hardgnn.arguments import as_path
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.files import atomic_folder, recover
+from hardgnn.forks import enter
 from hardgnn.frames import check_index, read_frame, read_index, write_frame
 from hardgnn.records import check_file, read_json, recorded, write_json
 
@@ -117,7 +119,8 @@ class Dataset:
 
     def save(self, folder: str | Path) -> None:
         """Writes the prepared folder (docs/data.md) in one step: it is there whole or not at all."""
-        with atomic_folder(Path(folder), MANIFEST) as out:
+        enter()
+        with atomic_folder(as_path(folder, "folder"), MANIFEST) as out:
             order = np.arange(len(self.user)) - np.repeat(self.everything.offsets[:-1], self.everything.lengths)
             columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
             table = pl.DataFrame({**columns, "order": order.astype(np.int32), "part": self.part})
@@ -136,7 +139,8 @@ class Dataset:
         Raises:
             HardGNNError: the folder is missing, incomplete, damaged or of another format version.
         """
-        folder = Path(folder)
+        enter()
+        folder = as_path(folder, "folder")
         manifest = read_manifest(folder)
         files = manifest.get(FILES, {})
         for name in (INTERACTIONS, USERS, ITEMS, CANDIDATES):

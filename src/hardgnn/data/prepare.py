@@ -26,6 +26,7 @@ from hardgnn.data.readers import read_log
 from hardgnn.data.readers.selfgnn import is_released, read_selfgnn
 from hardgnn.data.split import global_time, leave_one_out
 from hardgnn.errors import HardGNNError, nearest
+from hardgnn.forks import enter
 
 NO_TIMES = "no usable times: intervals will be cut by equal counts over positions"
 
@@ -166,6 +167,7 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
     Raises:
         HardGNNError: nothing is left after a step, `min_rating` without ratings, or no user fits the split.
     """
+    enter()
     config = config or PrepareConfig()
     kept = Kept(log)
     if config.drop_missing:

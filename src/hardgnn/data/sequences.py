@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hardgnn.config import TrainConfig
 from hardgnn.data.histories import Histories
+from hardgnn.data.transitions import LONGEST
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,11 @@ class Sequences:
             yield self.batch(users[self._starts[part] : stop], rng)
 
     def batch(self, users: NDArray[np.int64], rng: np.random.Generator) -> SequenceBatch:
-        """The windows of these users, which end with the last training item or, of longer histories, anywhere."""
-        spare = np.maximum(self.train.lengths[users] - self.window - 1, 0)
+        """The windows of these users, which end with the last training item or, of longer histories, anywhere.
+
+        That is anywhere in what `LONGEST` leaves of a very long one, so that the transitions count all of a window.
+        """
+        spare = np.maximum(np.minimum(self.train.lengths[users], LONGEST) - self.window - 1, 0)
         anywhere = rng.random(len(users)) >= self.config.recent_share
         back = np.where(anywhere, rng.integers(0, spare + 1), 0)
         whole = self.train.windows(users, self.window + 1, drop_last=back)

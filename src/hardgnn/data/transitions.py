@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from hardgnn.data.dataset import Dataset
@@ -10,7 +14,8 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 
 FORWARD_STEPS = 5
-BLOCK_ITEMS = 1024
+LONGEST = 3000  # items of one user that count together: their pairs are the square of it
+BLOCK_PAIRS = 2**22  # pairs of items counted at once, so that memory is bounded
 
 
 def decayed_history(histories: Histories, decay: float, last: int | None, n_items: int) -> sparse.csr_array:
@@ -26,6 +31,8 @@ def decayed_history(histories: Histories, decay: float, last: int | None, n_item
 def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_array:
     """`S[i, j] = |U_i ∩ U_j| / sqrt(|U_i| |U_j|)` over training users, zero on the diagonal: (I, I) float32.
 
+    Of a user with more than `LONGEST` different items only the most recent count; a warning tells how many there are.
+
     Args:
         dataset: the prepared data set.
         neighbours: each item j to be scored keeps its so many most similar items i, its column; None = all.
@@ -34,13 +41,14 @@ def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_ar
     """
     if neighbours is not None and neighbours < 1:
         raise HardGNNError(f"the number of neighbours must be at least 1, got {neighbours}")
-    users = training_matrix(dataset)  # (U, I)
-    norms = np.sqrt(np.maximum(users.sum(axis=0), 1)).astype(np.float32)  # (I,)
+    users = recent_matrix(dataset)  # (U, I)
+    norms = np.sqrt(np.maximum(training_matrix(dataset).sum(axis=0), 1)).astype(np.float32)  # (I,)
     unit = users @ sparse.diags_array(1 / norms, format="csr")
     transposed = unit.T.tocsr()  # (I, U)
     columns = []  # of S; before the cut S is symmetric, so its rows do
-    for start in range(0, dataset.n_items, BLOCK_ITEMS):
-        block = (transposed[start : start + BLOCK_ITEMS] @ unit).tocoo()
+    pairs = np.minimum(transposed.astype(bool).astype(np.int64) @ np.diff(unit.indptr), dataset.n_items)  # of each item
+    for start, stop in blocks_of(pairs):
+        block = (transposed[start:stop] @ unit).tocoo()
         off = block.row + start != block.col
         values = sparse.csr_array((block.data[off], (block.row[off], block.col[off])), shape=block.shape)
         columns.append(values if neighbours is None else _largest_per_row(values, neighbours))
@@ -78,10 +86,47 @@ def training_matrix(dataset: Dataset) -> sparse.csr_array:
     return sparse.csr_array((ones, (users, items)), shape=(dataset.n_users, dataset.n_items))
 
 
+def recent_matrix(dataset: Dataset) -> sparse.csr_array:
+    """As `training_matrix`, but of each user the `LONGEST` different items that came last."""
+    train = dataset.train
+    if train.lengths.max(initial=0) <= LONGEST:
+        return training_matrix(dataset)
+    owners = np.repeat(np.arange(dataset.n_users, dtype=np.int64), train.lengths)
+    keys = (owners * dataset.n_items + train.items)[::-1]  # each user's latest first
+    _, last = np.unique(keys, return_index=True)
+    by_recency = np.sort(last)
+    users, items = np.divmod(keys[by_recency], dataset.n_items)  # users descending, each one's latest first
+    counts = np.bincount(users, minlength=dataset.n_users)
+    starts = np.cumsum(counts[::-1])[::-1] - counts  # rows of all users above
+    kept = np.arange(len(users)) - starts[users] < LONGEST
+    if (long := int((counts > LONGEST).sum())) > 0:
+        warnings.warn(
+            f"{dataset.name}: {long:,} users have more than {LONGEST:,} different items; only their most recent "
+            f"{LONGEST:,} count in the similarity of items",
+            stacklevel=2,
+        )
+    ones = np.ones(int(kept.sum()), dtype=np.float32)
+    return sparse.csr_array((ones, (users[kept], items[kept])), shape=(dataset.n_users, dataset.n_items))
+
+
+def blocks_of(pairs: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
+    """Bounds of blocks of rows (R,) with `BLOCK_PAIRS` of their `pairs` in each, or of one row with more."""
+    ends, start = np.cumsum(pairs), 0
+    while start < len(ends):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + BLOCK_PAIRS, side="right")))
+        yield start, stop
+        start = stop
+
+
 def _largest_per_row(matrix: sparse.csr_array, n: int) -> sparse.csr_array:
-    """The `n` largest values of each row, ties by lower column."""
+    """The `n` largest of each row of positive float32 values, whose columns are sorted; ties by lower column."""
+    if np.diff(matrix.indptr).max(initial=0) <= n:
+        return matrix
     entries = matrix.tocoo()
-    order = np.lexsort((entries.col, -entries.data, entries.row))
+    # One key, for three take thrice as long: positive numbers are in the order of their bits, columns are sorted.
+    falling = np.uint64(2**32 - 1) - entries.data.view(np.uint32)
+    order = np.argsort((entries.row.astype(np.uint64) << np.uint64(32)) | falling, kind="stable")
     place = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))  # rank within the row
     kept = order[place < n]
     return sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), shape=matrix.shape)

@@ -143,10 +143,13 @@ class Engine:
             known = histories.take(rows)
             queries = self.model.queries(None if alone else users[rows], known).numpy()
             more = int(known.lengths.max(initial=0)) if exclude_seen else 0
+            more += max(0, len(self.index) - int(np.count_nonzero(self.popularity)))  # an index of an earlier version
             matches = self.index.search(queries, min(n + more, len(self.items)))
             keys, distances = np.atleast_2d(matches.keys), np.atleast_2d(matches.distances)
             for place, row in enumerate(rows):
-                kept = ~np.isin(keys[place], known.of(place)) if exclude_seen else slice(None)
+                kept = self.popularity[keys[place]] > 0
+                if exclude_seen:
+                    kept &= ~np.isin(keys[place], known.of(place))
                 best, far = keys[place][kept][:n], distances[place][kept][:n]
                 items[row, : len(best)], scores[row, : len(best)] = best, 1 - far  # usearch's distance is 1 - product
         return items, scores
@@ -167,12 +170,18 @@ class Engine:
         return np.flatnonzero(~allowed)
 
     def similar(self, item: int, n: int) -> list[dict[str, Any]]:
-        """The `n` items with the highest cosine to an item, itself left out."""
+        """The `n` items with the highest cosine to an item, itself left out; of one that training never saw none.
+
+        Nor is such an item near to anything: its vector is random.
+        """
+        if self.popularity[item] == 0:
+            return []
         vectors = self._vectors()
         wanted = F.normalize(vectors[item], dim=-1, eps=1e-6)
         cosines = torch.cat([F.normalize(part, dim=-1, eps=1e-6) @ wanted for part in vectors.split(NEAREST_ROWS)])
         cosines[item] = -torch.inf
-        found, values = largest(cosines.unsqueeze(0).numpy(), min(n, len(self.items) - 1))
+        cosines[torch.from_numpy(self.popularity == 0)] = -torch.inf
+        found, values = largest(cosines.unsqueeze(0).numpy(), min(n, int(np.count_nonzero(self.popularity)) - 1))
         return [
             {**self.named(int(one)), "similarity": float(value)} for one, value in zip(found[0], values[0], strict=True)
         ]
@@ -214,6 +223,7 @@ class Engine:
     def _reasons(self, history: NDArray[np.int32], best: list[int]) -> list[list[dict[str, Any]]]:
         """For each recommended item the items of the window that are nearest to it by cosine."""
         window = np.array(list(dict.fromkeys(history[-self.model.config.model.window :].tolist())), dtype=np.int64)
+        window = window[self.popularity[window] > 0]
         if len(window) == 0 or not best:
             return [[] for _ in best]
         vectors = self._vectors()

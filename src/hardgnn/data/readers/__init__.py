@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from hardgnn.arguments import as_path
 from hardgnn.data import titles
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, InteractionLog
 from hardgnn.data.readers.amazon import read_amazon
@@ -24,6 +25,7 @@ from hardgnn.data.readers.tables import read_csv, read_inter, read_parquet
 from hardgnn.data.readers.values import checked_table
 from hardgnn.data.readers.yelp import read_yelp
 from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.forks import enter
 
 FORMATS: dict[str, Callable[[RawFile, Columns], Source]] = {
     "inter": read_inter,
@@ -72,7 +74,8 @@ def read_log(
     Raises:
         HardGNNError: the file, a column or a value cannot be read; names the line where there is one.
     """
-    path = Path(path)
+    enter()
+    path = as_path(path, "path")
     if format == "selfgnn":
         raise HardGNNError(f"{path}: released pickles are no log but split already; see `readers.selfgnn.read_selfgnn`")
     if format != "auto" and format not in FORMATS:

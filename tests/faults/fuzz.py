@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import stat
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,8 @@ from faults import readers
 from faults.mutate import damage, damage_folder, linked
 from faults.snapshot import differences, snapshot
 
-HANG_S = 10
+HANG_S, PATIENCE = 10, 3
+"""Seconds of processor time that no answer may take, and how often that it may wait on a busy machine."""
 MEMORY_MB = 1024
 """What a damaged file of some kilobytes may take beyond the process that reads it."""
 Result = Any
@@ -344,10 +346,12 @@ def batch(target: str, first: int, stop: int, seed: int, root: str, report_to: s
         for number in range(first, stop):
             path, told = place(target, number, seed, clean, work)
             print(json.dumps({"case": number, "told": told}), file=out)
-            before = _memory()
-            signal.alarm(HANG_S)
+            before, began = _memory(), time.process_time()
+            signal.alarm(PATIENCE * HANG_S)
             kind, example = case(target, path, clean, right)
             signal.alarm(0)
+            if time.process_time() - began > HANG_S:
+                kind, example = f"more than {HANG_S} s", f"{kind} {example}"
             grown = _memory(peak=True) - before
             if grown > MEMORY_MB:
                 kind, example = "over 1 GB", f"{grown:.0f} MB, {kind} {example}"

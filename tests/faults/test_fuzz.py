@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults.commands import Commands
-from faults.fuzz import FOLDERS, HANG_S, READERS, TARGETS, fixtures
+from faults.fuzz import FOLDERS, HANG_S, PATIENCE, READERS, TARGETS, fixtures
 from faults.stage import Stage
 from faults.tally import SEED, Tally, setting
 
@@ -30,7 +30,9 @@ def fuzzed(target: str, count: int, stage: Stage, work: Path, tally: Tally) -> N
         while at < stop:
             report = work / f"{target.replace(' ', '-').replace(':', '')}-{at}.jsonl"
             arguments = [target, at, stop, SEED, str(stage.root), str(report)]
-            outcome = stage.commands.call("faults.fuzz:batch", arguments, work).wait((stop - at) * (HANG_S + 2) + 30)
+            outcome = stage.commands.call("faults.fuzz:batch", arguments, work).wait(
+                (stop - at) * PATIENCE * HANG_S + 60
+            )
             assert report.exists(), f"{target}: the undamaged input is not read: {outcome.err}"
             lines = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
             told = {line["case"]: line["told"] for line in lines if "told" in line}
@@ -39,7 +41,7 @@ def fuzzed(target: str, count: int, stage: Stage, work: Path, tally: Tally) -> N
             at = max(told) + 1
             if len(lines) % 2:  # the last case has no end
                 hung = outcome.status == -signal.SIGALRM
-                kind = f"hang > {HANG_S} s" if hung else f"crash, status {outcome.status}"
+                kind = "hang" if hung else f"crash, status {outcome.status}"
                 count_one(tally, target, at - 1, kind, told[at - 1], outcome.said)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

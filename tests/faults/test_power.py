@@ -12,7 +12,7 @@ from faults.stage import Stage
 from faults.test_cuts import WRITES
 
 MOVES = ("replace", "rename", "exchange")
-SMOKE = ("prepare", "evaluate", "export over")
+SMOKE = ("prepare", "evaluate")
 
 
 def unforced(operations: tuple[tuple[str, str, str], ...]) -> list[str]:

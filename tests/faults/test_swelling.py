@@ -115,7 +115,7 @@ WORDS = {
 
 @pytest.mark.parametrize("name", WORDS)
 def test_words_that_nest_are_told(name: str, stage: Stage, tmp_path: Path) -> None:
-    places = {"DATA": str(stage / "data"), "RUN": str(stage / "data-selfgnn")}
+    places = {"DATA": str(stage / "data"), "RUN": str(stage / "data-hardgnn")}
     outcome = stage.commands.run([places.get(word, word) for word in WORDS[name]], tmp_path)
     assert outcome.kind in ("sentence", "fine"), told([outcome])
     assert len(outcome.said) < 2000

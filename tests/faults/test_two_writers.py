@@ -103,7 +103,7 @@ def test_evaluating_while_training_goes_on_is_told_or_right(stage: Stage, tmp_pa
     until(tmp_path / "run" / "checkpoint" / "state.safetensors")
     outcomes = [stage.commands.run(argv, tmp_path) for argv in (
         ("evaluate", "run"), ("recommend", "run", "--user", "u1"), ("export", "run", "--out", "export"),
-        ("compare", "run", str(stage / "data-selfgnn")), ("inspect", "run", "--user", "u1"),
+        ("compare", "run", str(stage / "data-hardgnn")), ("inspect", "run", "--user", "u1"),
     )]  # fmt: skip
     running.kill(2)
     stopped = running.wait()

@@ -30,8 +30,8 @@ from hardgnn.evaluate import PROTOCOLS, Ranker, blocks, rank_targets, summarise_
 from hardgnn.model.attention import reset
 from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.recommend import top_n
-from hardgnn.trained import TrainedModel
 from hardgnn.runtime import keep_freed_memory
+from hardgnn.trained import TrainedModel
 
 EVENTS_PER_USER = 20
 

@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import save_file
 
 from hardgnn.config import resolve
 from hardgnn.export import export
@@ -34,6 +33,7 @@ from hardgnn.model.attention import reset
 from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.records import write_json
 from hardgnn.run import FORMAT_VERSION
+from hardgnn.tensors import save_tensors
 from hardgnn.trained import SEQUENCE_PREFIX
 
 HISTORY = 40
@@ -55,8 +55,7 @@ def random_run(folder: Path, users: int, items: int, seed: int) -> Path:
         "vectors/users": torch.randn(users, config.model.dim, generator=generator),
         "vectors/items": torch.randn(items, config.model.dim, generator=generator),
     }
-    save_file(tensors, folder / "new.safetensors")
-    (folder / "new.safetensors").rename(folder / "model.safetensors")
+    save_tensors(folder / "model.safetensors", tensors, "0")
     history = rng.integers(items, size=(users, HISTORY), dtype=np.int32)
     pl.DataFrame(
         {

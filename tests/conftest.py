@@ -27,3 +27,11 @@ def market(market_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "market"
     Dataset.read(market_log).prepare(k_core=3, candidates=30).save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a market with titles, for the service."""
+    from service import make_run
+
+    return make_run(tmp_path_factory.mktemp("serve"))

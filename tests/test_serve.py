@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+import polars as pl
 import pytest
 
 pytest.importorskip("fastapi")
@@ -27,45 +29,29 @@ import httpx
 from fastapi.testclient import TestClient
 
 from browser import CHROMIUM, Browser
-from hardgnn.config import resolve
-from hardgnn.data.dataset import Dataset
-from hardgnn.data.simulate import write_simulated
 from hardgnn.errors import HardGNNError
 from hardgnn.export import export
 from hardgnn.recommender import Recommender
+from hardgnn.records import read_json, recorded, write_json
 from hardgnn.serve.app import create_app
-from hardgnn.serve.pack import pack
-from hardgnn.serve.state import Settings, State, announce, read_token
+from hardgnn.serve.pack import DESCRIPTION, pack
+from hardgnn.serve.sockets import listen
+from hardgnn.serve.state import Settings, State, allowed_hosts, announce, read_token
 from hardgnn.serve.strings import Strings
-from hardgnn.serve.supervisor import _listen
-from hardgnn.train import train
+from service import COMMAND, LONG, packed, serving, start, train_run, wait
 
 TOKEN = "a-token-of-some-length"
-LONG = "A Title <b>with &amp; signs</b> that is much longer than a phone is wide, and then somewhat longer"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a market with titles."""
-    folder = tmp_path_factory.mktemp("serve")
-    write_simulated(folder / "market.inter", users=120, items=60, events=2500, seed=2)
-    titles = "".join(f"i{item}\t{LONG if item == 7 else f'Title {item} of Ünï'}\n" for item in range(60))
-    (folder / "market.item").write_text("item_id:token\ttitle:token_seq\n" + titles, "utf-8")
-    small = ["model.dim=16", "model.heads=2", "model.intervals=4", "train.epochs=2", "train.eval_every=1"]
-    data = Dataset.read(folder / "market.inter").prepare(k_core=3, candidates=10)
-    train(data, resolve("selfgnn", settings=[*small, "model.window=12"]), folder / "run")
-    return folder / "run"
-
-
-def packed(run: Path, root: Path, index: Path | None = None) -> State:
-    pack(run, root / "1" / run.name, index)
-    announce(root, 1, run.name)
-    return State(root)
+def run(served_run: Path) -> Path:
+    return served_run
 
 
 @contextmanager
 def client(state: State, settings: Settings | None = None) -> Iterator[TestClient]:
-    with TestClient(create_app(state, settings or Settings()), raise_server_exceptions=False) as found:
+    app = create_app(state, settings or Settings())
+    with TestClient(app, "http://localhost", raise_server_exceptions=False) as found:
         yield found
 
 
@@ -172,9 +158,9 @@ def test_odd_strings_are_found(tmp_path: Path) -> None:
         ("GET", "/v1/users/u1/recommendations?n=0", None, 422, "query.n"),
         ("GET", "/v1/users/u1/recommendations?n=1001", None, 422, "query.n"),
         ("POST", "/v1/recommendations", {"items": ["a"] * 1001}, 422, "body.items"),
-        ("POST", "/v1/recommendations", {"items": ["a" * 513]}, 422, "body.items.0"),
+        ("POST", "/v1/recommendations", {"items": [""]}, 422, "body.items.0"),
         ("POST", "/v1/recommendations", {"itemz": []}, 422, "body.itemz"),
-        ("POST", "/v1/recommendations", {"allow": ["nothing"]}, 422, "none of the items to allow"),
+        ("POST", "/v1/recommendations", {"allow": ["nothing"]}, 404, "none of the items to allow"),
         ("POST", "/v1/recommendations", {"block": ["a" * 500] * 9000}, 413, "larger than"),
         ("POST", "/v1/reload", None, 403, "SIGHUP"),
         ("GET", "/nowhere", None, 404, "Not Found"),
@@ -190,6 +176,174 @@ def test_bad_requests_get_one_sentence(
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine-1"
 
 
+ODD = [
+    "line\nbreak", "\r\n", "a/b", "a%2Fb", "%", "..", ".", "a/../b", "x/history", "/", " ", "+", "?q=1#top", "\0", "ü",
+    "👩‍👩‍👧", "\u202eleft", '"\'<b>', "\\", "u" * 600, "日" * 3000,
+]  # fmt: skip
+
+
+def test_odd_ids_are_the_same_everywhere(run: Path, tmp_path: Path) -> None:
+    root = tmp_path / "packs"
+    users, items = Recommender(run).tables.user_ids.to_list(), Recommender(run).tables.item_ids.to_list()
+    pack(run, root / "1")
+    Strings.write(root / "1", "users", [*ODD, *users[len(ODD) :]])
+    Strings.write(root / "1", "items", [*ODD, *items[len(ODD) :]])
+    described = read_json(root / "1" / DESCRIPTION)
+    described["files"] = recorded(root / "1", list(described["files"]))
+    write_json(root / "1" / DESCRIPTION, described, sealed=True)
+    announce(root, 1)
+    # Not the test client, which decodes addresses twice.
+    with serving(State(root)) as port, httpx.Client(base_url=f"http://localhost:{port}") as service:
+        for row, odd in enumerate(ODD):
+            assert odd in service.get("/v1/users", params={"q": odd, "n": 50}).json()["users"]
+            assert service.get("/v1/items", params={"q": odd}).json()["items"][0]["item"] == odd
+            found = service.post("/v1/recommendations", json={"user": odd, "items": [odd], "block": [odd]}).json()
+            assert (found["user"], found["known_user"], found["skipped_items"]) == (odd, True, [])
+            quoted, paths = quote(odd, safe=""), ("recommendations", "history")
+            wanted = [(f"/v1/users/{path}?user={quoted}", "user") for path in paths] + [
+                (f"/v1/items/similar?item={quoted}", "item")
+            ]
+            if odd not in (".", ".."):  # browsers and clients take these out of an address
+                wanted += [(f"/v1/users/{quoted}/{path}", "user") for path in paths]
+                wanted += [(f"/v1/items/{quoted}/similar", "item")]
+            for path, kind in wanted:
+                answer = service.get(path)
+                assert answer.status_code == 200, (odd, path)
+                named = answer.json()[kind]
+                assert (named["item"] if kind == "item" else named) == odd
+            past = service.get("/v1/users/history", params={"user": odd}).json()
+            assert past["interactions"] == len(Recommender(run).tables.histories.of(row))
+
+
+def test_half_a_character_is_told_and_not_an_error_of_the_service(service: TestClient) -> None:
+    for body in ('{"user": "\\ud800"}', '{"items": ["\\udfff"]}', '{"\\ud800": 1}', '{"n": "\\ud800"}'):
+        answer = service.post("/v1/recommendations", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 422, body
+        assert answer.json()["error"]
+    assert service.get("/v1/users/%ed%a0%80/history").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("localhost.", True),
+        ("127.0.0.1:80", True),
+        ("10.1.2.3", True),
+        ("[::1]:8000", True),
+        ("recs.example.org", True),
+        ("xn--bcher-kva.de", True),
+        ("served.lan:8000", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("[evil.example]", False),
+    ],
+)
+def test_names_that_are_not_this_service_are_refused(state: State, host: str, allowed: bool) -> None:
+    hosts = allowed_hosts("served.lan", ["recs.example.org", "Bücher.de"])
+    with client(state, Settings(hosts=hosts)) as service:
+        for path in ("/healthz", "/", "/v1/users"):
+            answer = service.get(path, headers={"host": host})
+            assert answer.status_code == (200 if allowed else 421)
+            if not allowed:
+                assert "--allowed-host" in answer.json()["error"]
+    with client(state, Settings(hosts=allowed_hosts("::1", ["*"]))) as service:
+        assert service.get("/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["", "a b", "http://a", "a:80", "a/b", "a\0", "\udcff", "*.a"])
+def test_what_is_no_name_of_a_host_is_told(name: str) -> None:
+    with pytest.raises(HardGNNError, match="expected the name of a host"):
+        allowed_hosts("127.0.0.1", [name])
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1.1", "a" * 300, "a..b", "\0", "ü" * 90, "192.0.2.1"])
+def test_a_host_that_is_not_here_is_told(host: str) -> None:
+    with pytest.raises(HardGNNError, match="cannot listen on"):
+        listen(host, 0)
+
+
+def _environment_is_a_list(run: Path) -> None:
+    (run / "environment.json").write_text("[]")
+
+
+def _users_are_empty(run: Path) -> None:
+    (run / "users.parquet").write_bytes(b"")
+
+
+def _ids_are_numbers(run: Path) -> None:
+    pl.read_parquet(run / "users.parquet").with_columns(raw_id=pl.lit(1)).write_parquet(run / "users.parquet")
+
+
+def _no_weights(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+
+
+def _weights_are_a_folder(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    (run / "model.safetensors").mkdir()
+
+
+def _fewer_items(run: Path) -> None:
+    pl.read_parquet(run / "items.parquet").head(9).write_parquet(run / "items.parquet")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _environment_is_a_list,
+        _users_are_empty,
+        _ids_are_numbers,
+        _no_weights,
+        _weights_are_a_folder,
+        _fewer_items,
+    ],
+)
+def test_a_run_that_cannot_be_packed_is_one_sentence_with_its_name(run: Path, tmp_path: Path, damage: Any) -> None:
+    copy = tmp_path / "copied-run"
+    shutil.copytree(run, copy)
+    damage(copy)
+    with pytest.raises(HardGNNError, match="copied-run") as told:
+        pack(copy, tmp_path / "1")
+    assert "\n" not in str(told.value)
+
+
+def test_a_worker_that_cannot_open_a_new_run_keeps_the_old_one_and_says_why(run: Path, tmp_path: Path) -> None:
+    state = packed(run, tmp_path)
+    old = state.engine
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    (tmp_path / "2" / "offsets.npy").write_bytes(b"damaged")
+    announce(tmp_path, 2)
+
+    async def watched() -> None:
+        task = asyncio.create_task(state.watch())
+        while state.error is None:
+            await asyncio.sleep(0.05)
+        announce(tmp_path, 1, "the new run is damaged")
+        while state.error != "the new run is damaged":
+            await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(watched(), 30))
+    assert state.engine is old
+
+
+def test_tokens_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    odd = "ünïcödé-and-long-enough".encode()
+    for content in (b"", b"short", b"two words of a token", odd, b"\xff" * 20, b"a" * 5000):
+        (tmp_path / "token").write_bytes(content)
+        with pytest.raises(HardGNNError, match="expected one token"):
+            read_token(tmp_path / "token")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(HardGNNError, match="not an ordinary file"):
+            read_token(path)
+    with pytest.raises(HardGNNError, match="no such file"):
+        read_token(tmp_path / "nothing")
+
+
 def test_one_wrong_request_does_not_spoil_those_it_is_scored_with(state: State) -> None:
     from hardgnn.serve.batcher import Batcher
     from hardgnn.serve.engine import Ask
@@ -200,8 +354,6 @@ def test_one_wrong_request_does_not_spoil_those_it_is_scored_with(state: State) 
         sizes.append(len(asks))
         time.sleep(0.05)
         return state.engine.answer(asks)
-
-    import asyncio
 
     async def together() -> list[Any]:
         batcher = Batcher(answer)
@@ -261,7 +413,7 @@ def test_slow_work_is_given_up_and_unexpected_errors_tell_nothing(
 def test_requests_are_counted_by_route_and_the_page_may_ask_only_this_service(service: TestClient) -> None:
     service.get("/v1/items/i3/similar")
     text = service.get("/metrics").text
-    assert 'hardgnn_requests_total{method="GET",route="/v1/items/{item:path}/similar",status="200"}' in text
+    assert 'hardgnn_requests_total{method="GET",route="/v1/items/{item:any}/similar",status="200"}' in text
     assert "hardgnn_request_seconds_bucket" in text
     policy = service.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -283,33 +435,6 @@ def test_the_index_finds_what_exact_search_finds(run: Path, state: State, tmp_pa
         filtered = approximate.post("/v1/recommendations", json={"user": "u3", "block": ["i1"]}).json()
         assert not filtered["approximate"]
         assert not approximate.post("/v1/recommendations", json={}).json()["approximate"]
-
-
-def start(run: Path, logs: Path, *words: str) -> tuple[subprocess.Popen[bytes], str]:
-    """`hardgnn serve` as a process that logs to a file, and the address it listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from hardgnn.cli import main; main()", "serve", str(run), "--port", str(port)]
-    with logs.open("wb") as log:
-        process = subprocess.Popen([*command, *words], stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    wait(lambda: process.poll() is not None or _answers(address))
-    return process, address
-
-
-def _answers(address: str) -> bool:
-    try:
-        return bool(httpx.get(f"{address}/healthz", timeout=1).status_code == 200)
-    except httpx.HTTPError:
-        return False
-
-
-def wait(happened: Any, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.1)
 
 
 def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, tmp_path: Path) -> None:
@@ -340,10 +465,8 @@ def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, 
             asker.start()
         wait(lambda: len(versions) > 10)
         first = versions[0]
-        data = Dataset.read(run.parent / "market.inter").prepare(k_core=3, candidates=10)
-        small = ["model.dim=8", "model.heads=2", "model.intervals=4", "train.epochs=1", "train.eval_every=1"]
-        train(data, resolve("selfgnn", settings=small), tmp_path / "new")
-        for name in ("config.toml", "users.parquet", "items.parquet", "model.safetensors"):
+        train_run(run.parent, tmp_path / "new", "model.dim=8", "train.epochs=1")
+        for name in ("config.toml", "users.parquet", "items.parquet", "model.safetensors", "environment.json"):
             os.replace(tmp_path / "new" / name, served / name)
         assert httpx.post(f"{address}/v1/reload", headers=headers).status_code == 202
         wait(lambda: versions[-1] != first and set(versions[-20:]) == {versions[-1]})
@@ -368,8 +491,7 @@ def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, 
 
 def test_what_cannot_be_served_is_told_in_one_sentence(run: Path, tmp_path: Path) -> None:
     def refused(*words: str) -> str:
-        command = [sys.executable, "-c", "from hardgnn.cli import main; main()", "serve", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=120)
         assert done.returncode == 2
         return done.stderr.splitlines()[-1]
 
@@ -455,7 +577,7 @@ def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
     """Without TCP_NODELAY a request took 48 ms instead of 2."""
-    with _listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -83,7 +83,7 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
             raise HardGNNError(f"{shown(path)}: the folder is not empty and holds no {marker}, so it is left alone")
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)
-        temporary, handle = _temporary_folder(path)
+        temporary, handle = temporary_folder(path)
         try:
             yield temporary
             for folder, _, files in os.walk(temporary):
@@ -171,11 +171,15 @@ def _temporary_file(path: Path) -> tuple[Path, int]:
             return temporary, handle
 
 
-def _temporary_folder(path: Path) -> tuple[Path, int]:
-    """A new temporary folder beside `path`, and the handle that holds it."""
+def temporary_folder(path: Path, mode: int = 0o777) -> tuple[Path, int]:
+    """A new temporary folder beside `path`, and the handle that holds it against `sweep` until it is closed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     while True:
         temporary = _temporary_name(path)
-        temporary.mkdir()
+        temporary.mkdir(mode)
         handle = os.open(temporary, os.O_RDONLY)
         if _hold(handle, temporary):
             return temporary, handle

@@ -20,7 +20,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.log import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest, reading, shown
 from hardgnn.evaluate import Progress
-from hardgnn.files import _temporary_folder, atomic_path
+from hardgnn.files import atomic_path, temporary_folder
 from hardgnn.forks import enter
 from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
 from hardgnn.run import load_tables
@@ -294,7 +294,7 @@ def write_blocks(blocks: Iterator[pl.DataFrame], path: Path) -> int:
                     block.write_csv(handle, include_header=number == 0)
                     rows += block.height
             return rows
-        parts, held = _temporary_folder(path)
+        parts, held = temporary_folder(path)
         try:
             for number, block in enumerate(blocks):
                 block.write_parquet(parts / f"{number:06}.parquet")

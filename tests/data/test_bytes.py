@@ -423,6 +423,11 @@ def test_too_many_values_are_told_where_the_last_column_is_not_read(tmp_path: Pa
     assert "line 4: 5 fields, expected 4" in told(put(tmp_path, "log.csv", text))
 
 
+def test_a_value_with_line_breaks_beside_another_is_no_swallowed_row(tmp_path: Path) -> None:
+    text = 'title,user,time,item,text\n"a\nb",u,1,i,"c\nd"\n"x, y\nz",v,2,j,"one\n\ntwo, three, 4\n"\n'
+    assert rows(put(tmp_path, "log.csv", text)) == [("u", "i", 1.0), ("v", "j", 2.0)]
+
+
 # --- sizes
 
 
@@ -447,7 +452,7 @@ def small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip", "tar.gz"])
 def test_a_file_that_swells_is_refused_early(tmp_path: Path, kind: str, small_bound: None) -> None:
-    size = 20
+    size = 6
     if kind == "zip":
         put(tmp_path, "log", zipped({"log.csv": b"\n" * (size << 20)}))
     elif kind == "tar.gz":
@@ -500,6 +505,14 @@ def test_titles_are_bounded_too(tmp_path: Path, small_bound: None) -> None:
     assert titles.height == 4000
 
 
+def test_parquet_that_swells_is_refused(tmp_path: Path) -> None:
+    one = pl.DataFrame({"user": [1], "item": [1], "time": [1]})
+    path = tmp_path / "log.parquet"
+    pl.concat([one] * 4).select(pl.all().repeat_by(1_000_000).explode()).write_parquet(path)
+    assert "swells to" in told(path)
+    assert len(rows(path, max_bytes=1 << 30)) == 4_000_000
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1251"])
 def test_titles_in_other_encodings(tmp_path: Path, encoding: str) -> None:
     text = "Ж" if encoding == "cp1251" else "é"
@@ -516,7 +529,7 @@ def test_a_machine_that_cannot_is_told_apart(tmp_path: Path, monkeypatch: pytest
     def fails(*_: object) -> bytes:
         raise MemoryError
 
-    monkeypatch.setattr(gzip.GzipFile, "read", fails)
+    monkeypatch.setattr(layers.Inflating, "decompress", fails)
     with pytest.raises(MachineError, match="not enough memory"):
         read_log(path)
 

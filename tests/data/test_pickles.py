@@ -23,6 +23,7 @@ import hardgnn
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.data.intervals import cut
 from hardgnn.data.prepare import prepare_file
+from hardgnn.data.readers import pickles
 from hardgnn.data.readers.pickles import PickledArray, load_pickle
 from hardgnn.data.readers.selfgnn import FILES, read_selfgnn
 from hardgnn.errors import HardGNNError
@@ -517,3 +518,25 @@ def test_what_the_released_loader_was_fed_is_read_as_it_was(fixture: Path, tmp_p
     found = data.manifest["released"]
     assert (found["test_items_in_sequence"], found["graph_edges"]) == (0, sum(len(time) for time, *_ in edges))
     assert (found["edges_only_in_our_graphs"], found["edges_only_in_released_graphs"]) == (0, 0)
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"}", b"\x8f", b"(", b"\x94", b"h\x00)\x81"])
+def test_many_small_objects_do_not_eat_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opcode: bytes
+) -> None:
+    monkeypatch.setattr(pickles, "FREE_BYTES", 0)
+    path = tmp_path / "bomb"
+    path.write_bytes(b"\x80\x04cscipy.sparse._csr\ncsr_matrix\n\x94" + opcode * 20_000 + b".")
+    with pytest.raises(HardGNNError, match="far more memory than the file is long|nested more than 1000 deep"):
+        load_pickle(path)
+
+
+def test_a_matrix_named_again_and_again_does_not_eat_the_memory(tmp_path: Path) -> None:
+    objects = release()
+    whole, parts, numbers = objects["trn_mat_time"]
+    folder = write(tmp_path / "r", objects, trn_mat_time=[whole, [parts[0]] * 900, numbers])
+    with pytest.raises(HardGNNError, match="the intervals have more edges than .* bytes can hold"):
+        read_selfgnn(folder)
+    write(folder, objects, trn_mat_time=[whole, [parts[0]] * 2000, numbers])
+    with pytest.raises(HardGNNError, match="2000 intervals are more than 1000"):
+        read_selfgnn(folder)

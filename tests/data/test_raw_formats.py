@@ -200,6 +200,10 @@ BAD = {
         (YELP[:-40], "line 2: not valid JSON"),
         ('{"business_id": "b", "name": "x"}\n', "line 1: no user_id; fields found: business_id, name"),
         ("[1, 2]\n", "line 1: expected a JSON object"),
+        (YELP + '{"user_id": {"a": 1}, "business_id": "b", "date": "2012-01-01"}\n', "line 3: user_id is an object"),
+        (YELP + YELP.splitlines()[1] * 2 + "\n", "line 3: not valid JSON"),
+        (YELP + '{"user_id": NaN}\n', "line 3: not valid JSON"),
+        (YELP + '{"a":' * 9000 + "\n", "line 3: not valid JSON"),
     ],
 }
 

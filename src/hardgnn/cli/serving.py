@@ -116,6 +116,12 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="A file with the token that everything but health asks for.")
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name that requests may be sent to, beside localhost, the host and any address; * allows all."
+        ),
+    ] = None,
     approximate: Annotated[
         Path | None, typer.Option(help="Search the index that `hardgnn export` wrote to this folder.")
     ] = None,
@@ -130,12 +136,12 @@ def serve(
     if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
         raise HardGNNError("serve needs an extra: pip install 'hardgnn[serve]'")
     from hardgnn.serve.logs import log_json
-    from hardgnn.serve.state import Settings, read_token
+    from hardgnn.serve.state import Settings, allowed_hosts, read_token
     from hardgnn.serve.supervisor import Supervisor
 
     log_json()
     token = None if token_file is None else read_token(token_file)
-    settings = Settings(token, max_body, timeout, access_log)
+    settings = Settings(token, max_body, timeout, access_log, allowed_hosts(host, allowed_host or ()))
     Supervisor(run, host, port, workers, settings, approximate).serve()
 
 

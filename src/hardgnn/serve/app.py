@@ -20,15 +20,18 @@ from hardgnn.serve.gate import Gate
 from hardgnn.serve.routes import router
 from hardgnn.serve.state import Settings, State
 
+BEAT_S = 0.5
+
 
 def create_app(state: State, settings: Settings) -> Gate:
     """The service over the runs of `state`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(state.watch())
+        tasks = [asyncio.create_task(one) for one in (state.watch(), beat())]
         yield
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
 
     app = FastAPI(
         title="HardGNN",
@@ -36,6 +39,7 @@ def create_app(state: State, settings: Settings) -> Gate:
         summary="Recommendations of a trained run.",
         docs_url=None,  # their pages load scripts from other hosts
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
 
@@ -44,11 +48,20 @@ def create_app(state: State, settings: Settings) -> Gate:
         known = {"run": engine.model.name, "version": engine.version}
         return [one | known for one in engine.answer(asks)]
 
-    app.state.run, app.state.settings, app.state.batcher = state, settings, Batcher(answer)
+    batcher = Batcher(answer)
+
+    async def beat() -> None:
+        while True:
+            await batcher.run(int)  # where the scoring thread is stuck, nobody is answered
+            state.beat()
+            await asyncio.sleep(BEAT_S)
+
+    app.state.run, app.state.settings, app.state.batcher = state, settings, batcher
     app.include_router(router)
 
     def problem(request: Request, status: int, sentence: str) -> JSONResponse:
-        body = {"error": sentence, "request_id": request.state.request_id}
+        plain = sentence.encode("utf-8", "backslashreplace").decode()  # JSON may name half a character
+        body = {"error": plain, "request_id": request.state.request_id}
         return JSONResponse(body, status)
 
     @app.exception_handler(HTTPException)
@@ -59,7 +72,7 @@ def create_app(state: State, settings: Settings) -> Gate:
 
     @app.exception_handler(HardGNNError)
     async def unable(request: Request, error: HardGNNError) -> JSONResponse:
-        return problem(request, 422, str(error))
+        return problem(request, 404, str(error))  # the run has not got what is asked for
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -18,9 +18,9 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.export import INDEX, open_index
 from hardgnn.recommend import NO_ITEM, POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, largest, sources
-from hardgnn.records import read_json
+from hardgnn.records import check_file, read_json
 from hardgnn.serve.pack import DESCRIPTION
-from hardgnn.serve.strings import Strings
+from hardgnn.serve.strings import Strings, mapped
 from hardgnn.trained import TrainedModel, load_model
 
 REASONS = 3  # items of the history that a recommendation is told to be near to
@@ -45,15 +45,22 @@ class Engine:
 
     Args:
         folder: what `hardgnn.serve.pack.pack` wrote.
+
+    Raises:
+        HardGNNError: a file of it is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         def load(name: str) -> Any:
             path = folder / f"{name}.npy"
-            return np.load(path, mmap_mode="r") if path.exists() else None
+            return mapped(path) if path.exists() else None
 
+        description = read_json(folder / DESCRIPTION)
+        for name, record in description["files"].items():
+            check_file(folder / name, record, "pack the run again")
         self.model: TrainedModel = load_model(folder)
-        self.version: str = read_json(folder / DESCRIPTION)["version"]
+        self.version: str = description["version"]
+        self.model.name = description["run"]
         self.users, self.items = Strings(folder, "users"), Strings(folder, "items")
         self.titles = Strings(folder, "titles") if (folder / "titles.text").exists() else None
         self.histories = Histories(load("offsets"), load("history"))

@@ -1,15 +1,17 @@
-"""What every request passes: its id, the token, limits of size and time, one line of log, metrics, headers."""
+"""What every request passes: its id, the host, the token, limits of size and time, a line of log, metrics, headers."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import logging
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from hardgnn.serve.metrics import observe
@@ -30,6 +32,8 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+CLOSE = (b"connection", b"close")
+LINGER_S, LINGER_BYTES = 1.0, 2**18  # what is still read of a request that was refused
 log = logging.getLogger("hardgnn.serve")
 
 
@@ -42,15 +46,16 @@ class Refused(Exception):
 
 
 class Gate:
-    """Wraps the application.
+    """Wraps the application. Once `closing` is set, every answer is the last one on its connection.
 
     Args:
         app: the application.
-        settings: token and limits.
+        settings: hosts, token and limits.
     """
 
     def __init__(self, app: App, settings: Settings) -> None:
         self.app, self.settings = app, settings
+        self.closing = False
         self._token = None if settings.token is None else f"Bearer {settings.token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,37 +69,58 @@ class Gate:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        status, whole = 0, False
 
         async def sent(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [*HEADERS, (b"x-request-id", request_id.encode())]
+                extra = [*HEADERS, (b"x-request-id", request_id.encode()), *([CLOSE] if self.closing else [])]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
         try:
             try:
                 async with asyncio.timeout(self.settings.timeout):
+                    self._check_host(headers)
                     self._check_token(scope["path"], headers)
                     body = await self._body(headers, receive)
+                    whole = True
                     await self.app(scope, _replay(body, receive), sent)
             except TimeoutError:
-                raise Refused(503, f"no answer within {self.settings.timeout:g} s") from None
+                within = f"within {self.settings.timeout:g} s"
+                late = (
+                    Refused(503, f"no answer {within}") if whole else Refused(408, f"the body was not whole {within}")
+                )
+                raise late from None
+            except asyncio.CancelledError:
+                whole = True  # as far as it matters: nothing more is read
+                raise Refused(503, "the service ends") from None
         except Refused as refusal:
             if status == 0:
-                await _problem(sent, refusal.status, str(refusal), request_id)
+                await _refuse(sent, None if whole else receive, refusal, request_id)
         except Exception:
             log.exception("unexpected error", extra={"request_id": request_id})
             if status == 0:
-                await _problem(sent, 500, "unexpected error", request_id)
+                await _refuse(sent, None, Refused(500, "unexpected error"), request_id)
         seconds = time.perf_counter() - began
         route = getattr(scope.get("route"), "path", "other")
         observe(scope["method"], route, status, seconds)
         if self.settings.access_log:
             fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status}
             log.info("request", extra=fields | {"ms": round(seconds * 1000, 2)})
+
+    def _check_host(self, headers: dict[bytes, bytes]) -> None:
+        """Refuses names that may be somebody else's for this address (DNS rebinding); addresses are no names."""
+        given = headers.get(b"host", b"").decode("latin-1").lower()
+        host = given[1:].partition("]")[0] if given.startswith("[") else given.partition(":")[0].rstrip(".")
+        if host in self.settings.hosts or "*" in self.settings.hosts or not host:
+            return
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            name = "".join(c if c.isprintable() else "?" for c in host[:100])
+            raise Refused(421, f"the host '{name}' is not one of this service; allow it with --allowed-host") from None
 
     def _check_token(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._token is None or path in OPEN:
@@ -134,10 +160,27 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _problem(send: Send, status: int, sentence: str, request_id: str) -> None:
-    body = json.dumps({"error": sentence, "request_id": request_id}).encode()
+async def _refuse(send: Send, receive: Receive | None, refusal: Refused, request_id: str) -> None:
+    """Answers with a sentence. With `receive` the request is not whole: the connection ends with the answer."""
+    body = json.dumps({"error": str(refusal), "request_id": request_id}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
+    if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if receive is not None:
+        headers.append(CLOSE)
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": receive is not None})
+    if receive is not None:
+        await _linger(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _linger(receive: Receive) -> None:
+    """Throws away what still comes, for a moment: closed at once, a client that sends would not see the answer."""
+    left, more = LINGER_BYTES, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
-from hardgnn.records import sha256, write_json
-from hardgnn.run import AGAIN, CONFIG, ENVIRONMENT, MODEL, load_tables
+from hardgnn.files import writing
+from hardgnn.records import recorded, sha256, write_json
+from hardgnn.run import AGAIN, CONFIG, ENVIRONMENT, FORMAT_VERSION, MODEL, load_tables, run_name
 from hardgnn.serve.strings import Strings
 from hardgnn.tensors import open_tensors, save_tensors
 from hardgnn.trained import PARAMETERS, load_model
@@ -24,27 +25,20 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
     """Writes a run, and the index of its `export`, into the new folder `out`.
 
     Raises:
+        MachineError: there is no room for it, or too little memory.
         HardGNNError: the run or its export cannot be used.
     """
-    model, tables = load_model(run), load_tables(run)
-    out.mkdir(parents=True)
-    files = [run / CONFIG, run / ENVIRONMENT, *run.glob("*.npz"), *run.glob("*.safetensors")]
+    with reading(run, AGAIN):
+        model, tables = load_model(run), load_tables(run)
+        if model.item_vectors.shape[0] != len(tables.item_ids):
+            raise HardGNNError(f"{shown(run)}: damaged run folder, its weights and its items differ in number")
+    files = [run / CONFIG, run / ENVIRONMENT]
     if export is not None:
-        check_index(export, run / MODEL)
-        item_vectors(model, tables.histories)  # refuses a model that no index can serve
-        open_index(export)
+        with reading(export, "export the run again"):
+            check_index(export, run / MODEL)
+            item_vectors(model, tables.histories)  # refuses a model that no index can serve
+            open_index(export)
         files += [export / INDEX, export / MANIFEST]
-    for path in files:  # copies, not links: a file that is written over in place would pull the map from under workers
-        if path.name == MODEL:
-            _copy_weights(path, out / MODEL)
-        else:
-            shutil.copyfile(path, out / path.name)
-    if model.item_vectors.shape[0] != len(tables.item_ids):
-        raise HardGNNError(f"{run}: damaged run folder, its weights and its items differ in number")
-    Strings.write(out, "users", tables.user_ids)
-    Strings.write(out, "items", tables.item_ids)
-    if tables.titles is not None:
-        Strings.write(out, "titles", tables.titles.fill_null(""))
     arrays: dict[str, np.ndarray | None] = {
         "offsets": tables.histories.offsets,
         "history": tables.histories.items,
@@ -53,10 +47,21 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
         "trained": tables.user_interactions > 0,
         "popularity": tables.popularity,
     }
-    for name, values in arrays.items():
-        if values is not None:
-            np.save(out / f"{name}.npy", values)
-    write_json(out / DESCRIPTION, {"version": sha256(run / MODEL)[:12]})
+    with reading(run, AGAIN), writing(out):
+        out.mkdir(parents=True)
+        for path in files:  # copies, not links: a file that is written over in place would change under the workers
+            shutil.copyfile(path, out / path.name)
+        _copy_weights(run / MODEL, out / MODEL)
+        Strings.write(out, "users", tables.user_ids)
+        Strings.write(out, "items", tables.item_ids)
+        if tables.titles is not None:
+            Strings.write(out, "titles", tables.titles.fill_null(""))
+        for name, values in arrays.items():
+            if values is not None:
+                np.save(out / f"{name}.npy", values)
+        described = {"format_version": FORMAT_VERSION, "version": sha256(run / MODEL)[:12], "run": shown(run_name(run))}
+        described["files"] = recorded(out, sorted(path.name for path in out.iterdir()))
+        write_json(out / DESCRIPTION, described, sealed=True)
 
 
 def _copy_weights(source: Path, target: Path) -> None:
@@ -68,12 +73,16 @@ def _copy_weights(source: Path, target: Path) -> None:
 
 def main() -> None:
     """`python -m hardgnn.serve.pack RUN OUT [EXPORT]`, in a process of its own, whose memory is given back."""
+    from hardgnn.serve.engine import Engine
+
     run, out, *export = map(Path, sys.argv[1:])
     try:
         pack(run, out, *export)
+        with reading(out):
+            Engine(out)  # what changed while it was copied is found here and not by the workers
     except HardGNNError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        print(error)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from hardgnn.serve import schemas
 from hardgnn.serve.batcher import Batcher
@@ -20,10 +21,19 @@ from hardgnn.serve.state import State
 MOST_SHOWN = 500  # of a history
 N = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="How many.")]
 Few = Annotated[int, Query(ge=1, le=50, description="How many at most.")]
-Text = Annotated[str, Query(max_length=200, description="What to look for.")]
+Text = Annotated[str, Query(description="What to look for.")]
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Problem} for status in (400, 401, 404, 413, 422, 503)
+    status: {"model": schemas.Problem} for status in (400, 401, 404, 408, 413, 421, 422, 503)
 }
+
+
+class AnyText(StringConvertor):
+    """An id in an address may hold anything, slashes and line breaks included."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any", AnyText())
 PAGE = resources.files("hardgnn.serve").joinpath("page.html").read_text("utf-8")
 
 
@@ -115,7 +125,8 @@ async def items(request: Request, q: Text = "", n: Few = 10) -> schemas.Items:
     return schemas.Items(items=[schemas.Item(**one) for one in _engine(request).search_items(q, n)])
 
 
-@router.get("/v1/users/{user:path}/recommendations", tags=["recommend"])
+@router.get("/v1/users/recommendations", tags=["recommend"])
+@router.get("/v1/users/{user:any}/recommendations", tags=["recommend"])
 async def recommendations(
     request: Request, user: str, n: N = 10, exclude_seen: bool = True, explain: bool = False
 ) -> schemas.Recommendations:
@@ -135,7 +146,8 @@ async def recommend(request: Request, wanted: schemas.Wanted) -> schemas.Recomme
     return schemas.Recommendations(**await _answer(request, Ask(**wanted.model_dump())))
 
 
-@router.get("/v1/users/{user:path}/history", tags=["look up"])
+@router.get("/v1/users/history", tags=["look up"])
+@router.get("/v1/users/{user:any}/history", tags=["look up"])
 async def history(request: Request, user: str, n: Annotated[int, Query(ge=1, le=MOST_SHOWN)] = 200) -> schemas.History:
     """The last items of a user, oldest first, with the model's time intervals."""
     engine = _engine(request)
@@ -149,7 +161,8 @@ async def history(request: Request, user: str, n: Annotated[int, Query(ge=1, le=
     )
 
 
-@router.get("/v1/items/{item:path}/similar", tags=["recommend"])
+@router.get("/v1/items/similar", tags=["recommend"])
+@router.get("/v1/items/{item:any}/similar", tags=["recommend"])
 async def similar(request: Request, item: str, n: N = 10) -> schemas.SimilarItems:
     """The items whose vectors have the highest cosine to this one's."""
     engine = _engine(request)

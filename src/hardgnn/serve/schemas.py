@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MOST_ITEMS = 1000  # recommended at most, and listed as recent at most
 MOST_FILTERED = 10_000
-ID = Annotated[str, Field(min_length=1, max_length=512)]
+ID = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="How many.")]
 
 

@@ -7,16 +7,18 @@ import logging
 import os
 import re
 import signal
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.records import read_json, write_json
 from hardgnn.serve.engine import Engine
 
 CURRENT = "current.json"
 LOOKED_EVERY_S = 0.5
+LONGEST_TOKEN = 4096
 log = logging.getLogger("hardgnn.serve")
 
 
@@ -29,6 +31,8 @@ class Settings:
     max_body: int = 2**20
     timeout: float = 10.0
     access_log: bool = True
+    hosts: frozenset[str] = frozenset({"localhost"})
+    """The names that `Host` may carry beside any address; `*` allows all."""
 
 
 class State:
@@ -37,22 +41,29 @@ class State:
     Args:
         root: the folder; the supervisor writes it.
         supervisor: the process to signal when a reload is asked for; None where nobody keeps the folder.
+        beat: called every half second for as long as this process can answer.
     """
 
-    def __init__(self, root: Path, supervisor: int | None = None) -> None:
-        self.root, self.supervisor = root, supervisor
+    def __init__(self, root: Path, supervisor: int | None = None, beat: Callable[[], None] = lambda: None) -> None:
+        self.root, self.supervisor, self.beat = root, supervisor, beat
         self.error: str | None = None
         self._serial = -1
         self.engine: Engine
         self.refresh()
 
     def refresh(self) -> None:
-        """Opens the current run if it is another than the open one; requests under way keep theirs."""
+        """Opens the current run if it is another than the open one; requests under way keep theirs.
+
+        Raises:
+            HardGNNError: it cannot be opened.
+        """
         current: dict[str, Any] = read_json(self.root / CURRENT)
-        self.error = current["error"]
         if current["serial"] != self._serial:
-            self.engine = Engine(self.root / str(current["serial"]) / current["name"])
+            folder = self.root / str(current["serial"])
+            with reading(folder):
+                self.engine = Engine(folder)
             self._serial = current["serial"]
+        self.error = current["error"]
 
     async def watch(self) -> None:
         """Looks for a new run for ever; ends the process where its supervisor is gone."""
@@ -65,8 +76,10 @@ class State:
             before = self._serial
             try:
                 await asyncio.to_thread(self.refresh)
-            except (HardGNNError, OSError) as error:
-                log.error("cannot open the new run", extra={"reason": str(error)})
+            except HardGNNError as error:
+                if self.error != str(error):
+                    log.error("cannot open the new run", extra={"reason": str(error)})
+                self.error = str(error)
                 continue
             if self._serial != before:
                 log.info("serving a new run", extra={"run": self.engine.model.name, "version": self.engine.version})
@@ -79,23 +92,41 @@ class State:
         return True
 
 
-def announce(root: Path, serial: int, name: str, error: str | None = None) -> None:
-    """Names the packed run `root/serial/name` as the one to serve; `error` is why a newer one is not."""
-    write_json(root / CURRENT, {"serial": serial, "name": name, "error": error})
+def announce(root: Path, serial: int, error: str | None = None) -> None:
+    """Names the packed run `root/serial` as the one to serve; `error` is why a newer one is not."""
+    write_json(root / CURRENT, {"serial": serial, "error": error})
 
 
 def read_token(path: Path) -> str:
     """The token in a file.
 
     Raises:
-        HardGNNError: the file is missing, or holds no token of 16 or more visible ASCII characters.
+        HardGNNError: the file is missing, cannot be read, or holds no token of 16 or more visible ASCII characters.
     """
-    try:
-        token = path.read_text("ascii").strip()
-    except FileNotFoundError:
-        raise HardGNNError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        token = ""
-    if not re.fullmatch(r"[!-~]{16,}", token):
-        raise HardGNNError(f"{path}: expected one token of 16 or more visible ASCII characters")
+    with reading(path):
+        if path.exists() and not path.is_file():
+            raise HardGNNError(f"{shown(path)}: not an ordinary file, expected one that holds a token")
+        with path.open("rb") as handle:
+            token = handle.read(LONGEST_TOKEN + 2).decode("latin-1").strip(" \t\r\n")
+    if not re.fullmatch(rf"[!-~]{{16,{LONGEST_TOKEN}}}", token):
+        expected = f"one token of 16 or more visible ASCII characters, {LONGEST_TOKEN:,} at most"
+        raise HardGNNError(f"{shown(path)}: expected {expected}")
     return token
+
+
+def allowed_hosts(bound: str, names: Iterable[str] = ()) -> frozenset[str]:
+    """The names that requests may be sent to: `localhost`, the host that is listened on, and those given.
+
+    Raises:
+        HardGNNError: one of `names` is no name of a host.
+    """
+    found = {"localhost", bound.lower()}
+    for name in names:
+        try:
+            plain = name if name == "*" else name.encode("idna").decode().lower().rstrip(".")
+        except UnicodeError:
+            plain = ""
+        if plain != "*" and not re.fullmatch(r"[a-z0-9_.-]+", plain):
+            raise HardGNNError(f"--allowed-host {shown(name)}: expected the name of a host, as in example.org, or *")
+        found.add(plain)
+    return frozenset(found)

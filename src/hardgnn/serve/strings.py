@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 NEWLINE = b"\n"
 
@@ -16,11 +17,11 @@ class Strings:
     """Strings 0 to n - 1 out of the files that `write` made under one name."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
-        self._order = np.load(folder / f"{name}.order.npy", mmap_mode="r")
+        self._offsets = mapped(folder / f"{name}.offsets.npy")
+        self._order = mapped(folder / f"{name}.order.npy")
         self._text = _map(folder / f"{name}.text")
         self._folded = _map(folder / f"{name}.folded")
-        self._starts = np.load(folder / f"{name}.starts.npy", mmap_mode="r")
+        self._starts = mapped(folder / f"{name}.starts.npy")
 
     @staticmethod
     def write(folder: Path, name: str, values: Iterable[str]) -> None:
@@ -73,6 +74,18 @@ class Strings:
 
     def _place(self, wanted: bytes) -> int:
         return bisect.bisect_left(range(len(self)), wanted, key=lambda place: self._bytes(int(self._order[place])))
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array in a `.npy` file, mapped; unlike numpy's own map it holds no handle, of which a process has few."""
+    with path.open("rb") as handle:
+        np.lib.format.read_magic(handle)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
+        start = handle.tell()
+    whole = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8).numpy()
+    array = whole[start:].view(dtype).reshape(shape)
+    array.flags.writeable = False
+    return array
 
 
 def _map(path: Path) -> mmap.mmap | bytes:

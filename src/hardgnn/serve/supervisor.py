@@ -1,28 +1,49 @@
-"""The parent of the workers: it packs the run, forks them, restarts one that dies, and packs again when asked."""
+"""The parent of the workers: it packs the run, forks them, replaces what dies or hangs, and packs again when asked."""
 
 from __future__ import annotations
 
+import gc
 import logging
+import mmap
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from typing import NoReturn
 
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, MachineError, reason, shown
+from hardgnn.files import sweep, temporary_folder, writing
+from hardgnn.serve.sockets import listen, raise_handles, stop_new
 from hardgnn.serve.state import Settings, State, announce
 
 TICK_S = 0.1
-GRACE_S = 15
-RESTART_S = 0.5
-BACKLOG = 2048
+HUNG_S = 5.0  # without a sign of life, beyond the time that a request may take
+START_S = 120.0  # until a worker's first sign of life
+RESTART_S, LONGEST_RESTART_S = 0.5, 30.0
+END_S = 4.5  # more than a worker takes to end by itself
+FAILURES = 5  # workers that end before they began, of a service that never had one
 METRICS = "metrics"
+FOLDER = "hardgnn-serve"
 log = logging.getLogger("hardgnn.serve")
+
+
+@dataclass
+class Worker:
+    """A process that answers."""
+
+    process: int
+    slot: int
+    """Its place in the memory where workers show that they live, by a number that changes."""
+    seen: int = 0
+    silent: int = 0
+    """The parent's ticks since the number changed: they stand still when the parent does."""
 
 
 class Supervisor:
@@ -43,9 +64,12 @@ class Supervisor:
         self, run: Path, host: str, port: int, workers: int, settings: Settings, export: Path | None = None
     ) -> None:
         self.run, self.settings, self.export, self.count = run, settings, export, workers
-        self.socket = _listen(host, port)
-        self.root = Path(tempfile.mkdtemp(prefix="hardgnn-serve-"))
-        self.workers: set[int] = set()
+        raise_handles()
+        self.socket = listen(host, port)
+        self.root: Path
+        self.workers: list[Worker] = []
+        self.signs = mmap.mmap(-1, workers)
+        self.failures, self.began, self.next_start = 0, False, 0.0
         self.serial, self.packed = 0, -1  # of the newest pack that was begun, of the one that is served
         self.packing: subprocess.Popen[str] | None = None
         self.again = self.ending = False
@@ -60,11 +84,19 @@ class Supervisor:
         """Packs, forks and waits.
 
         Raises:
+            MachineError: there is no room for the packed run, or no worker can start.
             HardGNNError: the run or its export cannot be used.
         """
-        (self.root / METRICS).mkdir()
+        with writing(Path("the folder for temporary files")):
+            base = Path(tempfile.gettempdir())
+            sweep(base, FOLDER)  # of services that were killed with all their workers
+            # Held by this process and, as they are forked, by the workers: what nobody holds is swept.
+            self.root, held = temporary_folder(base / FOLDER, 0o700)
+            (self.root / METRICS).mkdir()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.root / METRICS)
-        from hardgnn.serve import app  # noqa: F401 - loaded once, before the forks, which then share it
+        from hardgnn.serve import app, server  # noqa: F401 - loaded once, before the forks, which then share them
+
+        gc.freeze()  # what stays is not gone through again, which would copy it in each worker and delay the end
 
         # Handlers and not a mask: a signal that a thread of some library got, which has no mask, would kill us.
         before = {one: signal.signal(one, self._heard) for one in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
@@ -72,20 +104,19 @@ class Supervisor:
             self._begin_pack()
             while self.packing is not None and not self.ending:
                 time.sleep(TICK_S)
-                if self.packing.poll() is not None and not self._end_pack():
-                    raise HardGNNError(self.reason)
+                self._look_at_pack()
             log.info("serving", extra={"address": self.address, "run": str(self.run), "workers": self.count})
             while not self.ending:
-                while len(self.workers) < self.count:
-                    self._fork()
+                self._fill()
                 time.sleep(TICK_S)
-                self._reap()
-                if self.packing is not None and self.packing.poll() is not None:
-                    self._end_pack()
+                self._look_at_workers()
+                self._look_at_pack()
                 if self.packing is None and self.again:
                     self._begin_pack()
         finally:
             self._stop()
+            shutil.rmtree(self.root, ignore_errors=True)
+            os.close(held)
             for one, handler in before.items():
                 signal.signal(one, handler)
 
@@ -98,109 +129,159 @@ class Supervisor:
     def _begin_pack(self) -> None:
         self.again, self.serial = False, self.serial + 1
         # In a process of its own: its memory is given back, and the parent stays fit for forking.
-        command = [sys.executable, "-m", "hardgnn.serve.pack", str(self.run), str(self._folder(self.serial))]
+        command = [sys.executable, "-m", "hardgnn.serve.pack", str(self.run), str(self.root / str(self.serial))]
         if self.export is not None:
             command.append(str(self.export))
-        self.packing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            self.packing = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # not for Ctrl-C
+            )
+        except OSError as error:
+            self._keep_old(MachineError(f"{shown(self.run)}: no process to pack it can be started ({reason(error)})"))
 
-    def _end_pack(self) -> bool:
-        assert self.packing is not None
-        _, said = self.packing.communicate()
+    def _look_at_pack(self) -> None:
+        """Announces the new run once it is packed, or why it cannot be."""
+        if self.packing is None or self.packing.poll() is None:
+            return
+        said, _ = self.packing.communicate()
         status, self.packing = self.packing.returncode, None
-        self.reason = (said.strip().splitlines() or ["packing the run failed"])[-1]
         if status != 0:
-            shutil.rmtree(self.root / str(self.serial), ignore_errors=True)
-            log.error("the run cannot be served", extra={"reason": self.reason})
-            if self.packed >= 0:
-                announce(self.root, self.packed, self.run.resolve().name, self.reason)
-            return False
-        announce(self.root, self.serial, self.run.resolve().name)
+            cut = f"{shown(self.run)}: packing it ended with status {status}, perhaps for want of memory"
+            kind = HardGNNError if status == HardGNNError.status else MachineError
+            self._keep_old(kind((said.strip().splitlines() or [cut])[-1]))
+            return
+        try:
+            announce(self.root, self.serial)
+        except HardGNNError as error:
+            self._keep_old(error)
+            return
         for old in range(self.serial - 1):  # the one before may be about to be opened
             shutil.rmtree(self.root / str(old), ignore_errors=True)
         self.packed = self.serial
-        return True
 
-    def _folder(self, serial: int) -> Path:
-        return self.root / str(serial) / self.run.resolve().name
+    def _keep_old(self, error: HardGNNError) -> None:
+        """Tells why the new run is not served; without an older one it is the end."""
+        shutil.rmtree(self.root / str(self.serial), ignore_errors=True)
+        if self.packed < 0:
+            raise error
+        log.error("the run cannot be served", extra={"reason": str(error)})
+        with suppress(HardGNNError):  # the log has it
+            announce(self.root, self.packed, str(error))
 
-    def _fork(self) -> None:
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            _work(self.root, self.socket, self.settings, self.count, parent)
-        self.workers.add(child)
+    def _fill(self) -> None:
+        """Forks the workers that are missing."""
+        while len(self.workers) < self.count and time.monotonic() >= self.next_start:
+            slot = min(set(range(self.count)) - {worker.slot for worker in self.workers})
+            self.signs[slot] = 0
+            parent = os.getpid()
+            try:
+                child = os.fork()
+            except OSError as error:
+                self._failed(f"no process can be started: {reason(error)}")
+                return
+            if child == 0:
+                _work(self.root, self.socket, self.settings, self.count, parent, self.signs, slot)
+            self.workers.append(Worker(child, slot))
 
-    def _reap(self) -> None:
-        from prometheus_client.multiprocess import mark_process_dead
+    def _look_at_workers(self) -> None:
+        """Takes leave of the workers that ended, and ends those that show no sign of life."""
+        for worker in list(self.workers):
+            sign = self.signs[worker.slot]
+            if sign != worker.seen:
+                if worker.seen == 0:
+                    self.failures, self.began = 0, True
+                worker.seen, worker.silent = sign, 0
+            worker.silent += 1
+            patience = START_S if worker.seen == 0 else self.settings.timeout + HUNG_S
+            if worker.silent == round(patience / TICK_S):
+                log.error("a worker hangs", extra={"worker": worker.process})
+                os.kill(worker.process, signal.SIGKILL)
+            done, status = os.waitpid(worker.process, os.WNOHANG)
+            if not done:
+                continue
+            self.workers.remove(worker)
+            how = os.waitstatus_to_exitcode(status)
+            log.error("a worker ended", extra={"worker": worker.process, "status": how})
+            if worker.seen:
+                self.next_start = time.monotonic() + RESTART_S
+            else:
+                self._failed("no worker can start; the lines before this one say why")
 
-        for child in list(self.workers):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                self.workers.remove(child)
-                mark_process_dead(child)
-                time.sleep(RESTART_S)  # a worker that cannot even start must not keep a processor busy
-                log.error("a worker ended", extra={"worker": child, "status": os.waitstatus_to_exitcode(status)})
+    def _failed(self, sentence: str) -> None:
+        """What cannot start is tried again later and later, and at last not at all if it never could."""
+        self.failures += 1
+        self.next_start = time.monotonic() + min(RESTART_S * 2**self.failures, LONGEST_RESTART_S)
+        if self.failures >= FAILURES and not self.began:
+            raise MachineError(sentence)
 
     def _stop(self) -> None:
-        """Lets the workers finish what they answer."""
-        for child in self.workers:
-            os.kill(child, signal.SIGTERM)
-        end = time.monotonic() + GRACE_S + 5
-        for child in self.workers:
-            while os.waitpid(child, os.WNOHANG)[0] == 0:
-                time.sleep(TICK_S)
-                if time.monotonic() > end:
-                    os.kill(child, signal.SIGKILL)
+        """Lets the workers finish what they answer, and what waits in the queue."""
+        stop_new(self.socket)
+        for worker in self.workers:
+            os.kill(worker.process, signal.SIGTERM)
+        end = time.monotonic() + END_S
+        while self.workers:
+            if time.monotonic() > end:
+                for worker in self.workers:
+                    os.kill(worker.process, signal.SIGKILL)
+            self.workers = [one for one in self.workers if os.waitpid(one.process, os.WNOHANG)[0] == 0]
+            time.sleep(TICK_S / 2)
         if self.packing is not None:
             self.packing.kill()
             self.packing.communicate()
         self.socket.close()
-        shutil.rmtree(self.root, ignore_errors=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-        # Accepted sockets inherit it; asyncio sets it only where it knows the protocol, and an answer's second part
-        # would wait 40 ms for the first one's acknowledgement.
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
-        raise HardGNNError(f"cannot listen on {host}:{port} ({error.strerror or error})") from None
-    found.set_inheritable(True)
-    return found
-
-
-def _work(root: Path, listening: socket.socket, settings: Settings, workers: int, supervisor: int) -> NoReturn:
+def _work(
+    root: Path,
+    listening: socket,
+    settings: Settings,
+    workers: int,
+    supervisor: int,
+    signs: mmap.mmap,
+    slot: int,
+) -> NoReturn:
     """A worker's life; it never returns into the parent's code."""
     status = 1
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for one in (signal.SIGTERM, signal.SIGINT):  # until uvicorn has its own
         signal.signal(one, signal.SIG_DFL)
+
+    def beat() -> None:
+        signs[slot] = signs[slot] % 255 + 1
+
     try:
         import torch
         import uvicorn
 
         from hardgnn.runtime import keep_freed_memory, usable_processors
         from hardgnn.serve.app import create_app
+        from hardgnn.serve.server import KEEP_ALIVE_S, Server
 
         keep_freed_memory()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, usable_processors() // workers))
-        app = create_app(State(root, supervisor), settings)
+        app = create_app(State(root, supervisor, beat), settings)
         config = uvicorn.Config(
             app,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_S,
-            backlog=BACKLOG,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
         )
-        server = uvicorn.Server(config)
-        server.run(sockets=[listening])
+        Server(config, app, listening, settings.timeout).run()
         status = 0
+    except HardGNNError as error:
+        log.error("a worker failed", extra={"reason": str(error)})
     except BaseException:
         log.exception("a worker failed")
     finally:
+        if os.getppid() != supervisor:  # it was killed, and nobody else clears up
+            shutil.rmtree(root, ignore_errors=True)
         os._exit(status)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import bz2
 import codecs
 import encodings.aliases
-import gzip
 import importlib
 import io
 import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
@@ -59,12 +59,38 @@ def zstandard() -> Any:
 
 
 COMPRESSIONS: dict[bytes, tuple[str, Callable[[io.BufferedReader], Any]]] = {
-    rb"\x1f\x8b": ("gzip file", lambda stream: gzip.GzipFile(fileobj=stream)),
-    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": ("bzip2 file", lambda stream: unpacked(stream, bz2.BZ2Decompressor)),
-    rb"\xfd7zXZ\x00": ("xz file", lambda stream: unpacked(stream, lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY))),
-    rb"\x28\xb5\x2f\xfd": ("zst file", lambda stream: unpacked(stream, zstandard)),
+    rb"\x1f\x8b": ("gzip file", lambda stream: Unpacked(stream, Inflating)),
+    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": ("bzip2 file", lambda stream: Unpacked(stream, bz2.BZ2Decompressor)),
+    rb"\xfd7zXZ\x00": ("xz file", lambda stream: Unpacked(stream, lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY))),
+    rb"\x28\xb5\x2f\xfd": ("zst file", lambda stream: Unpacked(stream, zstandard)),
 }
 """What a compressed file begins with, its kind, and how it is opened."""
+
+
+class Inflating:
+    """zlib's decompressor of gzip with the interface of the others; Python's own reader of gzip takes twice as long."""
+
+    def __init__(self) -> None:
+        self.inner = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        """Whether the member is at its end, its checksum compared."""
+        return self.inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the member."""
+        return self.inner.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether nothing is left of what it got."""
+        return not self.inner.unconsumed_tail
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """At most so many bytes of the content."""
+        return self.inner.decompress(self.inner.unconsumed_tail + data, most)
 
 
 class Unpacked(io.RawIOBase):
@@ -77,32 +103,28 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while True:
+        size = 0
+        while size < len(buffer):
             more = b""
             if self.member.eof:
                 more = self.member.unused_data or self.stream.read(BUFFER_BYTES)
-                if not more.strip(b"\0"):  # xz fills up with them
-                    return 0
+                if not more.strip(b"\0"):  # some fill up with them
+                    break
                 self.member = self.new()
             elif self.member.needs_input:
                 more = self.stream.read(BUFFER_BYTES)
                 if not more:
                     raise EOFError("it ends too early")
-            data = self.member.decompress(more, len(buffer))
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
-
-
-def unpacked(stream: io.BufferedReader, new: Callable[[], Any]) -> io.BufferedReader:
-    """The content of a compressed file; see `Unpacked`."""
-    return io.BufferedReader(Unpacked(stream, new), BUFFER_BYTES)
+            data = self.member.decompress(more, len(buffer) - size)
+            buffer[size : size + len(data)] = data
+            size += len(data)
+        return size
 
 
 class Watched(io.RawIOBase):
     """The content of one layer, its damage told in a sentence and its size bounded."""
 
-    def __init__(self, content: IO[bytes], kind: str, label: str, source: Counted, max_bytes: int | None) -> None:
+    def __init__(self, content: Any, kind: str, label: str, source: Counted, max_bytes: int | None) -> None:
         self.content, self.kind, self.label = content, kind, label
         self.source, self.max_bytes, self.count = source, max_bytes, 0
 
@@ -111,11 +133,10 @@ class Watched(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         with undamaged(self.label, self.kind):
-            data = self.content.read(len(buffer))
-        self.count += len(data)
+            size = int(self.content.readinto(buffer))
+        self.count += size
         refuse_swelling(self.count, self.source.count, self.kind, self.label, self.max_bytes)
-        buffer[: len(data)] = data
-        return len(data)
+        return size
 
 
 def refuse_swelling(size: int, packed: int, kind: str, label: str, max_bytes: int | None) -> None:

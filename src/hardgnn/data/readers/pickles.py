@@ -24,7 +24,7 @@ DTYPE = re.compile(r"[biuf][1248]")
 PLAIN = (int, float, str, bytes, bool, type(None))
 SPARSE = ("csr", "csc", "coo")
 # the memory that a file may need: so much, and so many times its size; and what objects take, some bytes of a file each
-FREE_BYTES, SWELLING = 64 << 20, 40
+FREE_BYTES, SWELLING = 64 << 20, 30
 LIST_BYTES, SET_BYTES, MEMO_BYTES, OBJECT_BYTES = 64, 256, 100, 200
 DEEPEST = 1000
 

@@ -119,11 +119,11 @@ def _quoted_block(raw: RawFile, line: int, data: bytes, dialect: Dialect, last: 
     opening, closing = quotes[::2], quotes[1::2]
     before = text[np.maximum(opening - 1, 0)]
     starts = (opening == 0) | (before == ord(dialect.separator)) | (before == LINE_END)
-    starts[1:] |= opening[1:] == closing[: len(opening) - 1] + 1
+    doubled = opening[1:] == closing[: len(opening) - 1] + 1
+    starts[1:] |= doubled
     after = text[np.minimum(closing + 1, len(text) - 1)]
-    stops = (closing == len(text) - 1) | np.isin(after, (ord(dialect.separator), LINE_END, RETURN))
-    followed = closing[: len(opening) - 1] if len(opening) > 1 else closing[:0]
-    stops[: len(followed)] |= opening[1:] == followed + 1
+    stops = (closing == len(text) - 1) | (after == ord(dialect.separator)) | (after == LINE_END) | (after == RETURN)
+    stops[: len(doubled)] |= doubled
     if not starts.all() or not stops.all() or (last and len(quotes) % 2):
         return None
     breaks = np.flatnonzero(text == LINE_END)
@@ -147,18 +147,19 @@ def _refuse_swallowed(
     fits = counts == dialect.width - 1
     inside = np.concatenate([[False], ~outside, [False]])  # whether a line begins inside a value
     number = np.arange(len(counts))
-    first = np.maximum.accumulate(np.where(inside[: len(counts)], 0, number))  # the line with which its row begins
-    swallowed = inside[: len(counts)] & fits & (inside[1 : len(counts) + 1] | fits[first])
-    for last in np.flatnonzero(swallowed):
-        lines = [block.data[starts[one] : breaks[one] if one < len(breaks) else None] for one in (first[last], last)]
-        if is_row(lines[1], dialect) and (inside[last + 1] or is_row(lines[0], dialect)):
-            raise HardGNNError(f"{raw.label}: line {block.line + first[last]}: {SWALLOWED}")
+    first = np.maximum.accumulate(np.where(inside[:-1], 0, number))  # the line with which its row begins
+    candidates = inside[:-1] & fits & (inside[1:] | fits[first])
+    for begin in np.unique(first[candidates]):
+        end = begin + 1 + int(np.argmin(inside[begin + 1 :]))  # the line that begins the next row
+        until = starts[end] if end < len(starts) else len(text)
+        if swallows(block.data[starts[begin] : until].removesuffix(b"\n").split(b"\n"), dialect):
+            raise HardGNNError(f"{raw.label}: line {block.line + begin}: {SWALLOWED}")
 
 
-def swallows(lines: list[str], dialect: Dialect) -> bool:
-    """Whether the lines of one row look like rows by themselves: one in the middle, or the first and the last."""
-    fits = [is_row(line.encode(), dialect) for line in lines]
-    return any(fits[1:-1]) or (fits[0] and fits[-1])
+def swallows(lines: list[bytes], dialect: Dialect) -> bool:
+    """Whether the lines of one row look like rows by themselves: one inside a value, or the first and the last."""
+    inner = any(QUOTE not in line and is_row(line, dialect) for line in lines[1:-1])
+    return inner or (is_row(lines[0], dialect) and is_row(lines[-1], dialect))
 
 
 def is_row(line: bytes, dialect: Dialect) -> bool:
@@ -186,7 +187,7 @@ def _loose_blocks(
             where = f"{raw.label}: line {begin}"
             if len(row) > dialect.width:
                 raise HardGNNError(f"{where}: {len(row)} fields, expected {dialect.width}")
-            if len(taken) > 1 and swallows(taken, dialect):
+            if len(taken) > 1 and swallows([one.encode() for one in taken], dialect):
                 raise HardGNNError(f"{where}: {SWALLOWED}")
             block.values.append(row)
             block.lines.append(begin)

@@ -18,7 +18,7 @@ from hardgnn.errors import HardGNNError, reading, shown
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 PIPE_BYTES = 8 << 30  # what comes through a pipe is kept on the disk until it is read
-PATIENCE_S = 5.0  # a pipe without a writer waits as long for one
+PATIENCE_S = 3.0  # a pipe without a writer waits as long for one
 CHUNK_BYTES = 1 << 20
 
 

@@ -24,7 +24,7 @@ from hardgnn.report.effects import components_figures, groups_parts, history_fig
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
-from hardgnn.run import ENVIRONMENT, RESULT, run_name
+from hardgnn.run import ENVIRONMENT, RESULT, load_config, run_name
 
 Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {

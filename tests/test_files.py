@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -223,6 +224,15 @@ def test_every_damage_of_a_table_is_seen(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(HardGNNError, match="make it again"):
             read_frame(path, schema, "make it again")
+
+
+def test_tables_of_every_size_read_back(tmp_path: Path) -> None:
+    path, schema = tmp_path / "table.parquet", {"user": pl.Int64, "name": pl.String}
+    rng = np.random.default_rng(0)
+    for rows in range(0, 1500, 50):  # 1 to 20 kB: around the size of the buffers that read it
+        written = pl.DataFrame({"user": rng.integers(2**60, size=rows), "name": [f"u{row}" for row in range(rows)]})
+        write_frame(path, written, schema)
+        assert read_frame(path, schema, "")[0].equals(written)
 
 
 def test_every_damage_of_tensors_is_seen(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def load(
         HardGNNError: the file is damaged or of another model.
     """
     path = folder / FOLDER / STATE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     moments: dict[int, dict[str, Tensor]] = {}
     with open_tensors(path, REMEDY) as (stored, note):

@@ -60,7 +60,8 @@ def read_frame(path: Path, schema: Schema, remedy: str, optional: Schema | None 
     """
     if not path.is_file():
         raise HardGNNError(f"{shown(path)}: missing; {remedy}")
-    with reading(path, remedy), path.open("rb") as handle:
+    # Unbuffered: polars reads on where the system's handle is, which a buffer would leave behind.
+    with reading(path, remedy), path.open("rb", buffering=0) as handle:
         note = _checked_note(handle)
         if note is None:
             raise HardGNNError(f"{shown(path)}: damaged, its content is not what was written; {remedy}")

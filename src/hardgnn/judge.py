@@ -48,12 +48,13 @@ def evaluate_run(
         ranker = SeesNoise(model, with_noise(clean, **noise), PARTS[part])
     result, frame = evaluate(ranker, clean, part, protocol, at, progress=progress)
     result["leaks"] = run_leaks(folder)
-    write_ranks(ranks_path(folder, part, protocol), frame, model.seal)
 
     def evaluated(record: dict[str, Any]) -> dict[str, Any]:
-        return record | {part: record.get(part, {}) | {protocol: result["metrics"]}}
+        of_these = record.get(part, {}) if record.get("weights", model.seal) == model.seal else {}
+        return record | {"weights": model.seal, part: of_these | {protocol: result["metrics"]}}
 
     write_result(folder, evaluated)
+    write_ranks(ranks_path(folder, part, protocol), frame, model.seal)  # last: they say that this is done
     return result
 
 

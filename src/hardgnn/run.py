@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def run_name(folder: Path) -> str:
 
 def is_started(folder: Path) -> bool:
     """Whether the folder holds a run: the record of its start is the last file that a start writes."""
-    if not (folder / ENVIRONMENT).exists():
+    if not os.path.lexists(folder / ENVIRONMENT):
         return False
     # Earlier versions wrote the ids after it: a kill between leaves what no resuming can mend.
     return (folder / ITEMS).exists() or (folder / MODEL).exists()
@@ -182,7 +183,7 @@ def check_identity(folder: Path, path: Path, of: str) -> None:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What `result.json` holds; empty where the run is not finished and nothing was evaluated yet."""
-    if not (folder / RESULT).exists():
+    if not os.path.lexists(folder / RESULT):
         return {}
     result = read_json(folder / RESULT)
     if not isinstance(result, dict):

@@ -33,7 +33,7 @@ from hardgnn.pairs import PairsStep
 from hardgnn.positions import PositionsStep
 from hardgnn.records import recorded, write_json
 from hardgnn.runtime import epoch_generators, keep_freed_memory, peak_memory_mb, use_threads
-from hardgnn.tensors import open_tensors
+from hardgnn.tensors import open_tensors, read_seal
 from hardgnn.trained import save_model, trained
 from hardgnn.warm import WarmStart
 
@@ -235,7 +235,13 @@ def _train(
     held.check()
     _write_lines(folder, progress.lines)
     result["files"] = recorded(folder, [run.METRICS, run.MODEL])
-    return run.write_result(folder, lambda earlier: earlier | result)
+    weights = read_seal(folder / run.MODEL)
+
+    def ended(earlier: dict[str, Any]) -> dict[str, Any]:
+        # What was evaluated while training was stopped counts only where no better epoch came since.
+        return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
+
+    return run.write_result(folder, ended)
 
 
 def _nothing_to_learn(data: Dataset) -> str:

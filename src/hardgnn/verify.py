@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,7 @@ def verify(folder: Path) -> list[Checked]:
     if not folder.is_dir():
         raise HardGNNError(f"{shown(folder)}: no such folder")
     for sign, check in kinds.items():
-        if (folder / sign).exists():
+        if os.path.lexists(folder / sign):
             return list(check(folder))
     raise HardGNNError(f"{shown(folder)}: neither a prepared folder nor a run, a study, an export or a download")
 
@@ -89,14 +90,14 @@ def _run(folder: Path) -> Iterator[Checked]:
     result = _checked(folder / RESULT, "result", lambda: read_result(folder))
     yield result
     finished = not result.problem and read_result(folder).get("finished", False)
-    if finished or (folder / METRICS).exists():
+    if finished or os.path.lexists(folder / METRICS):
         yield _checked(folder / METRICS, "figures of epochs", lambda: read_metrics(folder))
     seal = ""
-    if finished or (folder / MODEL).exists():
+    if finished or os.path.lexists(folder / MODEL):
         weights = _checked(folder / MODEL, "weights", lambda: _weights(folder))
         yield weights
         seal = "" if weights.problem else read_seal(folder / MODEL)
-    if (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
+    if os.path.lexists(folder / checkpoint.FOLDER / checkpoint.STATE):
         yield _checked(folder / checkpoint.FOLDER / checkpoint.STATE, "checkpoint", lambda: _state(folder))
     yield from _ranks(folder, seal)
 
@@ -120,16 +121,16 @@ def _study(folder: Path) -> Iterator[Checked]:
     opened = _checked(folder / STUDY, "study", lambda: Study(folder))
     yield opened
     for run in _folders(folder / RUNS, 2):
-        if (run / ENVIRONMENT).exists() or (run / CONFIG).exists():
+        if os.path.lexists(run / ENVIRONMENT) or os.path.lexists(run / CONFIG):
             yield from _run(run)
     for floor in _folders(folder / FLOORS, 2):
         yield from _ranks(floor)
     for peer in _folders(folder / PEERS, 2):
         for path in (peer / ENVIRONMENT, peer / CHOSEN):
-            if path.exists():
+            if os.path.lexists(path):
                 yield _checked(path, "peer", partial(read_json, path))
         for fitted in _folders(peer, 1):
-            if (fitted / RESULT).exists():
+            if os.path.lexists(fitted / RESULT):
                 yield _checked(fitted / RESULT, "result", partial(read_result, fitted))
             yield from _ranks(fitted)
 

@@ -418,6 +418,15 @@ def test_line_breaks_in_quotes_are_read_whatever_the_blocks(tmp_path: Path) -> N
     assert f"line {3 * (count - 2) + 3}: time 'never'" in told(put(tmp_path, "log.csv", text))
 
 
+def test_too_many_values_are_told_where_others_span_lines(tmp_path: Path) -> None:
+    rows = [f'"u{row}","item, ""{row}""","two\nlines",13006750{row:02}' for row in range(60)]
+    rows[50] = '"u50","item","two\nlines",13,0067'
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user,item,note,time", *rows]) + "\n", "utf-8")
+    with pytest.raises(HardGNNError, match=r"log.csv: line 102: 5 fields, expected 4"):
+        read_log(path)
+
+
 def test_too_many_values_are_told_where_the_last_column_is_not_read(tmp_path: Path) -> None:
     text = CSV.replace("Five", "Five,six").replace("Three\nfour", "x")
     assert "line 4: 5 fields, expected 4" in told(put(tmp_path, "log.csv", text))

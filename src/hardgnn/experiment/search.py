@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 JOURNAL, JOURNAL_LOCK = "trials.journal", ".trials.lock"
 SIGNED_WITHIN_S = 30
+SIGN = re.compile(r"\.worker-[0-9a-f]+\.lock")
 STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
 
 
@@ -206,7 +208,7 @@ def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna
         while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
             trials = optuna_trials(search, folder, name)
             states = optuna.trial.TrialState
-            _take_up_killed(trials, folder, search)
+            _take_up_killed(trials, folder, search, me)
             counted = [t for t in trials.trials if t.state != states.FAIL or "error" in t.user_attrs]
             waiting = sum(t.state == states.WAITING for t in counted)
             if search.trials is not None and len(counted) - waiting >= search.trials:
@@ -275,22 +277,31 @@ def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
                 trial.report(line["valid"][metric], line["epoch"])
 
 
-def _take_up_killed(trials: optuna.Study, folder: Path, search: Asked) -> None:
+def _take_up_killed(trials: optuna.Study, folder: Path, search: Asked, me: str) -> None:
     """Puts trials whose worker on this machine is gone back into the queue; their run folders go on."""
     states = require_optuna().trial.TrialState
     for trial in trials.trials:
-        if trial.state == states.RUNNING and not _alive(trial, folder):
+        if trial.state == states.RUNNING and not _alive(trial, folder, search.storage is None, me):
             trials.tell(trial.number, state=states.FAIL)
             if set(trial.params) == set(search.space):
                 trials.enqueue_trial(trial.params)
 
 
-def _alive(trial: optuna.trial.FrozenTrial, folder: Path) -> bool:
-    """Whether somebody is at work on a running trial; of other machines that is believed."""
+def _alive(trial: optuna.trial.FrozenTrial, folder: Path, here: bool, me: str) -> bool:
+    """Whether somebody is at work on a running trial; of other machines that is believed.
+
+    Args:
+        trial: a running trial.
+        folder: of the study.
+        here: whether all workers sign in this folder.
+        me: the worker who asks.
+    """
     worker, host = trial.user_attrs.get("worker"), trial.user_attrs.get("host")
     if worker is None:  # asked for, and about to be signed
         began = trial.datetime_start
-        return began is not None and (datetime.now() - began).total_seconds() < SIGNED_WITHIN_S
+        recent = began is not None and (datetime.now() - began).total_seconds() < SIGNED_WITHIN_S
+        signs = [path.name for path in folder.iterdir() if SIGN.fullmatch(path.name) and path.name != _sign(me)]
+        return recent and (not here or any(is_locked(folder, sign) for sign in signs))
     return host != platform.node() or is_locked(folder, _sign(worker))
 
 

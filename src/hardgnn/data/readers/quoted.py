@@ -131,9 +131,22 @@ def _quoted_block(raw: RawFile, line: int, data: bytes, dialect: Dialect, last: 
     ends = breaks[outside]
     cut = len(data) if last else int(ends[-1]) + 1 if len(ends) else 0
     block = Block(line, data[:cut], True, ends)
+    _refuse_ragged(raw, block, quotes, dialect)
     if not outside.all() and cut:
         _refuse_swallowed(raw, block, breaks[breaks < cut], outside[breaks < cut], dialect)
     return block
+
+
+def _refuse_ragged(raw: RawFile, block: Block, quotes: NDArray[np.int64], dialect: Dialect) -> None:
+    """Refuses a row with too many values: of rows with quoted line breaks polars does not tell it."""
+    assert block.ends is not None
+    separators = np.flatnonzero(np.frombuffer(block.data, dtype=np.uint8) == ord(dialect.separator))
+    between = separators[np.searchsorted(quotes, separators) % 2 == 0]
+    begins = np.concatenate([[0], block.ends[block.ends < len(block.data)] + 1])
+    counts = np.diff(np.searchsorted(between, np.append(begins, len(block.data)))) + 1
+    if len(counts) and counts.max() > dialect.width:
+        row = int(np.argmax(counts > dialect.width))
+        raise HardGNNError(f"{raw.label}: line {block.line_of(row)}: {counts[row]} fields, expected {dialect.width}")
 
 
 def _refuse_swallowed(

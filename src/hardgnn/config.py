@@ -36,7 +36,7 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The network (SPEC section 2)."""
+    """The network (specification, section 2)."""
 
     dim: int = Field(64, ge=1, json_schema_extra=search(32, 64, 128))
     """Embedding size d; a multiple of `heads`."""
@@ -135,7 +135,7 @@ class SelfAugmentedConfig(Section):
 
 
 class HardConfig(Section):
-    """Hard negatives and the contrastive loss (SPEC section 3)."""
+    """Hard negatives and the contrastive loss (specification, section 3)."""
 
     k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
     """Number K of hard negatives per user; 0 is SelfGNN."""

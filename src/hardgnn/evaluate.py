@@ -1,4 +1,4 @@
-"""Ranks of the targets under a protocol, and the metrics with their intervals (SPEC section 5)."""
+"""Ranks of the targets under a protocol, and the metrics with their intervals (specification, section 5)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def export(
     then, and the index leaves it out.
 
     An item's vector (d,) is ē^(v); a user's is the query ē^(u) + σ(ẽ^(u)) after the whole history, so that the score
-    is their inner product (SPEC section 2, Score).
+    is their inner product (specification, section 2, Score).
 
     Args:
         run: a run folder.

@@ -1,4 +1,4 @@
-"""The losses, as pure functions of tensors (SPEC sections 2 and 3)."""
+"""The losses, as pure functions of tensors (specification, sections 2 and 3)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def info_nce(
 
     Shapes: anchor, positive (B, d), negatives (B, K, d), or (1, K, d) shared by all; valid (B, K) bool, False where a
     user has fewer than K negatives; counts (B,), how often each anchor counts in the mean (once by default) ->
-    scalar. Source: SPEC section 3.
+    scalar. Source: specification, section 3.
     """
     anchor, positive, negatives = (unit(x) for x in (anchor, positive, negatives))
     near = (anchor * positive).sum(-1)

@@ -1,4 +1,4 @@
-"""HR and NDCG from the rank of each user's target (SPEC section 5)."""
+"""HR and NDCG from the rank of each user's target (specification, section 5)."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class UniformNegatives:
 def hardest(query: Tensor, items: Tensor, avoided: Histories, k: int) -> tuple[Tensor, Tensor]:
     """The k items most similar (cosine) to each query among those not avoided.
 
-    One blocked matrix product and a top-k; no gradient flows through the choice (SPEC section 3).
+    One blocked matrix product and a top-k; no gradient flows through the choice (specification, section 3).
 
     Shapes: query (B, d), items (I, d), avoided: B histories -> items (B, k) int64 and whether each is a real one
     (B, k) bool, False where fewer than k are left.

@@ -18,7 +18,7 @@ from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.negatives import FalseNegatives, distinct_rows, hardest
 
-LAST_ITEMS = 5  # that make the released code's query for hard negatives (SPEC section 4)
+LAST_ITEMS = 5  # that make the released code's query for hard negatives (specification, section 4)
 
 
 @dataclass
@@ -137,7 +137,7 @@ class PairsStep:
 def in_place_of_first(batch: Batch, hard: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The negatives (P,) of a batch with each user's first K replaced by the hardest ones (B, K), where valid (B, K).
 
-    Source: the released code, SPEC section 4, "K of its 40 pairs".
+    Source: the released code, specification, section 4, "K of its 40 pairs".
     """
     starts = np.searchsorted(batch.rows, np.arange(len(batch.users)))
     place = np.arange(len(batch.rows)) - starts[batch.rows]

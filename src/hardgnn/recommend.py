@@ -37,7 +37,7 @@ class Best:
 
 
 class Anonymous:
-    """Scores from the sequence term alone, for somebody the model does not know (SPEC section 2, Score)."""
+    """Scores from the sequence term alone, for somebody the model does not know (specification, section 2, Score)."""
 
     def __init__(self, model: TrainedModel) -> None:
         self.model, self.name = model, model.name

@@ -95,8 +95,8 @@ class Recommender:
     ) -> pl.DataFrame:
         """The best `n` items after the recent `items` (oldest first) of somebody the model does not know.
 
-        The score is the sequence term alone (SPEC section 2, Score); where no item is known, or by a model without
-        sequence encoder, it is popularity. The column user is empty.
+        The score is the sequence term alone (specification, section 2, Score); where no item is known, or by a model
+        without sequence encoder, it is popularity. The column user is empty.
         """
         return self.for_users(None, n, exclude_seen, items=items, allow=allow, block=block)
 

@@ -312,7 +312,7 @@ def _validate(
 ) -> dict[str, float]:
     """Metrics of this epoch on the part that chooses; where it is the best so far, the model is kept."""
     users, items = model.encode(graph)
-    # Users without training interactions have no vector of their own (SPEC section 2, Score).
+    # Users without training interactions have no vector of their own (specification, section 2, Score).
     if model.with_users:
         users[torch.from_numpy(data.train.lengths == 0)] = 0
     model_now = trained(folder.name, config, model, users, items, transitions)

@@ -50,7 +50,7 @@ class TrainedModel:
 
     @torch.no_grad()
     def queries(self, users: NDArray[np.integer] | None, histories: Histories) -> Tensor:
-        """The query vectors ē^(u) + σ(ẽ^(u)), (B, d); without `users` σ(ẽ) alone (SPEC section 2, Score)."""
+        """The query vectors ē^(u) + σ(ẽ^(u)), (B, d); without `users` σ(ẽ) alone (specification, section 2, Score)."""
         rows = np.arange(len(histories.offsets) - 1)
         window = torch.from_numpy(histories.windows(rows, self.config.model.window))
         own = None

@@ -20,7 +20,7 @@ from hardgnn.model.sequence import SequenceEncoder
 from hardgnn.model.temporal import IntervalEncoder
 from hardgnn.negatives import UniformNegatives, hardest
 
-T, U, I, D = 2, 5, 7, 8  # noqa: E741 - intervals, users, items, size, as in SPEC
+T, U, I, D = 2, 5, 7, 8  # noqa: E741 - intervals, users, items, size, as in the specification
 
 
 def leaky(x: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class Batches:
         """A batch of the given users.
 
         The positive is one of the last pred_num + 1 training items, never one of the first three unless the user
-        has no more; the window is what came before it (SPEC section 2).
+        has no more; the window is what came before it (specification, section 2).
         """
         lengths = self.train.lengths[users]
         choices = np.clip(lengths - 3, 1, self.config.pred_num + 1)

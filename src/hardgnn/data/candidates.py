@@ -14,7 +14,7 @@ BLOCK_CELLS = 4_000_000  # numbers drawn at once: bounds the memory, and is fixe
 def draw_candidates(dataset: Dataset, count: int, max_users: int | None, seed: int) -> Candidates:
     """`count` distinct items per user with a target, none of which the user interacted with in any part.
 
-    `max_users` users at most, drawn at random; None takes all. Source: SPEC section 5.
+    `max_users` users at most, drawn at random; None takes all. Source: specification, section 5.
     """
     users = np.union1d(dataset.targets(VALID)[0], dataset.targets(TEST)[0])
     rng = np.random.default_rng(seed)

@@ -102,7 +102,7 @@ class Dataset:
     def before(self, part: int) -> Histories:
         """What may be known when `part` is predicted: the training items, and at test time the validation items.
 
-        Source: SPEC section 5, "at test time the validation item belongs to the user's history".
+        Source: specification, section 5, "at test time the validation item belongs to the user's history".
         """
         kept = self.part < part
         counts = np.bincount(self.user[kept], minlength=self.n_users)

@@ -19,7 +19,7 @@ def cut(
 
     `width` cuts [min, max], or `span`, into equal widths; `count` gives every interval equally many interactions,
     ties in time going by row. Where all times are equal, no width can tell them apart and the caller passes positions
-    instead (`times_or_positions`). Source: SPEC section 1.
+    instead (`times_or_positions`). Source: specification, section 1.
     """
     if len(timestamps) == 0:
         return np.empty(0, dtype=np.int32)
@@ -57,7 +57,7 @@ def times_or_positions(timestamps: NDArray[np.float64], user: NDArray[np.int32])
     """The timestamps (N,), or, where all are equal, each interaction's position in its user's sequence.
 
     Rows are sorted by user and, within one, by time. Positions are shares of the user's length and want a cut by
-    equal counts; the second value says that they were taken. Source: SPEC section 1, logs without real times.
+    equal counts; the second value says that they were taken. Source: specification, section 1, logs without real times.
     """
     if len(timestamps) == 0 or timestamps.min() < timestamps.max():
         return timestamps, False
@@ -74,7 +74,7 @@ def stacked_graph(
 ) -> sp.csr_matrix:
     """The binary matrices A_1..A_T (each U x I) on the diagonal of one (T * U, T * I) CSR matrix of float32.
 
-    `shape` is (T, U, I). A pair that occurs twice in an interval counts once. Source: SPEC section 1.
+    `shape` is (T, U, I). A pair that occurs twice in an interval counts once. Source: specification, section 1.
     """
     intervals, users, items = shape
     rows = interval.astype(np.int64) * users + user

@@ -21,7 +21,9 @@ def with_noise(data: Dataset, share: float, seed: int) -> Dataset:
 
     The item is drawn uniformly among those the user has no training interaction with; validation and test items are
     not looked at, so one of them can come up by chance, as any item can. User, time and order stay. With one seed the
-    interactions replaced at 5 % are among those replaced at 10 %. Source: SelfGNN, section 4.4 (SPEC section 4).
+    interactions replaced at 5 % are among those replaced at 10 %.
+
+    Source: SelfGNN, section 4.4 (specification, section 4).
 
     Args:
         share: of the training interactions, in [0, 1].

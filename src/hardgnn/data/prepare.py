@@ -1,4 +1,4 @@
-"""From a raw log to a prepared data set: filter, number, order, split, draw candidates (SPEC section 1)."""
+"""From a raw log to a prepared data set: filter, number, order, split, draw candidates (specification, section 1)."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Kept:
 def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset:
     """The prepared data set, in memory; `Dataset.save` writes the folder.
 
-    The steps are those of SPEC section 1, in its order. The same log and config give the same bytes.
+    The steps are those of specification, section 1, in its order. The same log and config give the same bytes.
 
     Raises:
         HardGNNError: nothing is left after a step, `min_rating` without ratings, or no user fits the split.
@@ -295,7 +295,7 @@ def k_core(user: NDArray[np.integer], item: NDArray[np.integer], k: int) -> NDAr
 def apply_passes(kept: Kept, passes: tuple[int, ...], item_passes: int) -> None:
     """SelfGNN's thresholds: each pass counts once, users by different items and items by different users.
 
-    Source: SPEC section 1; that only the first pass drops items is read in the released preprocessing.
+    Source: specification, section 1; that only the first pass drops items is read in the released preprocessing.
     """
     for number_of_pass, fewest in enumerate(passes):
         once = kept.distinct("first")

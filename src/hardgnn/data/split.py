@@ -15,7 +15,7 @@ def leave_one_out(user: NDArray[np.integer], n_users: int) -> NDArray[np.uint8]:
     """Each user's last interaction is the test part, the one before it the validation part, the rest training.
 
     `user` (N,) is sorted, and each user's rows are in time order; the answer is (N,) uint8. Users with fewer than
-    three interactions are training only. Source: SPEC section 1.
+    three interactions are training only. Source: specification, section 1.
 
     Raises:
         HardGNNError: no user has three interactions.
@@ -41,7 +41,7 @@ def global_time(
 
     The cut times are the times of interactions, at the quantiles 1 - valid_share - test_share and 1 - test_share of
     all `timestamp` (N,) in seconds. An interaction at a cut time belongs to the later part.
-    Returns the parts (N,) uint8 and the cut times (t_valid, t_test) in seconds. Source: SPEC section 1.
+    Returns the parts (N,) uint8 and the cut times (t_valid, t_test) in seconds. Source: specification, section 1.
 
     Raises:
         HardGNNError: a part is empty, as when too many interactions share one time.

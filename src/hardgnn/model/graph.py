@@ -285,7 +285,7 @@ def propagate(
     r"""The layers 0..L of the short-term graphs, or their sum.
 
     `z_l^(u) = σ(A e_{l-1}^(v))`, `z_l^(v) = σ(Aᵀ e_{l-1}^(u))`, `e_l = z_l + e_{l-1}`, both sides from layer
-    l - 1 at once (SelfGNN, section 3.1; SPEC section 2).
+    l - 1 at once (SelfGNN, section 3.1; specification, section 2).
 
     Args:
         matrices: A and its transpose, both as rows.

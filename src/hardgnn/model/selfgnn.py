@@ -31,8 +31,8 @@ class ShortTerm:
 class SelfGNN(nn.Module):
     """The network of SelfGNN (SIGIR 2024) and of HardGNN, which adds only a sampler and a loss.
 
-    The score of item v for user u is `(ē^(u) + σ(ẽ^(u))) · ē^(v)` (SPEC section 2). Random dropout happens only
-    where a generator is passed; without one every method is deterministic.
+    The score of item v for user u is `(ē^(u) + σ(ẽ^(u))) · ē^(v)` (specification, section 2). Random dropout happens
+    only where a generator is passed; without one every method is deterministic.
 
     Args:
         model: the network's settings.
@@ -92,7 +92,7 @@ class SelfGNN(nn.Module):
                 bias[self.config.dim : 2 * self.config.dim] = self.config.forget_bias
 
     def decayed(self, over: Literal["embeddings", "all"] = "embeddings") -> list[Tensor]:
-        """What the L2 term covers: embeddings, positions and the weights behind w_{t,u} (SPEC section 2), or all."""
+        """What the L2 term covers (specification, section 2): embeddings, positions, what is behind w_{t,u}; or all."""
         if over == "all":
             return list(self.parameters())
         found: list[Tensor] = [self.user_embedding, self.item_embedding]

@@ -18,9 +18,9 @@ ITEMS_TOGETHER = 1024  # items of windows of like length that are encoded at onc
 class SequenceEncoder(nn.Module):
     """One vector per window: `S_0 = LN(ē_v) + LN(p)`, `S_l = σ(SelfAtt(LN(S_{l-1}))) + S_{l-1}`, then pooling.
 
-    SelfGNN, section 3.3; SPEC section 2. `sequence = "pooled"` sums items and positions over the window before the
-    LayerNorms, so that the layers see one token, as the released code does. Padding is masked out of keys, queries
-    and sums. The positions count from the end of the window.
+    SelfGNN, section 3.3; specification, section 2. `sequence = "pooled"` sums items and positions over the window
+    before the LayerNorms, so that the layers see one token, as the released code does. Padding is masked out of keys,
+    queries and sums. The positions count from the end of the window.
 
     Shapes: item vectors (n, d), window (B, m) of row numbers into them, `PADDING` where there is no item -> (B, d).
     """

@@ -14,7 +14,7 @@ class IntervalEncoder(nn.Module):
     """One long-term vector per node from its T short-term vectors.
 
     `(h_1..h_T) = GRU(e_1..e_T)`, dropout, LayerNorm, multi-head self-attention over T, mean over T
-    (SelfGNN, section 3.2; SPEC section 2). Nodes do not see each other, so they go through a block at a time.
+    (SelfGNN, section 3.2; specification, section 2). Nodes do not see each other, so they go through a block at a time.
 
     Shapes: states (T, N, d) -> (N, d).
     """

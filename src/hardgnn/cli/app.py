@@ -110,7 +110,8 @@ def prepare(
     rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None,
     items_file: Annotated[Path | None, typer.Option(help="A table of items with titles.")] = None,
     drop_missing: Annotated[
-        bool | None, typer.Option("--drop-missing", help="Drop rows whose user or item is NA, nan, None or the like.")
+        bool | None,
+        typer.Option("--drop-missing", help="Drop rows whose user or item is empty, NA, nan, None or the like."),
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of a text that is not UTF-8, such as latin-1.")] = None,
     max_bytes: Annotated[
@@ -158,6 +159,7 @@ def prepare(
     }
     columns = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
     reading = {**columns, "items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
+    reading["drop_missing"] = drop_missing
     data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
     data.save(out)
     for warning in data.manifest["warnings"]:

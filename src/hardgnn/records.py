@@ -21,11 +21,11 @@ def write_json(path: Path, document: Any, sealed: bool = False, make_parent: boo
     Args:
         path: the file.
         document: the document.
-        sealed: add the hash of the rest under the key `seal`, which `read_json` checks; the document has a
-            `format_version` then.
+        sealed: add the hash of the rest and of the file's name under the key `seal`, which `read_json` checks; the
+            document has a `format_version` then.
         make_parent: as in `atomic_path`.
     """
-    whole = {**document, SEAL: digest(document)} if sealed else document
+    whole = {**document, SEAL: digest([path.name, document])} if sealed else document
     text = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     with atomic_path(path, make_parent) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # a lone surrogate is a JSON escape then
@@ -50,7 +50,7 @@ def read_json(path: Path) -> Any:
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
         wanted = seal is not None or (isinstance(version, int) and version >= SEALED_SINCE)
-        if wanted and seal != digest(document):
+        if wanted and seal != digest([path.name, document]):
             raise HardGNNError(f"{shown(path)}: damaged or changed by hand, it is not what was written there")
         return document
 

@@ -18,11 +18,12 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.log import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_path, read_text, scratch_folder
+from hardgnn.files import atomic_path, scratch_folder
 from hardgnn.forks import enter
 from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
 from hardgnn.run import load_tables
 from hardgnn.runtime import keep_freed_memory
+from hardgnn.texts import read_text
 from hardgnn.trained import TrainedModel, load_model
 
 SHOWN = 5  # unknown ids that a sentence lists

@@ -20,7 +20,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.files import atomic_path
+from hardgnn.files import atomic_path, is_leftover
 from hardgnn.frames import check_index, read_index, write_frame
 from hardgnn.locks import LOCK, is_locked, locked
 from hardgnn.records import check_file, digest, read_json, recorded, write_json
@@ -81,9 +81,7 @@ def check_free(folder: Path) -> None:
     if not folder.exists():
         return
     known = {*BEGUN, ENVIRONMENT, LOCK, RESULT_LOCK, FAILURE, "checkpoint"}
-    if not folder.is_dir() or any(
-        path.name not in known and not path.name.endswith(".tmp") for path in folder.iterdir()
-    ):
+    if not folder.is_dir() or any(path.name not in known and not is_leftover(path) for path in folder.iterdir()):
         raise HardGNNError(f"{shown(folder)}: neither an empty folder nor a run folder, so it is left alone")
 
 

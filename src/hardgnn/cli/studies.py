@@ -149,7 +149,7 @@ def sweep(
             keys = [key.strip() for key in search.split(",") if key.strip()]
             space = searching.chosen_space(keys, preset)
             words = tuple(with_epochs(set_, epochs))
-            asked = searching.Search(preset, words, space, numbers, trials, timeout, storage)
+            asked = searching.Search(space, numbers, trials, timeout, storage, preset=preset, shared=words)
             done = searching.run_search(data, out, asked, **shared)
         else:
             done = sweeping.run_sweep(

@@ -22,7 +22,7 @@ from hardgnn.data.dataset import Dataset, read_manifest, same_data
 from hardgnn.data.noise import NOISE, with_noise
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.evaluate import PROTOCOLS, rank_targets
-from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
 from hardgnn.files import is_leftover, sweep, writing
 from hardgnn.judge import evaluate_run
 from hardgnn.locks import LOCK, locked
@@ -251,10 +251,7 @@ class Study:
         before = self.size(plan) - len(tasks)
         told(before, 0, "")
         errors = carry_out(tasks, workers, lambda done, failed, names: told(before + done, failed, names))
-        if errors:
-            first, error = next(iter(errors.items()))
-            others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-            raise type(error)(f"run {first} failed{others}, all others are done: {error}")
+        raise_failed("run", errors)
 
 
 @contextmanager

@@ -45,9 +45,10 @@ def recommend(
     """
     import polars as pl
 
+    from hardgnn.answers import write_blocks
     from hardgnn.arguments import together
     from hardgnn.data.readers.events import read_events
-    from hardgnn.recommender import Choice, Recommender, read_ids_file, write_blocks
+    from hardgnn.recommender import Choice, Recommender, read_ids_file
 
     chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
     recent = [one.strip() for one in (items or "").split(",") if one.strip()]

@@ -18,8 +18,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import checked_part, checked_protocol, evaluate
 from hardgnn.recommender import Ids, Recommender
-from hardgnn.records import read_json
-from hardgnn.run import CONFIG, RESULT, check_version, load_tables
+from hardgnn.run import CONFIG, check_version, load_tables, read_result
 from hardgnn.train import train
 from hardgnn.trained import load_model
 
@@ -117,7 +116,7 @@ class HardGNN:
         model = cls.__new__(cls)
         model.config = load_model(folder).config
         model.preset = check_version(folder).get("preset") or "config"
-        model.result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+        model.result = read_result(folder)
         model.folder, model._temporary, model._stopped = folder, None, None
         return model
 

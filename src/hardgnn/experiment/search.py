@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiment.plan import Plan, ReportingWatcher, Run, Study, Variant, opened
+from hardgnn.experiment.plan import Plan, Run, Study, Variant, opened
 from hardgnn.experiment.results import by_metric
 from hardgnn.experiment.sweep import (
     RETRAINED,
@@ -25,6 +25,7 @@ from hardgnn.experiment.sweep import (
     retrain,
 )
 from hardgnn.experiment.trials import JOURNAL, Asked, optuna_trials, pull_trials, require_optuna
+from hardgnn.experiment.work import ReportingWatcher
 from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
 from hardgnn.run import METRICS, RESULT, read_metrics, read_result
 from hardgnn.train import train

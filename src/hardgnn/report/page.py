@@ -24,7 +24,7 @@ from hardgnn.report.effects import components_figures, groups_parts, history_fig
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
-from hardgnn.run import ENVIRONMENT, RESULT, load_config, run_name
+from hardgnn.run import ENVIRONMENT, load_config, read_result, run_name
 
 Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {
@@ -160,9 +160,9 @@ def _of_runs(
     for folder, name in zip(folders, names):
         if wrong := mistaken(folder, "a run folder"):
             raise HardGNNError(wrong)
-        if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
+        result = read_result(folder)
+        if not result.get("finished"):
             raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
-        result = read_json(folder / RESULT)
         reference = next((cell.variant.name for cell in cells if cell.data == result["dataset"]), "")
         preset = str(read_json(folder / ENVIRONMENT).get("preset"))
         variant = Variant(name, preset, reference=reference)

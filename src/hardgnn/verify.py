@@ -89,6 +89,8 @@ def _run(folder: Path) -> Iterator[Checked]:
     yield _checked(folder, "ids and histories", lambda: load_tables(folder))
     result = _checked(folder / RESULT, "result", lambda: read_result(folder))
     yield result
+    if not os.path.lexists(folder / RESULT) and ranks_files(folder):
+        yield Checked(folder / RESULT, "result", f"{shown(folder / RESULT)}: missing, though there are ranks; {AGAIN}")
     finished = not result.problem and read_result(folder).get("finished", False)
     if finished or os.path.lexists(folder / METRICS):
         yield _checked(folder / METRICS, "figures of epochs", lambda: read_metrics(folder))

@@ -133,7 +133,11 @@ def ids(values: object, name: str, ordered: bool = False) -> pl.Series:
 
 
 def series(values: Iterable[Any], name: str) -> pl.Series:
-    """A collection as one column; texts and whole numbers may be mixed."""
+    """A collection as one column; texts and whole numbers may be mixed.
+
+    Raises:
+        HardGNNError: it has more than one dimension, or something else is among them.
+    """
     if isinstance(values, pl.Series):
         return values
     if hasattr(values, "to_numpy"):  # pandas

@@ -157,7 +157,11 @@ def check_identity(folder: Path, path: Path, of: str) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What `result.json` holds; empty where the run is not finished and nothing was evaluated yet."""
+    """What `result.json` holds; empty where the run is not finished and nothing was evaluated yet.
+
+    Raises:
+        HardGNNError: it is damaged, or of another run.
+    """
     if not os.path.lexists(folder / RESULT):
         return {}
     result = read_json(folder / RESULT)

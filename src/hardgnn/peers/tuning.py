@@ -184,6 +184,9 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
     Returns:
         What chosen.json holds: setting, valid (its NDCG@10), tuning, seconds of all trials, and points: the trials
         with number, state, setting and valid.
+
+    Raises:
+        HardGNNError: no trial could be fitted; the first one's reason.
     """
     search = Asked(peer.space, tuning.seeds, _trials(peer, tuning))
     trials = optuna_trials(search, folder, peer.name)

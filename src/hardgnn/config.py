@@ -11,9 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.files import read_text
+from hardgnn.texts import read_toml
 
 LARGEST = 2**31 - 1  # of a whole number: what counts items, users or steps fits
+A_CONFIG = "a TOML file of settings"
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
 
 
@@ -327,9 +328,9 @@ def resolve(
         for name in preset.split("+"):
             if name not in known:
                 raise HardGNNError(f"unknown preset '{_cut(name)}': {nearest(name, known)}")
-            _merge(document, read_toml(known[name]), str(known[name].name))
+            _merge(document, read_toml(known[name], A_CONFIG), str(known[name].name))
     if file is not None:
-        _merge(document, read_toml(Path(file)), str(file))
+        _merge(document, read_toml(Path(file), A_CONFIG), str(file))
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or key.count(".") != 1:
@@ -401,8 +402,12 @@ def _conflicts(config: Config) -> list[tuple[bool, str]]:
 
 
 def load(path: Path) -> Config:
-    """The config saved in a run folder."""
-    return build(read_toml(path), str(path))
+    """The config saved in a run folder.
+
+    Raises:
+        HardGNNError: it is missing, no TOML, or holds a setting that cannot be.
+    """
+    return build(read_toml(path, A_CONFIG), str(path))
 
 
 def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str) -> None:
@@ -419,21 +424,6 @@ def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str
                 inside = [name for name in known if name.startswith(f"{section}.")]
                 raise HardGNNError(f"{where}: unknown key '{_cut(key)}': {nearest(key, inside)}")
         target.setdefault(section, {}).update(fields)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The document of a TOML file.
-
-    Raises:
-        HardGNNError: it is missing, no ordinary file, or not TOML.
-    """
-    text = read_text(path, "a TOML file of settings")
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise HardGNNError(f"{path}: not valid TOML (nested too deeply)") from None
-    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
-        raise HardGNNError(f"{path}: not valid TOML ({error})") from None
 
 
 def _parse(text: str) -> Any:

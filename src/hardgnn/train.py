@@ -174,33 +174,15 @@ def _train(
 
     while progress.epoch < config.train.epochs and not _waited_enough(progress, config):
         epoch = progress.epoch + 1
-        rng, generator = epoch_generators(config.run.seed, epoch)
         lr = config.train.lr * config.train.lr_decay ** (epoch - 1)
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * lr
-        sums: dict[str, float] = {}
         began = time.perf_counter()
-        step.new_epoch()
-        for number, batch in enumerate(batches.epoch(rng), 1):
-            terms = step.losses(batch, generator)
-            loss = _total(terms, config)
-            value = loss.item()
-            if not np.isfinite(value):
-                raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
-            loss.backward()
-            optimiser.step()
-            if average is not None:
-                average.update_parameters(model)
-            optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.item()
-            del terms, term, loss  # and with them what their graph still holds, before the next step goes forward
-            if watcher is not None:
-                watcher.step(epoch, number, len(batches), value)
+        means = _learnt(step, batches, model, optimiser, average, config, epoch, watcher)
         progress.epoch, progress.seconds = epoch, progress.seconds + time.perf_counter() - began
 
         line: dict[str, Any] = {"epoch": epoch, "lr": lr}
-        line |= {f"loss_{name}": value / len(batches) for name, value in sums.items()}
+        line |= {f"loss_{name}": value for name, value in means.items()}
         line["loss_l2"] = _l2(model, config)
         false_negatives = step.false_negatives()
         if false_negatives is not None:
@@ -217,8 +199,60 @@ def _train(
         if stop():
             raise KeyboardInterrupt
 
+    result = _result(data, config, model, progress, leaking)
+    held.check()
+    _write_lines(folder, progress.lines)
+    result["files"] = recorded(folder, [run.METRICS, run.MODEL])
+    weights = read_seal(folder / run.MODEL)
+
+    def ended(earlier: dict[str, Any]) -> dict[str, Any]:
+        # What was evaluated while training was stopped counts only where no better epoch came since.
+        return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
+
+    return run.write_result(folder, ended)
+
+
+def _learnt(
+    step: Objective,
+    batches: Source,
+    model: SelfGNN,
+    optimiser: torch.optim.Adam,
+    average: AveragedModel | None,
+    config: Config,
+    epoch: int,
+    watcher: Watcher | None,
+) -> dict[str, float]:
+    """One epoch over the batches: the mean of each loss term, without its coefficient.
+
+    Raises:
+        HardGNNError: the loss is no longer a number.
+    """
+    rng, generator = epoch_generators(config.run.seed, epoch)
+    sums: dict[str, float] = {}
+    step.new_epoch()
+    for number, batch in enumerate(batches.epoch(rng), 1):
+        terms = step.losses(batch, generator)
+        loss = _total(terms, config)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
+        loss.backward()
+        optimiser.step()
+        if average is not None:
+            average.update_parameters(model)
+        optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + term.item()
+        del terms, term, loss  # and with them what their graph still holds, before the next step goes forward
+        if watcher is not None:
+            watcher.step(epoch, number, len(batches), value)
+    return {name: value / len(batches) for name, value in sums.items()}
+
+
+def _result(data: Dataset, config: Config, model: SelfGNN, progress: Progress, leaking: list[str]) -> dict[str, Any]:
+    """What `result.json` says of a training that is at its end."""
     best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
-    result = {
+    return {
         "dataset": data.name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -232,16 +266,6 @@ def _train(
         "seed": config.run.seed,
         "finished": True,
     }
-    held.check()
-    _write_lines(folder, progress.lines)
-    result["files"] = recorded(folder, [run.METRICS, run.MODEL])
-    weights = read_seal(folder / run.MODEL)
-
-    def ended(earlier: dict[str, Any]) -> dict[str, Any]:
-        # What was evaluated while training was stopped counts only where no better epoch came since.
-        return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
-
-    return run.write_result(folder, ended)
 
 
 def _nothing_to_learn(data: Dataset) -> str:

@@ -20,9 +20,9 @@ from hardgnn.data.dataset import Dataset, read_manifest, same_data
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import FULL, PROTOCOLS, rank_targets
 from hardgnn.experiment.plan import Plan, Study, opened
-from hardgnn.experiment.search import optuna_trials, pull_trials, require_optuna
 from hardgnn.experiment.sweep import Watched
-from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.experiment.trials import Asked, optuna_trials, pull_trials, require_optuna
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
 from hardgnn.files import sweep, writing
 from hardgnn.locks import locked
 from hardgnn.metrics import summarise
@@ -49,17 +49,6 @@ class Tuning:
     def record(self) -> dict[str, Any]:
         """What a choice depends on."""
         return {"trials": self.trials, "epochs": self.cap.epochs, "minutes": self.cap.minutes, "seed": self.seeds[0]}
-
-
-@dataclass(frozen=True)
-class PeerSearch:
-    """The search of one peer, as `hardgnn.experiment.search` asks for it."""
-
-    space: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...]
-    trials: int | None
-    timeout_s: float | None = None
-    storage: str | None = None
 
 
 def checked_peers(words: Sequence[str]) -> list[Peer]:
@@ -130,10 +119,7 @@ def run_peers(
         ]
         watched.begins("peers", len(tasks))
         errors = carry_out(tasks, workers, watched.told)
-        if errors:
-            first, error = next(iter(errors.items()))
-            others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-            raise type(error)(f"peer {first} failed{others}, all others are done: {error}")
+        raise_failed("peer", errors)
         return study
 
 
@@ -198,8 +184,11 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
     Returns:
         What chosen.json holds: setting, valid (its NDCG@10), tuning, seconds of all trials, and points: the trials
         with number, state, setting and valid.
+
+    Raises:
+        HardGNNError: no trial could be fitted; the first one's reason.
     """
-    search = PeerSearch(peer.space, tuning.seeds, _trials(peer, tuning))
+    search = Asked(peer.space, tuning.seeds, _trials(peer, tuning))
     trials = optuna_trials(search, folder, peer.name)
     if not trials.trials:
         trials.enqueue_trial(peer.ordinary)

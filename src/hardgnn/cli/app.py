@@ -28,6 +28,10 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of all that the parser refuses; Typer has no name for it
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Names of metrics, as in hr,ndcg,mrr,coverage,gini (docs/metrics.md); hr,ndcg by default."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed.")]
 
 
@@ -248,22 +252,24 @@ def evaluate(
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
     protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    metrics: Metrics = None,
     data: Annotated[Path | None, typer.Option(help="The prepared folder, if it was moved.")] = None,
     as_json: Json = False,
 ) -> None:
-    """HR and NDCG with 95 % intervals; per-user ranks go to the run folder.
+    """HR and NDCG, or other metrics, with 95 % intervals; per-user ranks go to the run folder.
 
-    Example: `hardgnn evaluate runs/hardgnn --part test --protocol full --at 10,20`
+    Example: `hardgnn evaluate runs/hardgnn --part test --protocol full --at 10,20 --metrics hr,ndcg,mrr,coverage`
     """
     from hardgnn.judge import evaluate_run
 
     with users_bar(f"{part}, {protocol}") as bar:
-        result = evaluate_run(run, part, protocol, _cutoffs(at), data, bar)
+        result = evaluate_run(run, part, protocol, _cutoffs(at), data, bar, _metrics(metrics))
     if as_json:
         _print_json(result)
         return
+    intervals = result["intervals"]
     rows = [
-        [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*result["intervals"][name])]
+        [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*intervals[name]) if name in intervals else "–"]
         for name, value in result["metrics"].items()
     ]
     name = _marked(result["model"], result)
@@ -283,6 +289,7 @@ def compare(
         str | None, typer.Option(help="full (the default) or sampled-999 (the default with --published).")
     ] = None,
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    metrics: Metrics = None,
     baseline: Annotated[str | None, typer.Option(help="The run to compare the others with, by name.")] = None,
     published: Annotated[
         str | None, typer.Option(help="Put the published figures beside: amazon, gowalla, movielens or yelp.")
@@ -314,8 +321,8 @@ def compare(
     from hardgnn.report import published as papers
 
     if peers is not None:
-        if published or part != "test":
-            raise HardGNNError("--peers ranks the test part and stands alone: leave out --part and --published")
+        if published or metrics or part != "test":
+            raise HardGNNError("--peers ranks the test part and stands alone: leave out --part, --metrics and --published")
         asked = ([one.strip() for one in peers.split(",") if one.strip()], trials, seeds, epochs, minutes, workers)
         others.compare_peers(
             runs, out, *asked, protocol=protocol, cutoffs=_cutoffs(at), baseline=baseline, as_json=as_json
@@ -326,31 +333,31 @@ def compare(
     if len(runs) == 1 and Study.is_one(runs[0]):
         if published or baseline or part != "test":
             raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
-        studies.compare_study(runs[0], protocol, _cutoffs(at), as_json)
+        studies.compare_study(runs[0], protocol, _cutoffs(at), _metrics(metrics), as_json)
         return
     figures = papers.figures(published) if published else []
     protocol = protocol or (papers.PROTOCOL if published else "full")
-    document = compare_runs(runs, part, protocol, _cutoffs(at), baseline)
+    document = compare_runs(runs, part, protocol, _cutoffs(at), baseline, _metrics(metrics))
     if as_json:
         _print_json(document | ({"published": figures} if published else {}))
         return
-    metrics = list(document["runs"][0]["metrics"])
+    columns = list(document["runs"][0]["metrics"])
     where = f"{document['dataset']}: {part}, {protocol}, {document['runs'][0]['users']:,} users"
     rows = [
-        [_marked(one["model"], one), *(f"{one['metrics'][name]:.4f}" for name in metrics)] for one in document["runs"]
+        [_marked(one["model"], one), *(f"{one['metrics'][name]:.4f}" for name in columns)] for one in document["runs"]
     ]
-    _print_table(where, ["model", *metrics], rows)
+    _print_table(where, ["model", *columns], rows)
     _tell_leaks([(one["model"], one) for one in document["runs"]])
     if published:
         rows = [
             [
                 one["model"],
                 one["source"],
-                *(f"{one['metrics'][name]:.3f}" if name in one["metrics"] else "–" for name in metrics),
+                *(f"{one['metrics'][name]:.3f}" if name in one["metrics"] else "–" for name in columns),
             ]
             for one in figures
         ]
-        _print_table(f"published for {published}: {papers.HOW}", ["model", "source", *metrics], rows)
+        _print_table(f"published for {published}: {papers.HOW}", ["model", "source", *columns], rows)
         if protocol != papers.PROTOCOL:
             _print_line(f"the runs' protocol is {protocol}: their figures cannot be compared with the published ones")
     rows = [
@@ -365,7 +372,8 @@ def compare(
         for row in document["comparisons"]
     ]
     header = ["difference", "metric", "mean", "95 % interval", "Wilcoxon p (Holm)", "permutation p (Holm)"]
-    _print_table(f"paired over users, {len(rows)} comparisons", header, rows)
+    if rows:
+        _print_table(f"paired over users, {len(rows)} comparisons", header, rows)
 
 
 app.command()(serving.recommend)
@@ -474,3 +482,9 @@ def _cutoffs(text: str) -> list[int]:
     from hardgnn.arguments import cutoffs
 
     return cutoffs(text, "--at")
+
+
+def _metrics(text: str | None) -> Sequence[str]:
+    from hardgnn.metrics import DEFAULT, named
+
+    return DEFAULT if text is None else named(text, "--metrics")

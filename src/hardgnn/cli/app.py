@@ -322,7 +322,9 @@ def compare(
 
     if peers is not None:
         if published or metrics or part != "test":
-            raise HardGNNError("--peers ranks the test part and stands alone: leave out --part, --metrics and --published")
+            raise HardGNNError(
+                "--peers ranks the test part and stands alone: leave out --part, --metrics and --published"
+            )
         asked = ([one.strip() for one in peers.split(",") if one.strip()], trials, seeds, epochs, minutes, workers)
         others.compare_peers(
             runs, out, *asked, protocol=protocol, cutoffs=_cutoffs(at), baseline=baseline, as_json=as_json

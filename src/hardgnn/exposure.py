@@ -32,6 +32,7 @@ def top_lists(
     Raises:
         HardGNNError: an unknown part, `n` below 1, or NaN or misshapen scores.
     """
+    users = np.array(users)  # of a table they are read-only, which torch warns of
     histories = dataset.before(checked_part(part)).take(users)
     untrained = np.flatnonzero(dataset.train.item_counts(dataset.n_items) == 0)
     best = top_n(

@@ -107,7 +107,7 @@ def test_other_metrics_from_validation_to_the_report(runs: Path, market: Path, t
 
     hardgnn("evaluate", run)
     before = json.loads((run / "result.json").read_text())["test"]["full"]
-    assert list(before) == ["hr@10", "ndcg@10", "hr@20", "ndcg@20"]
+    assert before.keys() == {"hr@10", "ndcg@10", "hr@20", "ndcg@20"}
     result = json.loads(hardgnn("evaluate", run, *asked, "--json").stdout)
     ranks = pl.read_parquet(run / "ranks-test-full.parquet")
     assert ranks.columns == ["user", "target", "rank", "candidates"]
@@ -116,11 +116,7 @@ def test_other_metrics_from_validation_to_the_report(runs: Path, market: Path, t
     low, high = result["intervals"]["mrr@10"]
     assert low <= expected <= high
     assert "coverage@10" not in result["intervals"]
-    hardgnn("recommend", run, "--all-users", "--n", "20", "--out", tmp_path / "recs.parquet")
-    shown = pl.read_parquet(tmp_path / "recs.parquet").filter(pl.col("rank") <= 10)
-    history = pl.read_parquet(run / "users.parquet").select("raw_id", pl.col("history").list.len())
     items = pl.read_parquet(run / "items.parquet")
-    assert shown["user"].n_unique() == history.height
     assert 0 < result["metrics"]["coverage@10"] <= (items["train_interactions"] > 0).mean()
     assert json.loads((run / "result.json").read_text())["test"]["full"] == before | result["metrics"]
 

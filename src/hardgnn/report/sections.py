@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hardgnn.metrics import DEFAULT
+from hardgnn.metrics import DEFAULT, split
 from hardgnn.report import published
 from hardgnn.report.plots import Figure
 from hardgnn.report.tables import Cell, Table, p_value, spread
@@ -45,7 +45,7 @@ def _main_table(
 ) -> Table:
     data, protocol, rows = table["data"], table["protocol"], table["rows"]
     metrics = list(rows[0]["metrics"])
-    further = list(dict.fromkeys(name for row in rows for name in row["further"]))
+    further = sorted({name for row in rows for name in row["further"]}, key=lambda name: split(name)[::-1])
     plain = [(name, by[protocol]) for name, by in floors.items() if protocol in by]
     best = {
         name: max([row["metrics"][name]["mean"] for row in rows] + [by.get(name, 0.0) for _, by in plain])

@@ -12,7 +12,7 @@ from hardgnn.files import atomic_path
 
 SEAL = "seal"
 LARGEST = 256 << 20  # bytes of a record
-SEALED_SINCE = 2  # a document of this `format_version` or a later one has a seal
+SEALED = 2  # a document of this `format_version` has a seal
 
 
 def write_json(path: Path, document: Any, sealed: bool = False, make_parent: bool = True) -> None:
@@ -49,7 +49,9 @@ def read_json(path: Path) -> Any:
         if not isinstance(document, dict):
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
-        wanted = seal is not None or (isinstance(version, int) and version >= SEALED_SINCE)
+        if isinstance(version, int) and version > SEALED:  # of a later program, and for whoever asked to refuse
+            return document
+        wanted = seal is not None or version == SEALED
         if wanted and seal != digest([path.name, document]):
             raise HardGNNError(f"{shown(path)}: damaged or changed by hand, it is not what was written there")
         return document

@@ -22,6 +22,7 @@ from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.files import atomic_path
 from hardgnn.frames import check_index, read_index, write_frame
+from hardgnn.kinds import mistaken
 from hardgnn.locks import LOCK, is_locked, locked
 from hardgnn.records import check_file, digest, read_json, recorded, write_json
 
@@ -138,7 +139,13 @@ def check_version(folder: Path) -> dict[str, Any]:
     Raises:
         HardGNNError: the folder holds no run, or one of another format version; or the record is damaged.
     """
-    if not (folder / ENVIRONMENT).exists():
+    if wrong := mistaken(folder, "a run folder"):
+        raise HardGNNError(wrong)
+    if not folder.is_dir():
+        raise HardGNNError(
+            f"{shown(folder)}: no such run folder; make one with `hardgnn train DATA --out {shown(folder)}`"
+        )
+    if not os.path.lexists(folder / ENVIRONMENT):
         raise HardGNNError(f"{shown(folder)}: not a run folder, {ENVIRONMENT} is missing")
     record = read_json(folder / ENVIRONMENT)
     version = record.get("format_version") if isinstance(record, dict) else None

@@ -18,7 +18,6 @@ from hardgnn.config import Config
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.forks import enter
-from hardgnn.kinds import mistaken
 from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
@@ -132,12 +131,6 @@ def load_model(folder: str | Path) -> TrainedModel:
     """
     enter()
     folder = as_path(folder, "folder")
-    if wrong := mistaken(folder, "a run folder"):
-        raise HardGNNError(wrong)
-    if not folder.is_dir():
-        raise HardGNNError(
-            f"{shown(folder)}: no such run folder; make one with `hardgnn train DATA --out {shown(folder)}`"
-        )
     record = check_version(folder)
     config = load_config(folder)
     if not (folder / MODEL).exists():

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.metrics import FIGURE, JUDGED_AT, check_choice
 from hardgnn.texts import read_toml
 
 LARGEST = 2**31 - 1  # of a whole number: what counts items, users or steps fits
@@ -180,8 +181,8 @@ class TrainConfig(Section):
     """Validations without improvement before training stops; 0 never stops early."""
     eval_every: int = Field(3, ge=1)
     """Epochs between two validations."""
-    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg)@[1-9][0-9]{0,6}$")
-    """The validation figure that picks the epoch."""
+    metric: str = Field(JUDGED_AT, pattern=f"^{FIGURE}$")
+    """The validation figure that picks the epoch: a metric per user and a cut-off, as in mrr@10 (docs/metrics.md)."""
     protocol: Literal["full", "sampled-999"] = "full"
     """The candidates that validation ranks."""
     objective: Literal["pairs", "positions"] = "pairs"
@@ -339,7 +340,7 @@ def resolve(
         _merge(document, {section: {field: _parse(text)}}, f"--set {_cut(setting)}")
     if seed is not None:
         document.setdefault("run", {})["seed"] = seed
-    return build(document, "config")
+    return _chosen_by_a_metric(build(document, "config"), "config")
 
 
 def with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
@@ -350,7 +351,20 @@ def with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
     """
     document = config.model_dump()
     _merge(document, options, "options")
-    return build(document, "options")
+    return _chosen_by_a_metric(build(document, "options"), "options")
+
+
+def _chosen_by_a_metric(config: Config, where: str) -> Config:
+    """The config of a run to be trained. A run that was trained is read without the package its metric came from.
+
+    Raises:
+        HardGNNError: `train.metric` is unknown, naming the nearest, or of whole lists.
+    """
+    try:
+        check_choice(config.train.metric)
+    except HardGNNError as error:
+        raise HardGNNError(f"{where}: train.metric: {error}") from error
+    return config
 
 
 def build(document: dict[str, Any], where: str) -> Config:

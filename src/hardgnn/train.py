@@ -26,6 +26,7 @@ from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, sweep, writing
 from hardgnn.forks import enter
 from hardgnn.locks import Held, locked
+from hardgnn.metrics import DEFAULT, check_choice, split
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.transitions import TransitionGraph
@@ -122,6 +123,7 @@ def train(
             f"{' and '.join(leaking)}: such figures are not honest; ask for them with --allow-leaks, or set "
             "train.negatives_avoid=train and train.choose_on=valid"
         )
+    check_choice(config.train.metric)
     use_threads(config.run.threads)
     keep_freed_memory()
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
@@ -340,8 +342,9 @@ def _validate(
     if model.with_users:
         users[torch.from_numpy(data.train.lengths == 0)] = 0
     model_now = trained(folder.name, config, model, users, items, transitions)
-    cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
-    result, _ = evaluate(model_now, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
+    name, n = split(config.train.metric)
+    at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
+    result, _ = evaluate(model_now, data, config.train.choose_on, config.train.protocol, at, names, resamples=1)
     metrics: dict[str, float] = result["metrics"]
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0

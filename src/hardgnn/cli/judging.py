@@ -10,7 +10,7 @@ import typer
 from hardgnn import arguments
 from hardgnn.cli import peers as others
 from hardgnn.cli import studies
-from hardgnn.cli.options import Json, Workers
+from hardgnn.cli.options import Json, Metrics, Workers, chosen_metrics
 from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
@@ -21,22 +21,24 @@ def evaluate(
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
     protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    metrics: Metrics = None,
     data: Annotated[Path | None, typer.Option(help="The prepared folder, if it was moved.")] = None,
     as_json: Json = False,
 ) -> None:
-    """HR and NDCG with 95 % intervals; per-user ranks go to the run folder.
+    """HR and NDCG, or other metrics, with 95 % intervals; per-user ranks go to the run folder.
 
-    Example: `hardgnn evaluate runs/hardgnn --part test --protocol full --at 10,20`
+    Example: `hardgnn evaluate runs/hardgnn --part test --protocol full --at 10,20 --metrics hr,ndcg,mrr,coverage`
     """
     from hardgnn.judge import evaluate_run
 
     with users_bar(f"{part}, {protocol}") as bar:
-        result = evaluate_run(run, part, protocol, arguments.cutoffs(at, "--at"), data, bar)
+        result = evaluate_run(run, part, protocol, arguments.cutoffs(at, "--at"), data, bar, chosen_metrics(metrics))
     if as_json:
         print_json(result)
         return
+    intervals = result["intervals"]
     rows = [
-        [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*result["intervals"][name])]
+        [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*intervals[name]) if name in intervals else "–"]
         for name, value in result["metrics"].items()
     ]
     name = marked(result["model"], result)
@@ -55,6 +57,7 @@ def compare(
         str | None, typer.Option(help="full (the default) or sampled-999 (the default with --published).")
     ] = None,
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
+    metrics: Metrics = None,
     baseline: Annotated[str | None, typer.Option(help="The run to compare the others with, by name.")] = None,
     published: Annotated[
         str | None, typer.Option(help="Put the published figures beside: amazon, gowalla, movielens or yelp.")
@@ -86,8 +89,10 @@ def compare(
     from hardgnn.report import published as papers
 
     if peers is not None:
-        if published or part != "test":
-            raise HardGNNError("--peers ranks the test part and stands alone: leave out --part and --published")
+        if published or metrics or part != "test":
+            raise HardGNNError(
+                "--peers ranks the test part and stands alone: leave out --part, --metrics and --published"
+            )
         asked = ([one.strip() for one in peers.split(",") if one.strip()], trials, seeds, epochs, minutes, workers)
         others.compare_peers(
             runs,
@@ -104,18 +109,19 @@ def compare(
     if len(runs) == 1 and Study.is_one(runs[0]):
         if published or baseline or part != "test":
             raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
-        studies.compare_study(runs[0], protocol, arguments.cutoffs(at, "--at"), as_json)
+        studies.compare_study(runs[0], protocol, arguments.cutoffs(at, "--at"), chosen_metrics(metrics), as_json)
         return
     figures = papers.figures(published) if published else []
     protocol = protocol or (papers.PROTOCOL if published else "full")
-    document = compare_runs(runs, part, protocol, arguments.cutoffs(at, "--at"), baseline)
+    document = compare_runs(runs, part, protocol, arguments.cutoffs(at, "--at"), baseline, chosen_metrics(metrics))
     if as_json:
         print_json(document | ({"published": figures} if published else {}))
         return
     print_compared(document, part, protocol)
     if published:
         print_published(published, figures, document, protocol)
-    print_paired(document["comparisons"])
+    if document["comparisons"]:
+        print_paired(document["comparisons"])
 
 
 def report(

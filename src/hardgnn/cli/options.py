@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,6 +12,10 @@ import typer
 from hardgnn.errors import HardGNNError
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Names of metrics, as in hr,ndcg,mrr,coverage,gini (docs/metrics.md); hr,ndcg by default."),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes at a time; they share the cores.")]
 
 
@@ -27,6 +32,17 @@ def whole_numbers(text: str, option: str, least: int) -> list[int]:
     if min(numbers) < least or len(set(numbers)) < len(numbers):
         raise HardGNNError(f"{option} {text}: expected different numbers of at least {least}")
     return numbers
+
+
+def chosen_metrics(text: str | None) -> Sequence[str]:
+    """The metrics that `--metrics` names, or the usual ones.
+
+    Raises:
+        HardGNNError: an unknown name; tells the nearest.
+    """
+    from hardgnn.metrics import DEFAULT, named
+
+    return DEFAULT if text is None else named(text, "--metrics")
 
 
 def command_line() -> str:

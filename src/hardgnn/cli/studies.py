@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -212,7 +213,9 @@ def inspect(
     print_table(title, [*head, "similarity", ""], rows)
 
 
-def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_json: bool) -> None:
+def compare_study(
+    folder: Path, protocol: str | None, cutoffs: list[int], metrics: Sequence[str], as_json: bool
+) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
     from hardgnn.experiment.plan import Study
     from hardgnn.experiment.results import summary
@@ -222,7 +225,9 @@ def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_jso
 
     opened = Study(folder)
     document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
-    document["plans"] = [summary(opened, name, cutoffs) for name, plan in opened.plans.items() if plan.test]
+    document["plans"] = [
+        summary(opened, name, cutoffs, metrics=metrics) for name, plan in opened.plans.items() if plan.test
+    ]
     if PEERS in opened.plans and board.ranked(opened, protocol or FULL):
         document["leaderboard"] = board.leaderboard(opened, cutoffs, protocol or FULL)
     if as_json:

@@ -25,7 +25,7 @@ from hardgnn.experiment.trials import Asked, optuna_trials, pull_trials, require
 from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
 from hardgnn.files import sweep, writing
 from hardgnn.locks import locked
-from hardgnn.metrics import summarise
+from hardgnn.metrics import JUDGED_AT, summarise
 from hardgnn.peers.neural import NEURAL
 from hardgnn.peers.peer import LIGHT, Cap, Fitted, Fitting, Peer
 from hardgnn.ranks import ranks_path, write_ranks
@@ -35,7 +35,6 @@ from hardgnn.runtime import environment
 
 PEERS, CHOSEN = "peers", "chosen.json"
 PEER_BY_NAME = {peer.name: peer for peer in (*NEURAL, *LIGHT)}
-METRIC = "ndcg@10"
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
         place = fitted_folder(folder, trial.params, seed)
         told = partial(_tell, report, share * trial.number, share)
         result, _ = fit_once(peer, data, trial.params, seed, tuning.cap, place, told, validated)
-        return float(result["valid"][FULL][METRIC])
+        return float(result["valid"][FULL][JUDGED_AT])
 
     pull_trials(folder, peer.name, search, figure)
     points: list[dict[str, Any]] = [

@@ -64,7 +64,7 @@ def child(job: dict[str, Any]) -> None:
             module, name = job["call"].split(":")
             getattr(importlib.import_module(module), name)(*job["arguments"])
         else:
-            from hardgnn.cli.app import main
+            from hardgnn.cli import main
 
             sys.argv = ["hardgnn", *job["argv"]]
             main()

@@ -49,7 +49,7 @@ def read_json(path: Path) -> Any:
         if not isinstance(document, dict):
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
-        if isinstance(version, int) and version > SEALED:  # of a later program, and for whoever asked to refuse
+        if isinstance(version, int) and version != SEALED:  # of another program, and for whoever asked to refuse
             return document
         wanted = seal is not None or version == SEALED
         if wanted and seal != digest([path.name, document]):

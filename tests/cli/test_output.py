@@ -27,13 +27,13 @@ import pytest
 
 from factories import tiny_dataset
 from hardgnn import config as settings
+from hardgnn.answers import safe_for_spreadsheets, write_blocks
 from hardgnn.cli.app import run
 from hardgnn.cli.boundary import ended
 from hardgnn.cli.terminal import print_json, print_table
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, MachineError, shown
 from hardgnn.judge import evaluate_run
-from hardgnn.recommender import safe_for_spreadsheets, write_blocks
 from hardgnn.train import train
 
 SMALL = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
@@ -147,9 +147,7 @@ def test_output_in_any_encoding(odd: Path, encoding: str, monkeypatch: pytest.Mo
         else:
             assert (" 日本 " if encoding == "utf-8" else r" \u65e5\u672c ") in text
             if encoding == "ascii":
-                assert (
-                    len({len(line) for line in text.splitlines()[1:]}) == 1
-                )  # under the title
+                assert len({len(line) for line in text.splitlines()[1:]}) == 1  # under the title
 
 
 def test_numbers_that_json_does_not_have_are_null(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,3 +80,15 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
         console = Console(width=WIDTH, **PLAIN)  # type: ignore[arg-type]
     console.print(printable(title), style="italic")
     console.print(table)
+
+
+def marked(name: str, result: dict[str, Any]) -> str:
+    """A model's name, with a sign where the test part steered it."""
+    return f"{name} †" if result.get("leaks") else name
+
+
+def print_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
+    """What that sign means, for each of the named results that have it."""
+    for name, result in results:
+        if result.get("leaks"):
+            print_line(f"† {name} LEAKS: {'; '.join(result['leaks'])}")

@@ -159,9 +159,9 @@ def _of_runs(
     for folder, name in zip(folders, names):
         if wrong := mistaken(folder, "a run folder"):
             raise HardGNNError(wrong)
-        if not read_result(folder).get("finished"):
-            raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
         result = read_result(folder)
+        if not result.get("finished"):
+            raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
         reference = next((cell.variant.name for cell in cells if cell.data == result["dataset"]), "")
         preset = str(check_version(folder).get("preset"))
         variant = Variant(name, preset, reference=reference)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as scipy_stats
 
 from hardgnn.errors import HardGNNError
 from hardgnn.metrics import DEFAULT, per_user
@@ -49,7 +48,9 @@ def bootstrap_intervals(
 def wilcoxon_p(differences: NDArray[np.float64]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test over users (V,), zeros left out; 1 when all are zero."""
     moved = differences[differences != 0]
-    return float(scipy_stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
+    from scipy.stats import wilcoxon  # slow to import, and needed for tests alone
+
+    return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
 
 
 def permutation_p(differences: NDArray[np.float64], resamples: int = 9999, seed: int = 0) -> float:
@@ -133,7 +134,9 @@ def over_seeds(values: ArrayLike, confidence: float = 0.95) -> dict[str, float |
     if n < 2:
         return {"mean": mean, "sd": None, "low": None, "high": None, "n": n}
     sd = float(figures.std(ddof=1))
-    half = float(scipy_stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
+    from scipy.stats import t as student
+
+    half = float(student.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "n": n}
 
 
@@ -154,7 +157,9 @@ def paired_over_seeds(a: ArrayLike, b: ArrayLike) -> dict[str, float | None]:
         zero = abs(float(differences.mean())) <= 1e-12
         return {"seed_p": 1.0, "seed_effect_size": 0.0} if zero else {"seed_p": None, "seed_effect_size": None}
     effect = _effect_size(differences)
-    p = 2 * float(scipy_stats.t.sf(abs(effect) * np.sqrt(len(differences)), len(differences) - 1))
+    from scipy.stats import t as student
+
+    p = 2 * float(student.sf(abs(effect) * np.sqrt(len(differences)), len(differences) - 1))
     return {"seed_p": p, "seed_effect_size": effect}
 
 

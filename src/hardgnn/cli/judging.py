@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hardgnn import arguments
 from hardgnn.cli import peers as others
 from hardgnn.cli import studies
-from hardgnn.cli.options import Json, Metrics, Workers, chosen_metrics
+from hardgnn.cli.options import Json, Metrics, Workers, chosen_metrics, cutoffs_of
 from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
@@ -32,7 +31,7 @@ def evaluate(
     from hardgnn.judge import evaluate_run
 
     with users_bar(f"{part}, {protocol}") as bar:
-        result = evaluate_run(run, part, protocol, arguments.cutoffs(at, "--at"), data, bar, chosen_metrics(metrics))
+        result = evaluate_run(run, part, protocol, cutoffs_of(at), data, bar, chosen_metrics(metrics))
     if as_json:
         print_json(result)
         return
@@ -99,7 +98,7 @@ def compare(
             out,
             *asked,
             protocol=protocol,
-            cutoffs=arguments.cutoffs(at, "--at"),
+            cutoffs=cutoffs_of(at),
             baseline=baseline,
             as_json=as_json,
         )
@@ -109,11 +108,11 @@ def compare(
     if len(runs) == 1 and Study.is_one(runs[0]):
         if published or baseline or part != "test":
             raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
-        studies.compare_study(runs[0], protocol, arguments.cutoffs(at, "--at"), chosen_metrics(metrics), as_json)
+        studies.compare_study(runs[0], protocol, cutoffs_of(at), chosen_metrics(metrics), as_json)
         return
     figures = papers.figures(published) if published else []
     protocol = protocol or (papers.PROTOCOL if published else "full")
-    document = compare_runs(runs, part, protocol, arguments.cutoffs(at, "--at"), baseline, chosen_metrics(metrics))
+    document = compare_runs(runs, part, protocol, cutoffs_of(at), baseline, chosen_metrics(metrics))
     if as_json:
         print_json(document | ({"published": figures} if published else {}))
         return
@@ -149,7 +148,7 @@ def report(
         if not (ours and separator and theirs):
             raise HardGNNError(f"--published {word}: expected NAME=PAPERS, as in gowalla-1k=gowalla")
         names[ours] = theirs
-    write_report(runs, out, figures=figures, published=names, at=arguments.cutoffs(at, "--at"))
+    write_report(runs, out, figures=figures, published=names, at=cutoffs_of(at))
     print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print_line(out)
 
 

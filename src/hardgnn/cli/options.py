@@ -34,6 +34,17 @@ def whole_numbers(text: str, option: str, least: int) -> list[int]:
     return numbers
 
 
+def cutoffs_of(text: str) -> list[int]:
+    """The cut-offs that `--at` names.
+
+    Raises:
+        HardGNNError: something else than whole numbers of at least 1.
+    """
+    from hardgnn.arguments import cutoffs
+
+    return cutoffs(text, "--at")
+
+
 def chosen_metrics(text: str | None) -> Sequence[str]:
     """The metrics that `--metrics` names, or the usual ones.
 

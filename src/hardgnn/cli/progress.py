@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +22,10 @@ from rich.progress import (
 )
 
 from hardgnn.cli.terminal import PLAIN, printable
-from hardgnn.config import Config
 from hardgnn.errors import HardGNNError
+
+if TYPE_CHECKING:
+    from hardgnn.config import Config
 
 console = Console(stderr=True, **PLAIN)  # type: ignore[arg-type]
 

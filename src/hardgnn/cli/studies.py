@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hardgnn import arguments
-from hardgnn.cli.options import Json, Workers, command_line, whole_numbers
+from hardgnn.cli.options import Json, Workers, command_line, cutoffs_of, whole_numbers
 from hardgnn.cli.peers import print_leaderboard
 from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import FULL
 from hardgnn.report.tables import p_value, spread
 
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
@@ -58,7 +56,7 @@ def study(
     from hardgnn.experiment.results import summary as summarise
     from hardgnn.experiment.studies import run_study
 
-    cutoffs = arguments.cutoffs(at, "--at")
+    cutoffs = cutoffs_of(at)
     with RunsBar(f"study {name}") as bar:
         done = run_study(
             name,
@@ -134,7 +132,7 @@ def sweep(
     searched = trials is not None or timeout is not None
     if searched and grid:
         raise HardGNNError("a sweep takes --grid, or a search with --trials or --timeout, not both")
-    cutoffs = arguments.cutoffs(at, "--at")
+    cutoffs = cutoffs_of(at)
     numbers = tuple(whole_numbers(seeds, "--seeds", 0))
     retraining = sweeping.Retraining(retrain_epochs, baseline, floors, numbers) if then_retrain == "best" else None
     if choice_seeds is not None:
@@ -217,6 +215,7 @@ def compare_study(
     folder: Path, protocol: str | None, cutoffs: list[int], metrics: Sequence[str], as_json: bool
 ) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
+    from hardgnn.evaluate import FULL
     from hardgnn.experiment.plan import Study
     from hardgnn.experiment.results import summary
     from hardgnn.experiment.sweep import SWEEP, choices

@@ -104,6 +104,17 @@ def test_untrained_and_stopped_models_say_what_to_do(data: Dataset) -> None:
         fresh.fit(data, resume=True)
 
 
+def test_metrics_by_name_of_users_and_of_lists(model: HardGNN, data: Dataset) -> None:
+    metrics = model.evaluate(data, at=5, metrics=["mrr", "coverage", "recall", "hr"])["metrics"]
+    assert list(metrics) == ["mrr@5", "coverage@5", "recall@5", "hr@5"]
+    assert metrics["recall@5"] == metrics["hr@5"] == model.evaluate(data, at=5)["metrics"]["hr@5"]
+    assert 0 < metrics["coverage@5"] <= 1
+    with pytest.raises(HardGNNError, match="unknown metric 'coverige'; did you mean 'coverage'"):
+        model.evaluate(data, metrics="coverige")
+    with pytest.raises(HardGNNError, match="train.metric: unknown metric 'mmr'"):
+        HardGNN(train={"metric": "mmr@10"})
+
+
 def test_a_fit_that_fails_leaves_the_model_of_the_fit_before(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     model = HardGNN("selfgnn", **small_options()).fit(data)
     before, result = model.recommend(users="u1"), model.result

@@ -66,7 +66,7 @@ def test_a_bad_setting_is_named_with_what_was_expected(setting: str, told: str) 
     [
         (b"[model]\ndim = 8\n[model]\nheads = 2\n", "not valid TOML"),
         (b"[model]\ndim = 8\ndim = 9\n", "not valid TOML"),
-        (b"\xff\xfe[model]", "not UTF-8 text (byte 0), expected a TOML file of settings"),
+        (b"\xff\xfe[model]", "line 1: not text in UTF-8, expected a TOML file of settings"),
         (b"x = " + b"[" * 5000, "nested too deeply"),
         (b"[model]\ndim = " + b"9" * 5000, "not valid TOML"),
         (b'[model]\n"" = 1\n', "unknown key 'model.'"),

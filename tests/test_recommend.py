@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import TableRanker, random_dataset, small_options
+from hardgnn.answers import write_blocks
 from hardgnn.api import HardGNN
 from hardgnn.baselines import Popularity
 from hardgnn.config import resolve
@@ -18,7 +19,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.errors import HardGNNError
 from hardgnn.recommend import CHUNK, largest, top_n
-from hardgnn.recommender import Recommender, read_ids_file, write_blocks
+from hardgnn.recommender import Recommender, read_ids_file
 from hardgnn.train import train
 
 

@@ -97,7 +97,10 @@ def test_heads_and_bodies_must_be_whole_in_time(state: State) -> None:
             return one
 
         later = client(HEAD + b"\r\n")
-        assert b"200" in later.recv(2**16)
+        answer = b""
+        while not answer.endswith(b"}"):  # head and body may come apart
+            answer += later.recv(2**16)
+        assert b" 200 " in answer
         later.sendall(HEAD[:20])  # the second request of a connection too
         head, both, silent, began = client(HEAD[:20]), client(HEAD + b"\r\n" + HEAD), client(b""), time.monotonic()
         body = client(POST + b"Content-Length: 9\r\n\r\n{")

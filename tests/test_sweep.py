@@ -120,7 +120,8 @@ def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tm
     process.wait(60)
     time.sleep(2)  # its worker notices that it is alone
     shared = (*SMALL, "train.epochs=3")
-    search = Search("hardgnn", shared, chosen_space(["hard.k", "hard.weight", "train.lr"], "hardgnn"), (0,), trials=8)
+    space = chosen_space(["hard.k", "hard.weight", "train.lr"], "hardgnn")
+    search = Search(space, (0,), trials=8, preset="hardgnn", shared=shared)
     study = run_search([market], out, search, retraining=Retraining(2, "own"), workers=0)
     trials = study.plans["sweep"].more["trials"]["market"]
     assert len(trials) == 8

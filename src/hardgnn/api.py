@@ -17,9 +17,10 @@ from hardgnn.data.align import align, trained_targets
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import checked_part, checked_protocol, evaluate
+from hardgnn.exposure import with_lists
+from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.recommender import Ids, Recommender
-from hardgnn.records import read_json
-from hardgnn.run import CONFIG, RESULT, check_version, load_tables
+from hardgnn.run import CONFIG, check_version, load_tables, read_result
 from hardgnn.train import train
 from hardgnn.trained import load_model
 
@@ -117,14 +118,21 @@ class HardGNN:
         model = cls.__new__(cls)
         model.config = load_model(folder).config
         model.preset = check_version(folder).get("preset") or "config"
-        model.result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+        model.result = read_result(folder)
         model.folder, model._temporary, model._stopped = folder, None, None
         return model
 
     def evaluate(
-        self, data: Dataset, protocol: str = "full", part: str = "test", at: int | Iterable[int] = (10, 20)
+        self,
+        data: Dataset,
+        protocol: str = "full",
+        part: str = "test",
+        at: int | Iterable[int] = (10, 20),
+        metrics: str | Iterable[str] = DEFAULT,
     ) -> dict[str, Any]:
-        """HR and NDCG with 95 % intervals; see `hardgnn.evaluate.evaluate` for what the result holds.
+        """HR and NDCG, or other `metrics` (docs/metrics.md): those per user with 95 % intervals.
+
+        See `hardgnn.evaluate.evaluate` for what the result holds.
 
         Users and items are matched by raw id, so that `data` may be numbered otherwise than what the model was trained
         on. A warning counts what the model does not know, which is left out, and targets that it was trained on.
@@ -133,7 +141,7 @@ class HardGNN:
             HardGNNError: an argument that cannot be, or nearly nothing in `data` that the model knows.
         """
         folder = self._trained()
-        data, at = arguments.dataset(data), arguments.cutoffs(at)
+        data, at, metrics = arguments.dataset(data), arguments.cutoffs(at), named(metrics)
         checked_part(part)
         checked_protocol(protocol)
         model, tables = load_model(folder), load_tables(folder)
@@ -147,7 +155,8 @@ class HardGNN:
                 "are too high; evaluate on the split that it was trained on, or on later interactions",
                 stacklevel=2,
             )
-        return evaluate(model, aligned.data, part, protocol, at)[0]
+        result, frame = evaluate(model, aligned.data, part, protocol, at, parted(metrics)[0])
+        return with_lists(result, model, aligned.data, frame["user"].to_numpy(), at, metrics)
 
     def recommend(
         self,

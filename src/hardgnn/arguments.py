@@ -133,7 +133,11 @@ def ids(values: object, name: str, ordered: bool = False) -> pl.Series:
 
 
 def series(values: Iterable[Any], name: str) -> pl.Series:
-    """A collection as one column; texts and whole numbers may be mixed."""
+    """A collection as one column; texts and whole numbers may be mixed.
+
+    Raises:
+        HardGNNError: it has more than one dimension, or something else is among them.
+    """
     if isinstance(values, pl.Series):
         return values
     if hasattr(values, "to_numpy"):  # pandas
@@ -174,7 +178,7 @@ def events(frame: object, name: str = "events") -> pl.DataFrame:
     Raises:
         HardGNNError: it is no table, lacks a column, or a value cannot be read.
     """
-    from hardgnn.data.readers.tables import USUAL_NAMES
+    from hardgnn.data.readers.tables import USUAL_NAMES, plain
 
     if isinstance(frame, InteractionLog):
         frame = frame.table
@@ -190,8 +194,8 @@ def events(frame: object, name: str = "events") -> pl.DataFrame:
             listed = ", ".join(names)[:300]
             raise HardGNNError(f"{name}: no column '{wanted}'; columns found: {listed}; rename the one that is meant")
     user, item = ids(table[USER], f"{name}['{USER}']"), ids(table[ITEM], f"{name}['{ITEM}']")
-    plain = {"".join(filter(str.isalnum, column.lower())): column for column in reversed(names)}
-    time = next((plain[usual] for usual in USUAL_NAMES[TIMESTAMP] if usual in plain), None)
+    by_plain = {plain(column): column for column in reversed(names)}
+    time = next((by_plain[usual] for usual in USUAL_NAMES[TIMESTAMP] if usual in by_plain), None)
     order = None if time is None else _times(table[time], f"{name}['{time}']")
     if len(user) != len(item) or (order is not None and len(order) != len(user)):
         raise HardGNNError(f"{name}: its columns differ in length")

@@ -18,7 +18,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.transitions import cosine_similarity, decayed_history, forward_similarity
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import Ranker, rank_targets
-from hardgnn.metrics import summarise
+from hardgnn.metrics import judged
 
 RECENCY_NEIGHBOURS = 2000  # bounds the memory of large catalogues
 
@@ -184,7 +184,7 @@ class _Judge:
 
     def ask(self, settings: tuple[Any, ...], ranker: Ranker) -> None:
         frame = rank_targets(ranker, self.dataset, "valid", users=self.users)
-        self.quality[settings] = summarise(frame["rank"].to_numpy(), (10,))["ndcg@10"]
+        self.quality[settings] = judged(frame["rank"].to_numpy())
 
     @property
     def best(self) -> tuple[Any, ...]:

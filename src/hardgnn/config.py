@@ -11,9 +11,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.files import read_text
+from hardgnn.metrics import FIGURE, JUDGED_AT, check_choice
+from hardgnn.texts import read_toml
 
 LARGEST = 2**31 - 1  # of a whole number: what counts items, users or steps fits
+A_CONFIG = "a TOML file of settings"
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
 
 
@@ -179,8 +181,8 @@ class TrainConfig(Section):
     """Validations without improvement before training stops; 0 never stops early."""
     eval_every: int = Field(3, ge=1)
     """Epochs between two validations."""
-    metric: str = Field("ndcg@10", pattern=r"^(hr|ndcg)@[1-9][0-9]{0,6}$")
-    """The validation figure that picks the epoch."""
+    metric: str = Field(JUDGED_AT, pattern=f"^{FIGURE}$")
+    """The validation figure that picks the epoch: a metric per user and a cut-off, as in mrr@10 (docs/metrics.md)."""
     protocol: Literal["full", "sampled-999"] = "full"
     """The candidates that validation ranks."""
     objective: Literal["pairs", "positions"] = "pairs"
@@ -327,9 +329,9 @@ def resolve(
         for name in preset.split("+"):
             if name not in known:
                 raise HardGNNError(f"unknown preset '{_cut(name)}': {nearest(name, known)}")
-            _merge(document, read_toml(known[name]), str(known[name].name))
+            _merge(document, read_toml(known[name], A_CONFIG), str(known[name].name))
     if file is not None:
-        _merge(document, read_toml(Path(file)), str(file))
+        _merge(document, read_toml(Path(file), A_CONFIG), str(file))
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or key.count(".") != 1:
@@ -338,7 +340,7 @@ def resolve(
         _merge(document, {section: {field: _parse(text)}}, f"--set {_cut(setting)}")
     if seed is not None:
         document.setdefault("run", {})["seed"] = seed
-    return build(document, "config")
+    return _chosen_by_a_metric(build(document, "config"), "config")
 
 
 def with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
@@ -349,7 +351,20 @@ def with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
     """
     document = config.model_dump()
     _merge(document, options, "options")
-    return build(document, "options")
+    return _chosen_by_a_metric(build(document, "options"), "options")
+
+
+def _chosen_by_a_metric(config: Config, where: str) -> Config:
+    """The config of a run to be trained. A run that was trained is read without the package its metric came from.
+
+    Raises:
+        HardGNNError: `train.metric` is unknown, naming the nearest, or of whole lists.
+    """
+    try:
+        check_choice(config.train.metric)
+    except HardGNNError as error:
+        raise HardGNNError(f"{where}: train.metric: {error}") from error
+    return config
 
 
 def build(document: dict[str, Any], where: str) -> Config:
@@ -401,8 +416,12 @@ def _conflicts(config: Config) -> list[tuple[bool, str]]:
 
 
 def load(path: Path) -> Config:
-    """The config saved in a run folder."""
-    return build(read_toml(path), str(path))
+    """The config saved in a run folder.
+
+    Raises:
+        HardGNNError: it is missing, no TOML, or holds a setting that cannot be.
+    """
+    return build(read_toml(path, A_CONFIG), str(path))
 
 
 def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str) -> None:
@@ -419,21 +438,6 @@ def _merge(target: dict[str, dict[str, Any]], source: dict[str, Any], where: str
                 inside = [name for name in known if name.startswith(f"{section}.")]
                 raise HardGNNError(f"{where}: unknown key '{_cut(key)}': {nearest(key, inside)}")
         target.setdefault(section, {}).update(fields)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The document of a TOML file.
-
-    Raises:
-        HardGNNError: it is missing, no ordinary file, or not TOML.
-    """
-    text = read_text(path, "a TOML file of settings")
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise HardGNNError(f"{path}: not valid TOML (nested too deeply)") from None
-    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
-        raise HardGNNError(f"{path}: not valid TOML ({error})") from None
 
 
 def _parse(text: str) -> Any:

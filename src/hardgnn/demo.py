@@ -14,6 +14,7 @@ from hardgnn.data.download import download
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS, evaluate
 from hardgnn.judge import compare_runs, evaluate_run
+from hardgnn.metrics import JUDGED_AT
 from hardgnn.report.page import write_report
 from hardgnn.run import is_started, load_config
 from hardgnn.train import train
@@ -73,7 +74,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         f"after Holm over {row['comparisons']} comparisons"
         for protocol, document in compared.items()
         for row in document["comparisons"]
-        if row["metric"] == "ndcg@10"
+        if row["metric"] == JUDGED_AT
     ]
     paths = {"data": str(to / "data"), **{name: str(folder) for name, folder in zip(MODELS, runs)}}
     return {

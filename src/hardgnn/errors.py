@@ -71,8 +71,7 @@ def machine_fault(error: BaseException) -> str | None:
 def reason(error: BaseException) -> str:
     """The first line of an error's message, printable and not too long; its type where it has none."""
     lines = str(error).strip().splitlines()
-    text = "".join(c if c.isprintable() else "?" for c in lines[0]) if lines else ""
-    return text[:LONGEST_REASON] if text else type(error).__name__
+    return shown(lines[0][:LONGEST_REASON]) if lines else type(error).__name__
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hardgnn.data.dataset import PARTS, TRAIN, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.forks import enter
-from hardgnn.metrics import per_user, summarise
+from hardgnn.metrics import DEFAULT, per_user
 from hardgnn.stats import bootstrap_intervals
 
 FULL, SAMPLED = "full", "sampled-999"
@@ -114,6 +114,7 @@ def evaluate(
     part: str = "valid",
     protocol: str = FULL,
     at: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT,
     *,
     resamples: int = 2000,
     seed: int = 0,
@@ -127,11 +128,13 @@ def evaluate(
         name, intervals: 95 % bootstrap bounds by name) and the frame of `rank_targets`.
 
     Raises:
-        HardGNNError: as `rank_targets`, or a cut-off below 1.
+        HardGNNError: as `rank_targets`, a cut-off below 1, or a metric that is none per user
+            (`hardgnn.exposure.with_lists` adds those of whole lists).
     """
-    at = cutoffs(at)  # a wrong one is told before the work, not after it
+    at = cutoffs(at)
+    per_user([0], at, metrics)  # what is wrong with them is told before the work, not after it
     frame = rank_targets(ranker, dataset, part, protocol, block_bytes=block_bytes, progress=progress)
-    return summarise_frame(frame, dataset.name, ranker.name, part, protocol, at, resamples, seed), frame
+    return summarise_frame(frame, dataset.name, ranker.name, part, protocol, at, metrics, resamples, seed), frame
 
 
 def summarise_frame(
@@ -141,13 +144,16 @@ def summarise_frame(
     part: str,
     protocol: str,
     at: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The result of `evaluate` from stored ranks; `frame` is one of `rank_targets`."""
     ranks, at = frame["rank"].to_numpy(), cutoffs(at)
-    values = per_user(ranks, at)
-    bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
+    values = per_user(ranks, at, metrics)
+    bounds = np.empty((0, 2))
+    if values:
+        bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
     counts = frame["candidates"].to_numpy()
     return {
         "dataset": dataset,
@@ -156,7 +162,7 @@ def summarise_frame(
         "protocol": protocol,
         "users": frame.height,
         "candidates": [int(counts.min()), int(counts.max())],
-        "metrics": summarise(ranks, at),
+        "metrics": {name: float(each.mean()) for name, each in values.items()},
         "intervals": {name: [float(low), float(high)] for name, (low, high) in zip(values, bounds)},
     }
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hardgnn.errors import HardGNNError, MachineError, machine_fault, reading, shown, told
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, shown, told
 
 try:
     import fcntl
@@ -26,6 +26,7 @@ except ImportError:  # Windows has no such locks: then nothing is held, and noth
     fcntl = None  # type: ignore[assignment]
 
 AT_CWD, EXCHANGE = -100, 2  # of renameat2
+LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(tmp|old)", re.DOTALL)
 NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
@@ -83,59 +84,41 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
             raise HardGNNError(f"{shown(path)}: the folder is not empty and holds no {marker}, so it is left alone")
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)
-        temporary, handle = temporary_folder(path)
-        try:
-            yield temporary
-            for folder, _, files in os.walk(temporary):
-                for one in files:
-                    flush(Path(folder, one))
-                flush(Path(folder))
-            _put(temporary, path)
-        except HardGNNError as error:
-            error.args = (str(error).replace(str(temporary), str(path)),)  # nobody knows the temporary name
-            raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # after an exchange this is the older folder
-            os.close(handle)
+        with scratch_folder(path) as temporary:  # which after an exchange is the older folder
+            try:
+                yield temporary
+                for folder, _, files in os.walk(temporary):
+                    for one in files:
+                        flush(Path(folder, one))
+                    flush(Path(folder))
+                _put(temporary, path)
+            except HardGNNError as error:
+                error.args = (str(error).replace(str(temporary), str(path)),)  # nobody knows the temporary name
+                raise
 
 
 @contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yields a new folder beside `path` that is removed at the end; what a kill leaves the next writer of `path` does.
+def scratch_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Yields a new folder beside `path` that is removed at the end; what a kill leaves a sweep of that name removes.
+
+    Args:
+        path: whose name the folder's begins with.
+        mode: of the folder, before the umask.
 
     Raises:
         OSError: it cannot be made.
     """
-    temporary, handle = temporary_folder(path)
+    while True:
+        temporary = _temporary_name(path)
+        temporary.mkdir(mode)
+        handle = os.open(temporary, os.O_RDONLY)
+        if _hold(handle, temporary):
+            break
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(handle)
-
-
-def read_text(path: Path, kind: str) -> str:
-    """The text of a file, whole.
-
-    Args:
-        path: an ordinary file, or what the shell hands over (`/dev/stdin`, `<(command)`).
-        kind: what is expected, as in "a TOML file".
-
-    Raises:
-        HardGNNError: it is missing, none that can be read to an end, may not be read, or not UTF-8.
-        MachineError: a fault of the machine.
-    """
-    with reading(path):
-        if path.is_dir():
-            raise HardGNNError(f"{shown(path)}: a folder, expected {kind}")
-        if not path.is_file() and path.exists() and not str(path).startswith(("/dev/stdin", "/dev/fd/")):
-            raise HardGNNError(f"{shown(path)}: not an ordinary file, expected {kind}")
-        content = path.read_bytes()
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise HardGNNError(f"{shown(path)}: line {line}: not text in UTF-8, expected {kind}") from None
 
 
 @contextmanager
@@ -166,7 +149,7 @@ def followed(path: Path) -> Path:
 
 def recover(path: Path) -> None:
     """Puts a folder back that a kill between two renames left under its old name; removes older leftovers."""
-    for old in _named(path.parent, path.name, "old"):
+    for old in _leftovers(path.parent, path.name, "old"):
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
@@ -177,7 +160,7 @@ def sweep(folder: Path, name: str | None = None) -> None:
     """Removes what killed commands left in `folder`: temporary names, of the file `name` or of all, nobody holds."""
     if fcntl is None:
         return
-    for leftover in _named(folder, name, "tmp"):
+    for leftover in _leftovers(folder, name, "tmp"):
         with suppress(OSError):
             handle = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
@@ -189,16 +172,16 @@ def sweep(folder: Path, name: str | None = None) -> None:
 
 def is_leftover(path: Path) -> bool:
     """Whether a name is one that a killed command leaves, and a sweep removes."""
-    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.(tmp|old)", path.name, re.DOTALL) is not None
+    return LEFTOVER.fullmatch(path.name) is not None
 
 
-def _named(folder: Path, name: str | None, ending: str) -> list[Path]:
-    """The hidden leftovers `.NAME.XXXXXXXX.ENDING` in a folder."""
-    pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{8}}\.{ending}", re.DOTALL)
+def _leftovers(folder: Path, name: str | None, ending: str) -> list[Path]:
+    """What killed commands left in a folder with this ending, of the file `name` or of all."""
     try:
-        return [Path(one.path) for one in os.scandir(folder) if pattern.fullmatch(one.name)]
+        every = [(Path(one.path), LEFTOVER.fullmatch(one.name)) for one in os.scandir(folder)]
     except OSError:
         return []
+    return [path for path, found in every if found and found[2] == ending and name in (None, found[1])]
 
 
 def _temporary_file(path: Path) -> tuple[Path, int]:
@@ -206,20 +189,6 @@ def _temporary_file(path: Path) -> tuple[Path, int]:
     while True:
         temporary = _temporary_name(path)
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if _hold(handle, temporary):
-            return temporary, handle
-
-
-def temporary_folder(path: Path, mode: int = 0o777) -> tuple[Path, int]:
-    """A new temporary folder beside `path`, and the handle that holds it against `sweep` until it is closed.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    while True:
-        temporary = _temporary_name(path)
-        temporary.mkdir(mode)
-        handle = os.open(temporary, os.O_RDONLY)
         if _hold(handle, temporary):
             return temporary, handle
 

@@ -22,7 +22,7 @@ from hardgnn.report.plots import Figure, panels
 from hardgnn.run import AGAIN, MODEL, check_version, load_config, load_data
 from hardgnn.tensors import open_tensors
 from hardgnn.train import build_graph
-from hardgnn.trained import PARAMETERS, load_model
+from hardgnn.trained import PARAMETERS, load_model, part_of
 
 
 def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:
@@ -63,16 +63,19 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
 
 
 def load_network(folder: Path, config: Config, data: Dataset) -> SelfGNN:
-    """The whole network of a run's best epoch, which scoring alone does not need."""
+    """The whole network of a run's best epoch, which scoring alone does not need.
+
+    Raises:
+        HardGNNError: the file is missing, damaged, or of another network.
+    """
     model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
     with open_tensors(folder / MODEL, AGAIN) as (stored, _):
-        names = [name for name in stored.keys() if name.startswith(PARAMETERS)]  # noqa: SIM118 - no mapping
-        weights = {name.removeprefix(PARAMETERS): stored.get_tensor(name) for name in names}
+        weights = part_of(stored, PARAMETERS)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise HardGNNError(f"{folder / MODEL}: not of this config or version ({reason}); train it again") from None
+        raise HardGNNError(f"{folder / MODEL}: not of this config or version ({reason}); {AGAIN}") from None
     return model
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 KINDS = {
-    "a study": "study.json",
-    "a run folder": "config.toml",
-    "a prepared folder": "manifest.json",
-    "an exported folder": "export.json",
+    "study.json": "a study",
+    "environment.json": "a run folder",
+    "config.toml": "a run folder",  # of which a kill may have left no more
+    "manifest.json": "a prepared folder",
+    "export.json": "an exported folder",
+    "download.json": "a download",
 }
+"""What a folder is, by a file in it."""
 REMEDIES = {
     ("a file", "a prepared folder"): "if it is a log, prepare it first: `hardgnn prepare {path} --out data/{stem}`",
     ("a run folder", "a prepared folder"): "name the folder that `hardgnn prepare` wrote",
@@ -23,11 +27,11 @@ def kind_of(path: Path) -> str | None:
     """What of ours lies there, in words; None where it is nothing of ours."""
     if path.is_file():
         return "a file"
-    return next((kind for kind, marker in KINDS.items() if (path / marker).is_file()), None)
+    return next((kind for marker, kind in KINDS.items() if os.path.lexists(path / marker)), None)
 
 
 def mistaken(path: Path, expected: str) -> str | None:
-    """The sentence for a path that holds another thing than `expected`, one of `KINDS`; None for nothing of ours."""
+    """The sentence for a path that holds another thing than `expected`, as `KINDS` has it; None for nothing of ours."""
     found = kind_of(path)
     if found in (None, expected):
         return None

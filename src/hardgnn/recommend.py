@@ -121,7 +121,7 @@ def best_items(
             n_items,
             exclude_seen=exclude_seen,
             blocked=blocked,
-            progress=None if progress is None else _shifted(progress, done, len(users)),
+            progress=None if progress is None else shifted(progress, done, len(users)),
         )
         done += len(rows)
         if progress is not None:
@@ -152,7 +152,8 @@ def without_untrained(
     return blocked
 
 
-def _shifted(progress: Progress, done: int, total: int) -> Progress:
+def shifted(progress: Progress, done: int, total: int) -> Progress:
+    """What a part of the work reports to, where so many of all users are done before it."""
     return lambda so_far, _: progress(done + so_far, total)
 
 

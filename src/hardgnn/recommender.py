@@ -18,18 +18,17 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.log import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluate import Progress
-from hardgnn.files import atomic_path, read_text, scratch_folder
 from hardgnn.forks import enter
-from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items
+from hardgnn.recommend import NO_ITEM, SOURCES, UNKNOWN, best_items, shifted
 from hardgnn.run import load_tables
 from hardgnn.runtime import keep_freed_memory
+from hardgnn.texts import read_text
 from hardgnn.trained import TrainedModel, load_model
 
 SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for
 BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded,
 BLOCK_ROWS = 2**22  # and rows of it, where many items are asked for
-FORMULA = "^[=+@\t\r\n＝＋－＠-]"  # what a spreadsheet takes for the beginning of one
 SOURCE = pl.Enum(SOURCES)
 Ids = str | int | Iterable[str | int]  # one raw id, or several: see `hardgnn.arguments.ids`
 
@@ -154,7 +153,7 @@ class Recommender:
             if first < last:
                 histories = histories.extended(owners[first:last] - start, newer[first:last])
             known = np.where((index >= 0) & trained[index], index, UNKNOWN)  # without training there is no user vector
-            told = None if progress is None else _from(progress, start, len(raw))
+            told = None if progress is None else shifted(progress, start, len(raw))
             yield self._table(raw[block], known, histories, n, exclude_seen, blocked, told)
 
     def known_items(self, raw: Ids, name: str, ordered: bool = False) -> list[int]:
@@ -250,10 +249,6 @@ class Recommender:
         self.say(f"{what}{'s' * (len(raw) > 1)} {listed}{rest}, {then}{'; ' + hint if hint.startswith('did') else ''}")
 
 
-def _from(progress: Progress, start: int, total: int) -> Progress:
-    return lambda done, _: progress(start + done, total)
-
-
 def read_ids_file(path: Path, kind: str) -> list[str]:
     """Raw ids of a `kind` (user or item), one per line; blanks around them and empty lines do not count.
 
@@ -267,45 +262,3 @@ def read_ids_file(path: Path, kind: str) -> list[str]:
     if not ids:
         raise HardGNNError(f"{shown(path)}: no {kind} ids in it")
     return ids
-
-
-def write_blocks(blocks: Iterator[pl.DataFrame], path: Path, csv_safe: bool = False) -> int:
-    """Writes tables one after the other as .parquet or .csv, with one of them in memory at a time; answers the rows.
-
-    The file is there whole or not at all: its blocks gather in a folder beside it.
-
-    Args:
-        blocks: the tables.
-        path: the file.
-        csv_safe: write text of a CSV as `safe_for_spreadsheets` has it.
-
-    Raises:
-        HardGNNError: another ending, or a place that may not be written.
-    """
-    if path.suffix not in (".parquet", ".csv"):
-        raise HardGNNError(f"{path}: expected a name that ends in .parquet or .csv")
-    if csv_safe and path.suffix != ".csv":
-        raise HardGNNError(f"{path}: only a .csv is made safe for spreadsheets, a .parquet is read as what it is")
-    rows = 0
-    with atomic_path(path) as temporary:
-        if path.suffix == ".csv":
-            with temporary.open("wb") as handle:
-                for number, block in enumerate(blocks):
-                    text = safe_for_spreadsheets(block) if csv_safe else block
-                    text.write_csv(handle, include_header=number == 0)
-                    rows += block.height
-            return rows
-        with scratch_folder(path) as parts:
-            written = []
-            for number, block in enumerate(blocks):
-                written.append(parts / f"{number:06}.parquet")
-                block.write_parquet(written[-1])
-                rows += block.height
-            pl.scan_parquet(written, glob=False).sink_parquet(temporary)
-    return rows
-
-
-def safe_for_spreadsheets(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with `'` before each text that a spreadsheet would run as a formula: the ids are no longer the same."""
-    text = pl.selectors.string()
-    return table.with_columns(pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep())

@@ -12,7 +12,7 @@ from hardgnn.files import atomic_path
 
 SEAL = "seal"
 LARGEST = 256 << 20  # bytes of a record
-SEALED_SINCE = 2  # a document of this `format_version` or a later one has a seal
+SEALED = 2  # a document of this `format_version` has a seal
 
 
 def write_json(path: Path, document: Any, sealed: bool = False, make_parent: bool = True) -> None:
@@ -21,11 +21,11 @@ def write_json(path: Path, document: Any, sealed: bool = False, make_parent: boo
     Args:
         path: the file.
         document: the document.
-        sealed: add the hash of the rest under the key `seal`, which `read_json` checks; the document has a
-            `format_version` then.
+        sealed: add the hash of the rest and of the file's name under the key `seal`, which `read_json` checks; the
+            document has a `format_version` then.
         make_parent: as in `atomic_path`.
     """
-    whole = {**document, SEAL: digest(document)} if sealed else document
+    whole = {**document, SEAL: digest([path.name, document])} if sealed else document
     text = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     with atomic_path(path, make_parent) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # a lone surrogate is a JSON escape then
@@ -49,8 +49,10 @@ def read_json(path: Path) -> Any:
         if not isinstance(document, dict):
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
-        wanted = seal is not None or (isinstance(version, int) and version >= SEALED_SINCE)
-        if wanted and seal != digest(document):
+        if isinstance(version, int) and version != SEALED:  # of another program, and for whoever asked to refuse
+            return document
+        wanted = seal is not None or version == SEALED
+        if wanted and seal != digest([path.name, document]):
             raise HardGNNError(f"{shown(path)}: damaged or changed by hand, it is not what was written there")
         return document
 

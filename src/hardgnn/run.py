@@ -1,50 +1,38 @@
-"""The run folder: what a run begins with, where it stands, what it knows beside the weights, its results."""
+"""The run folder: what a run begins with, where it stands, its results."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from hardgnn import config as settings
 from hardgnn.config import Config
-from hardgnn.data.dataset import TRAIN, Dataset, same_data
-from hardgnn.data.histories import Histories
-from hardgnn.data.intervals import cut_all
+from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.files import atomic_path
-from hardgnn.frames import check_index, read_index, write_frame
+from hardgnn.files import atomic_path, is_leftover
+from hardgnn.kinds import mistaken
 from hardgnn.locks import LOCK, is_locked, locked
 from hardgnn.records import check_file, digest, read_json, recorded, write_json
+from hardgnn.run_tables import ITEMS, USERS, RunTables, read_tables, write_tables
 
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # 1 has no hashes
-CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT, USERS, ITEMS, FAILURE = (
+CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT, FAILURE = (
     "config.toml",
     "metrics.jsonl",
     "model.safetensors",
     "result.json",
     "environment.json",
-    "users.parquet",
-    "items.parquet",
     "failure.json",
 )
 BEGUN = (CONFIG, USERS, ITEMS)  # what is written before environment.json, whose presence says that a run is there
 RESULT_LOCK = ".result.lock"
 RESULT_PATIENCE_S = 20.0
 AGAIN = "train it again"
-USER_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32, "history": pl.List(pl.Int32)}
-USER_TIMES = {"history_time": pl.List(pl.Float64), "history_interval": pl.List(pl.UInt8)}
-ITEM_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32}
-ITEM_TITLES = {"title": pl.String}
 
 
 def load_config(folder: Path) -> Config:
@@ -81,9 +69,7 @@ def check_free(folder: Path) -> None:
     if not folder.exists():
         return
     known = {*BEGUN, ENVIRONMENT, LOCK, RESULT_LOCK, FAILURE, "checkpoint"}
-    if not folder.is_dir() or any(
-        path.name not in known and not path.name.endswith(".tmp") for path in folder.iterdir()
-    ):
+    if not folder.is_dir() or any(path.name not in known and not is_leftover(path) for path in folder.iterdir()):
         raise HardGNNError(f"{shown(folder)}: neither an empty folder nor a run folder, so it is left alone")
 
 
@@ -103,24 +89,7 @@ def start(
 
     with atomic_path(folder / CONFIG, make_parent=False) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
-    how = (config.model.intervals, config.model.interval_cut, data.time_span)
-    intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how)
-    events = {"index": data.user, "history": data.item, "history_time": data.timestamp, "history_interval": intervals}
-    of_users = pl.DataFrame(events).group_by("index", maintain_order=True).agg(pl.all())
-    columns = {"raw_id": data.user_ids, "index": np.arange(data.n_users, dtype=np.int32)}
-    users = pl.DataFrame({**columns, "train_interactions": data.train.lengths}).join(
-        of_users, on="index", how="left", maintain_order="left"
-    )
-    lists = pl.col("history", "history_time", "history_interval")
-    with atomic_path(folder / USERS, make_parent=False) as temporary:
-        write_frame(temporary, users.with_columns(lists.fill_null([])), USER_TABLE | USER_TIMES)
-    items = {"raw_id": data.item_ids, "index": np.arange(data.n_items, dtype=np.int32)}
-    items["train_interactions"] = data.train.item_counts(data.n_items)
-    schema = ITEM_TABLE
-    if data.item_titles is not None:
-        items["title"], schema = data.item_titles, ITEM_TABLE | ITEM_TITLES
-    with atomic_path(folder / ITEMS, make_parent=False) as temporary:
-        write_frame(temporary, pl.DataFrame(items), schema)
+    write_tables(folder, config, data)
     described: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "preset": preset,
@@ -138,7 +107,13 @@ def check_version(folder: Path) -> dict[str, Any]:
     Raises:
         HardGNNError: the folder holds no run, or one of another format version; or the record is damaged.
     """
-    if not (folder / ENVIRONMENT).exists():
+    if wrong := mistaken(folder, "a run folder"):
+        raise HardGNNError(wrong)
+    if not folder.is_dir():
+        raise HardGNNError(
+            f"{shown(folder)}: no such run folder; make one with `hardgnn train DATA --out {shown(folder)}`"
+        )
+    if not os.path.lexists(folder / ENVIRONMENT):
         raise HardGNNError(f"{shown(folder)}: not a run folder, {ENVIRONMENT} is missing")
     record = read_json(folder / ENVIRONMENT)
     version = record.get("format_version") if isinstance(record, dict) else None
@@ -182,7 +157,11 @@ def check_identity(folder: Path, path: Path, of: str) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What `result.json` holds; empty where the run is not finished and nothing was evaluated yet."""
+    """What `result.json` holds; empty where the run is not finished and nothing was evaluated yet.
+
+    Raises:
+        HardGNNError: it is damaged, or of another run.
+    """
     if not os.path.lexists(folder / RESULT):
         return {}
     result = read_json(folder / RESULT)
@@ -242,60 +221,13 @@ def state(folder: Path) -> str:
     return "stopped"
 
 
-@dataclass(frozen=True)
-class RunTables:
-    """What a run folder knows beside the weights: ids, whole histories, counts, titles.
-
-    Shapes: `user_ids` (U,), `item_ids` (I,) and `titles` (I,) or None; `user_interactions` (U,) and `popularity` (I,)
-    count training interactions; `times` (seconds since 1970) and `intervals` (from 0) go with `histories.items` (N,)
-    and are None in a folder written before they were kept.
-    """
-
-    user_ids: pl.Series
-    histories: Histories
-    user_interactions: NDArray[np.int32]
-    times: NDArray[np.float64] | None
-    intervals: NDArray[np.uint8] | None
-    item_ids: pl.Series
-    titles: pl.Series | None
-    popularity: NDArray[np.int32]
-
-
 def load_tables(folder: Path) -> RunTables:
-    """The tables of a run folder.
+    """What a run folder knows beside the weights.
 
     Raises:
-        HardGNNError: they are missing or damaged.
+        HardGNNError: a table is missing or damaged.
     """
-    record = check_version(folder)
-    for name in (USERS, ITEMS):
-        check_file(folder / name, record.get("files", {}).get(name), AGAIN)
-    users = read_index(folder / USERS, USER_TABLE, AGAIN, USER_TIMES)
-    items = read_index(folder / ITEMS, ITEM_TABLE, AGAIN, ITEM_TITLES)
-    counts = record["data"]["manifest"].get("counts", {})
-    for name, table in (("users", users), ("items", items)):
-        if table.height != counts.get(name, table.height):
-            raise HardGNNError(
-                f"{shown(folder)}: damaged, {table.height:,} {name} where {counts[name]:,} were trained on; {AGAIN}"
-            )
-    lengths = users["history"].list.len().to_numpy()
-    columns = [name for name in ("history", *USER_TIMES) if name in users.columns]
-    flat = {name: users[name].explode().drop_nulls() for name in columns}
-    for name, values in flat.items():
-        if len(values) != lengths.sum() or (users[name].list.len().to_numpy() != lengths).any():
-            raise HardGNNError(f"{shown(folder / USERS)}: damaged, its lists differ in length; {AGAIN}")
-    check_index(flat["history"], items.height, folder / USERS, AGAIN)
-    lists = {name: values.to_numpy() for name, values in flat.items()}
-    return RunTables(
-        users["raw_id"],
-        Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists["history"]),
-        users["train_interactions"].to_numpy(),
-        lists.get("history_time"),
-        lists.get("history_interval"),
-        items["raw_id"],
-        items["title"] if "title" in items.columns else None,
-        items["train_interactions"].to_numpy(),
-    )
+    return read_tables(folder, check_version(folder), AGAIN)
 
 
 def load_data(folder: Path, override: Path | None = None) -> Dataset:

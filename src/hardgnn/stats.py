@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
 from hardgnn.errors import HardGNNError
-from hardgnn.metrics import per_user
+from hardgnn.metrics import DEFAULT, per_user
 
 CHUNK_CELLS = 4_000_000  # random numbers held at once
 P_VALUES = ("wilcoxon_p", "permutation_p", "seed_p")
@@ -162,6 +162,7 @@ def compare_ranks(
     a: pl.DataFrame | Sequence[pl.DataFrame],
     b: pl.DataFrame | Sequence[pl.DataFrame],
     at: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT,
     *,
     confidence: float = 0.95,
     resamples: int = 9999,
@@ -172,6 +173,7 @@ def compare_ranks(
     Args:
         a, b: frames of `hardgnn.evaluate.rank_targets`; or one per seed, whose metrics are averaged per user.
         at: cut-offs.
+        metrics: names of metrics per user.
         confidence: of the bootstrap interval of the difference.
         resamples: of the bootstrap and of the permutation test.
         seed: of both.
@@ -188,7 +190,7 @@ def compare_ranks(
     reference = first[0]
     for other in (*first[1:], *second):
         _check_same_task(reference, other)
-    values_a, values_b = _mean_metrics(first, at), _mean_metrics(second, at)
+    values_a, values_b = (_mean_metrics(frames, at, metrics) for frames in (first, second))
     differences = {name: values_a[name] - values_b[name] for name in values_a}
     intervals = bootstrap_intervals(np.stack([*differences.values()], axis=1), confidence, resamples, seed)
     return correct(
@@ -253,7 +255,9 @@ def _check_same_task(a: pl.DataFrame, b: pl.DataFrame) -> None:
             )
 
 
-def _mean_metrics(frames: list[pl.DataFrame], at: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+def _mean_metrics(
+    frames: list[pl.DataFrame], at: Sequence[int], metrics: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
     """Each metric per user, averaged over the frames, (V,) each."""
-    each = [per_user(frame["rank"].to_numpy(), at) for frame in frames]
+    each = [per_user(frame["rank"].to_numpy(), at, metrics) for frame in frames]
     return {name: np.mean([values[name] for values in each], axis=0) for name in each[0]}

@@ -26,6 +26,7 @@ from hardgnn.evaluate import evaluate
 from hardgnn.files import atomic_path, sweep, writing
 from hardgnn.forks import enter
 from hardgnn.locks import Held, locked
+from hardgnn.metrics import DEFAULT, check_choice, split
 from hardgnn.model.graph import InteractionGraph
 from hardgnn.model.selfgnn import SelfGNN
 from hardgnn.model.transitions import TransitionGraph
@@ -122,6 +123,7 @@ def train(
             f"{' and '.join(leaking)}: such figures are not honest; ask for them with --allow-leaks, or set "
             "train.negatives_avoid=train and train.choose_on=valid"
         )
+    check_choice(config.train.metric)
     use_threads(config.run.threads)
     keep_freed_memory()
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
@@ -174,33 +176,15 @@ def _train(
 
     while progress.epoch < config.train.epochs and not _waited_enough(progress, config):
         epoch = progress.epoch + 1
-        rng, generator = epoch_generators(config.run.seed, epoch)
         lr = config.train.lr * config.train.lr_decay ** (epoch - 1)
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * lr
-        sums: dict[str, float] = {}
         began = time.perf_counter()
-        step.new_epoch()
-        for number, batch in enumerate(batches.epoch(rng), 1):
-            terms = step.losses(batch, generator)
-            loss = _total(terms, config)
-            value = loss.item()
-            if not np.isfinite(value):
-                raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
-            loss.backward()
-            optimiser.step()
-            if average is not None:
-                average.update_parameters(model)
-            optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.item()
-            del terms, term, loss  # and with them what their graph still holds, before the next step goes forward
-            if watcher is not None:
-                watcher.step(epoch, number, len(batches), value)
+        means = _learnt(step, batches, model, optimiser, average, config, epoch, watcher)
         progress.epoch, progress.seconds = epoch, progress.seconds + time.perf_counter() - began
 
         line: dict[str, Any] = {"epoch": epoch, "lr": lr}
-        line |= {f"loss_{name}": value / len(batches) for name, value in sums.items()}
+        line |= {f"loss_{name}": value for name, value in means.items()}
         line["loss_l2"] = _l2(model, config)
         false_negatives = step.false_negatives()
         if false_negatives is not None:
@@ -217,8 +201,60 @@ def _train(
         if stop():
             raise KeyboardInterrupt
 
+    result = _result(data, config, model, progress, leaking)
+    held.check()
+    _write_lines(folder, progress.lines)
+    result["files"] = recorded(folder, [run.METRICS, run.MODEL])
+    weights = read_seal(folder / run.MODEL)
+
+    def ended(earlier: dict[str, Any]) -> dict[str, Any]:
+        # What was evaluated while training was stopped counts only where no better epoch came since.
+        return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
+
+    return run.write_result(folder, ended)
+
+
+def _learnt(
+    step: Objective,
+    batches: Source,
+    model: SelfGNN,
+    optimiser: torch.optim.Adam,
+    average: AveragedModel | None,
+    config: Config,
+    epoch: int,
+    watcher: Watcher | None,
+) -> dict[str, float]:
+    """One epoch over the batches: the mean of each loss term, without its coefficient.
+
+    Raises:
+        HardGNNError: the loss is no longer a number.
+    """
+    rng, generator = epoch_generators(config.run.seed, epoch)
+    sums: dict[str, float] = {}
+    step.new_epoch()
+    for number, batch in enumerate(batches.epoch(rng), 1):
+        terms = step.losses(batch, generator)
+        loss = _total(terms, config)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise HardGNNError(f"epoch {epoch}: the loss is {value}; try a smaller train.lr")
+        loss.backward()
+        optimiser.step()
+        if average is not None:
+            average.update_parameters(model)
+        optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + term.item()
+        del terms, term, loss  # and with them what their graph still holds, before the next step goes forward
+        if watcher is not None:
+            watcher.step(epoch, number, len(batches), value)
+    return {name: value / len(batches) for name, value in sums.items()}
+
+
+def _result(data: Dataset, config: Config, model: SelfGNN, progress: Progress, leaking: list[str]) -> dict[str, Any]:
+    """What `result.json` says of a training that is at its end."""
     best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
-    result = {
+    return {
         "dataset": data.name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -232,16 +268,6 @@ def _train(
         "seed": config.run.seed,
         "finished": True,
     }
-    held.check()
-    _write_lines(folder, progress.lines)
-    result["files"] = recorded(folder, [run.METRICS, run.MODEL])
-    weights = read_seal(folder / run.MODEL)
-
-    def ended(earlier: dict[str, Any]) -> dict[str, Any]:
-        # What was evaluated while training was stopped counts only where no better epoch came since.
-        return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
-
-    return run.write_result(folder, ended)
 
 
 def _nothing_to_learn(data: Dataset) -> str:
@@ -316,8 +342,9 @@ def _validate(
     if model.with_users:
         users[torch.from_numpy(data.train.lengths == 0)] = 0
     model_now = trained(folder.name, config, model, users, items, transitions)
-    cutoffs = sorted({10, 20, int(config.train.metric.partition("@")[2])})
-    result, _ = evaluate(model_now, data, config.train.choose_on, config.train.protocol, cutoffs, resamples=1)
+    name, n = split(config.train.metric)
+    at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
+    result, _ = evaluate(model_now, data, config.train.choose_on, config.train.protocol, at, names, resamples=1)
     metrics: dict[str, float] = result["metrics"]
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0

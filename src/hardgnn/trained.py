@@ -18,7 +18,6 @@ from hardgnn.config import Config
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.forks import enter
-from hardgnn.kinds import mistaken
 from hardgnn.model.product import product
 from hardgnn.model.selfgnn import Encoder, SelfGNN, sequence_encoder
 from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores
@@ -132,12 +131,6 @@ def load_model(folder: str | Path) -> TrainedModel:
     """
     enter()
     folder = as_path(folder, "folder")
-    if wrong := mistaken(folder, "a run folder"):
-        raise HardGNNError(wrong)
-    if not folder.is_dir():
-        raise HardGNNError(
-            f"{shown(folder)}: no such run folder; make one with `hardgnn train DATA --out {shown(folder)}`"
-        )
     record = check_version(folder)
     config = load_config(folder)
     if not (folder / MODEL).exists():
@@ -150,11 +143,11 @@ def load_model(folder: str | Path) -> TrainedModel:
         encoder, transitions = None, None
         if config.model.sequence != "none":
             encoder = sequence_encoder(config.model)
-            encoder.load_state_dict(_part(stored, SEQUENCE_PREFIX))
+            encoder.load_state_dict(part_of(stored, SEQUENCE_PREFIX))
         if config.transitions.use:
             module = Transitions(config.transitions)
-            module.load_state_dict(_part(stored, f"{PARAMETERS}transitions."))
-            parts = _part(stored, MATRIX)
+            module.load_state_dict(part_of(stored, f"{PARAMETERS}transitions."))
+            parts = part_of(stored, MATRIX)
             matrix = _checked_matrix(parts, len(items))
             transitions = TransitionScores(module, matrix, parts["counts"], config.model.window)
     return TrainedModel(run_name(folder), config, users, items, encoder, transitions, read_seal(folder / MODEL))
@@ -206,7 +199,7 @@ def _checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:
     return sparse.csr_array((values, columns, offsets), shape=(n_items, n_items))
 
 
-def _part(stored: Any, prefix: str) -> dict[str, Tensor]:
+def part_of(stored: Any, prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
     return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}

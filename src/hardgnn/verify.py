@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from hardgnn import checkpoint, export
-from hardgnn.data import dataset, download
+from hardgnn.data import download
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.experiment.plan import FLOORS, RUNS, STUDY, Study
+from hardgnn.kinds import kind_of
 from hardgnn.peers.tuning import CHOSEN, PEERS
 from hardgnn.ranks import ranks_files, read_ranks
 from hardgnn.records import check_file, read_json
@@ -52,19 +53,18 @@ def verify(folder: Path) -> list[Checked]:
         HardGNNError: the folder is none of ours.
     """
     kinds: dict[str, Callable[[Path], Iterator[Checked]]] = {
-        dataset.MANIFEST: _prepared,
-        ENVIRONMENT: _run,
-        STUDY: _study,
-        export.MANIFEST: _export,
-        download.RECORD: _download,
-        CONFIG: _run,
+        "a prepared folder": _prepared,
+        "a run folder": _run,
+        "a study": _study,
+        "an exported folder": _export,
+        "a download": _download,
     }
     if not folder.is_dir():
         raise HardGNNError(f"{shown(folder)}: no such folder")
-    for sign, check in kinds.items():
-        if os.path.lexists(folder / sign):
-            return list(check(folder))
-    raise HardGNNError(f"{shown(folder)}: neither a prepared folder nor a run, a study, an export or a download")
+    kind = kind_of(folder)
+    if kind is None:
+        raise HardGNNError(f"{shown(folder)}: neither a prepared folder nor a run, a study, an export or a download")
+    return list(kinds[kind](folder))
 
 
 def _checked(path: Path, what: str, check: Callable[[], object]) -> Checked:
@@ -89,6 +89,8 @@ def _run(folder: Path) -> Iterator[Checked]:
     yield _checked(folder, "ids and histories", lambda: load_tables(folder))
     result = _checked(folder / RESULT, "result", lambda: read_result(folder))
     yield result
+    if not os.path.lexists(folder / RESULT) and ranks_files(folder):
+        yield Checked(folder / RESULT, "result", f"{shown(folder / RESULT)}: missing, though there are ranks; {AGAIN}")
     finished = not result.problem and read_result(folder).get("finished", False)
     if finished or os.path.lexists(folder / METRICS):
         yield _checked(folder / METRICS, "figures of epochs", lambda: read_metrics(folder))

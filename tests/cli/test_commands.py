@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import polars as pl
 import pytest
+
+from hardgnn.cli.app import run
+from hardgnn.cli.boundary import ended
 
 SMALL = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
 
@@ -25,11 +30,13 @@ def hardgnn(*words: str | Path, status: int = 0) -> subprocess.CompletedProcess[
 
 
 def refused(*words: str | Path) -> str:
-    """The one sentence that bad input gets."""
-    error = hardgnn(*words, status=2).stderr
-    assert "Traceback" not in error
-    assert "error" in error.lower()
-    return error
+    """The one sentence that bad input gets; in this process, for loading the libraries takes seconds."""
+    typed, said = list(map(str, words)), io.StringIO()
+    with redirect_stderr(said):
+        status = ended(lambda: run(typed), typed)
+    assert status == 2
+    assert said.getvalue().count("error: ") == 1
+    return said.getvalue()
 
 
 def settings(*more: str) -> list[str]:
@@ -92,6 +99,49 @@ def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path)
     assert f"{document['runs'][0]['metrics']['ndcg@10']:.4f}" in page
     for asked in ('src="http', 'href="http', "@import", "<script"):
         assert asked not in page.replace("http://www.w3.org", "")
+
+
+def test_other_metrics_from_validation_to_the_report(runs: Path, market: Path, tmp_path: Path) -> None:
+    run, asked = tmp_path / "by-mrr", ("--metrics", "hr,ndcg,mrr,coverage,gini")
+    assert "train.metric: unknown metric 'mmr'; did you mean 'mrr'" in refused(
+        "train", market, "--out", run, *settings("train.metric=mmr@10")
+    )
+    assert "'gini' is of whole lists" in refused("train", market, "--out", run, *settings("train.metric=gini@10"))
+    hardgnn("train", market, "--out", run, "--preset", "selfgnn", *settings("train.metric=mrr@5"))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max((line for line in lines if "valid" in line), key=lambda line: line["valid"]["mrr@5"])
+    assert json.loads((run / "result.json").read_text())["best_epoch"] == best["epoch"]
+
+    hardgnn("evaluate", run)
+    before = json.loads((run / "result.json").read_text())["test"]["full"]
+    assert before.keys() == {"hr@10", "ndcg@10", "hr@20", "ndcg@20"}
+    result = json.loads(hardgnn("evaluate", run, *asked, "--json").stdout)
+    ranks = pl.read_parquet(run / "ranks-test-full.parquet")
+    assert ranks.columns == ["user", "target", "rank", "candidates"]
+    expected = ranks.select(pl.when(pl.col("rank") < 10).then(1 / (pl.col("rank") + 1)).otherwise(0).mean()).item()
+    assert result["metrics"]["mrr@10"] == pytest.approx(expected)
+    low, high = result["intervals"]["mrr@10"]
+    assert low <= expected <= high
+    assert "coverage@10" not in result["intervals"]
+    items = pl.read_parquet(run / "items.parquet")
+    assert 0 < result["metrics"]["coverage@10"] <= (items["train_interactions"] > 0).mean()
+    assert json.loads((run / "result.json").read_text())["test"]["full"] == before | result["metrics"]
+
+    document = json.loads(hardgnn("compare", run, runs / "selfgnn", *asked, "--json").stdout)
+    assert document["runs"][0]["metrics"] == result["metrics"]
+    assert {row["metric"] for row in document["comparisons"]} == {
+        f"{m}@{n}" for m in ("hr", "ndcg", "mrr") for n in (10, 20)
+    }
+    only = hardgnn("compare", run, runs / "selfgnn", "--metrics", "coverage").stdout
+    assert "coverage@20" in only
+    assert "paired" not in only
+    assert "did you mean 'coverage'" in refused("evaluate", run, "--metrics", "hr,covrage")
+    hardgnn("report", run, runs / "selfgnn", "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for figure in ("mrr@10", "gini@20"):
+        assert figure in page
+        assert f"{result['metrics'][figure]:.4f}" in page
+    assert "Not compared, as the runs were evaluated with it" in page
 
 
 def test_leaks_are_refused_and_marked_in_the_tables(runs: Path, market: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import sys
 import tarfile
 import threading
 import tracemalloc
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from archives import tarred, zipped
 from hardgnn.data.readers import layers, read_log, stored
 from hardgnn.data.readers.events import read_events
 from hardgnn.data.readers.raw import BLOCK_BYTES, RawFile
@@ -48,25 +48,6 @@ def told(path: Path, **options: object) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
-
-
-def zipped(members: dict[str, str | bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in members.items():
-            packed.writestr(name, content)
-    return buffer.getvalue()
-
-
-def tarred(members: dict[str, str | bytes], mode: str = "w") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as packed:
-        for name, content in members.items():
-            data = content.encode() if isinstance(content, str) else content
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            packed.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 # --- names

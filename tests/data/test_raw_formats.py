@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from archives import tarred, zipped
 from hardgnn.data.log import InteractionLog
 from hardgnn.data.readers import read_log
 from hardgnn.data.readers.raw import BLOCK_BYTES
@@ -53,25 +51,6 @@ ROWS = {"amazon": AMAZON_ROWS, "gowalla": GOWALLA_ROWS, "movielens": MOVIELENS_R
 
 def rows(log: InteractionLog) -> list[tuple[object, ...]]:
     return log.table.rows()
-
-
-def zipped(members: dict[str, str | bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in members.items():
-            packed.writestr(name, content)
-    return buffer.getvalue()
-
-
-def tarred(members: dict[str, str | bytes], mode: str = "w") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as packed:
-        for name, content in members.items():
-            data = content.encode() if isinstance(content, str) else content
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            packed.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def put(folder: Path, name: str, content: str | bytes) -> Path:

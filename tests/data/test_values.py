@@ -296,6 +296,28 @@ def test_words_for_missing_values_are_told_and_dropped_if_asked() -> None:
     assert not any("missing" in sentence for sentence in data.manifest["warnings"])
 
 
+def test_rows_without_an_id_are_dropped_where_asked(tmp_path: Path) -> None:
+    """As pandas writes them: nothing in a CSV, null and NaN in Parquet."""
+    rows = simulate(60, 50, 2_000, 0)[0].with_row_index("row")
+    item = pl.col("item").str.strip_prefix("i").cast(pl.Float64)
+    holes = rows.select("user", pl.when(pl.col("row") % 4 > 0).then(item).alias("item"), "timestamp")
+    holes.write_csv(tmp_path / "log.csv")
+    holes.write_parquet(tmp_path / "null.parquet")
+    holes.with_columns(pl.col("item").fill_null(float("nan"))).write_parquet(tmp_path / "nan.parquet")
+    for name, place in (("log.csv", "line 2"), ("null.parquet", "row 1"), ("nan.parquet", "row 1")):
+        with pytest.raises(HardGNNError, match=f"{place}: the item id .*"):
+            InteractionLog.read(tmp_path / name)
+        log = InteractionLog.read(tmp_path / name, drop_missing=True)
+        assert len(log.table) == 1_500
+        assert log.reading.warnings[-1] == "500 of 2,000 rows have no user or no item and are dropped"
+        assert set(log.table["item"].cast(pl.String)) == set(rows.filter(pl.col("row") % 4 > 0)["item"].str.slice(1))
+    with pytest.raises(HardGNNError, match="is empty; --drop-missing .in Python drop_missing=True. drops such rows"):
+        InteractionLog.read(tmp_path / "log.csv")
+    holes.with_columns(item=pl.lit(None, pl.String)).write_csv(tmp_path / "log.csv")
+    with pytest.raises(HardGNNError, match="no data rows"):
+        InteractionLog.read(tmp_path / "log.csv", drop_missing=True)
+
+
 def test_a_user_who_has_too_much_is_told() -> None:
     rows = simulate(60, 50, 2_000, 0)[0]
     rows = rows.with_columns(user=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("bot")).otherwise("user"))

@@ -51,6 +51,8 @@ class Outcome:
             return f"signal {-self.status}"
         if self.status == 0:
             return "fine"
+        if self.status in (6, 70):
+            return {6: "abort: no memory", 70: "fault of the program"}[self.status]
         told = self.err.count("error: ") == 1
         named = {2: "sentence", 3: "machine", 130: "interrupted"}.get(self.status)
         return named if named is not None and told else f"status {self.status} without a sentence"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import mmap
 import os
 import pkgutil
 import resource
@@ -40,6 +41,10 @@ def load() -> None:
     cuts.install_exchange()
 
 
+held: list[mmap.mmap] = []
+"""As long as the process."""
+
+
 def child(job: dict[str, Any]) -> None:
     """Carries a job out in this process, which was forked for it, and ends it."""
     status = 1
@@ -54,6 +59,7 @@ def child(job: dict[str, Any]) -> None:
         trace = os.open(os.path.join(job["told"], "trace"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.chdir(job["cwd"])
         prelude(job, trace)
+        held.append(mmap.mmap(-1, job.get("ballast") or 1))  # addresses, not memory
         for name, value in job.get("limits", {}).items():
             resource.setrlimit(getattr(resource, name), (value, value))
         if job.get("cut") is not None:
@@ -64,7 +70,7 @@ def child(job: dict[str, Any]) -> None:
             module, name = job["call"].split(":")
             getattr(importlib.import_module(module), name)(*job["arguments"])
         else:
-            from hardgnn.cli.app import main
+            from hardgnn.cli import main
 
             sys.argv = ["hardgnn", *job["argv"]]
             main()

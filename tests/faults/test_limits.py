@@ -16,6 +16,7 @@ from faults.faulted import aftermath, faulted
 from faults.scenarios import MADE, Scenarios, reference
 from faults.stage import Stage
 from faults.tally import Tally, setting
+from hardgnn.cli.boundary import LEAST_ROOM
 
 BY_LIBRARY = ("abort: no memory", "signal 6", "signal 11")
 """Libraries that are refused memory end the process; nothing may be lost by that."""
@@ -82,11 +83,12 @@ def test_too_little_memory_is_told(name: str, stage: Stage, listed: Scenarios, t
     tally = Tally("memory limits")
     with open(f"/proc/{stage.commands.process.pid}/statm") as handle:
         size = int(handle.read().split()[0]) * resource.getpagesize()
+    ballast = max(0, LEAST_ROOM - size)  # below that no command begins
     for step in STEPS_MB:
-        limits = {"RLIMIT_AS": size + (step << 20)}
+        limits = {"RLIMIT_AS": size + ballast + (step << 20)}
         allowed = ("machine", "fine", *BY_LIBRARY)
         kind, example = faulted(
-            scenario, known, stage, tmp_path / str(step), Running.wait, allowed, probe=False, limits=limits
+            scenario, known, stage, tmp_path / str(step), Running.wait, allowed, False, limits=limits, ballast=ballast
         )
         if kind == "whole":
             tally.good(name, "ended by a library, whole" if example in BY_LIBRARY else f"{example}, whole")

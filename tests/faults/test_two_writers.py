@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.commands import LIMIT_S, Outcome
+from faults.commands import LIMIT_S, Outcome, Running
 from faults.scenarios import MADE, Scenario, Scenarios, reference, told
 from faults.snapshot import differences, litter, snapshot
 from faults.stage import Stage, settings
@@ -68,10 +68,11 @@ def long_training(stage: Stage, work: Path) -> list[str]:
     return ["train", str(stage / "data"), "--out", "run", "--preset", "hardgnn", *settings(4000)]
 
 
-def until(path: Path) -> None:
-    """Waits for a file."""
+def until(path: Path, running: Running) -> None:
+    """Waits for a file of a command."""
     deadline = time.monotonic() + LIMIT_S
     while not path.exists():
+        assert not running.done.done(), running.wait()
         assert time.monotonic() < deadline, f"{path} does not come"
         time.sleep(0.01)
 
@@ -84,7 +85,7 @@ def ended_with_a_sentence(outcome: Outcome) -> None:
 def test_training_stops_when_its_folder_goes(how: str, stage: Stage, tmp_path: Path) -> None:
     running = stage.commands.start(long_training(stage, tmp_path), tmp_path)
     run, away = tmp_path / "run", tmp_path / "away"
-    until(run / "checkpoint" / "state.safetensors")
+    until(run / "checkpoint" / "state.safetensors", running)
     run.rename(away)
     if how == "removed":
         shutil.rmtree(away)
@@ -100,7 +101,7 @@ def test_training_stops_when_its_folder_goes(how: str, stage: Stage, tmp_path: P
 
 def test_evaluating_while_training_goes_on_is_told_or_right(stage: Stage, tmp_path: Path) -> None:
     running = stage.commands.start(long_training(stage, tmp_path), tmp_path)
-    until(tmp_path / "run" / "checkpoint" / "state.safetensors")
+    until(tmp_path / "run" / "checkpoint" / "state.safetensors", running)
     outcomes = [stage.commands.run(argv, tmp_path) for argv in (
         ("evaluate", "run"), ("recommend", "run", "--user", "u1"), ("export", "run", "--out", "export"),
         ("compare", "run", str(stage / "data-hardgnn")), ("inspect", "run", "--user", "u1"),

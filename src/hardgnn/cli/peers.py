@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from hardgnn import arguments
+from hardgnn.cli.options import Json, command_line, whole_numbers
 from hardgnn.cli.progress import RunsBar
-from hardgnn.cli.studies import Json, command_line, whole_numbers
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.kinds import mistaken
@@ -65,7 +66,7 @@ def leaderboard(
 
     if not Study.is_one(study):
         raise HardGNNError(mistaken(study, "a study") or f"{study}: no study is there, {STUDY} is missing")
-    document = board.leaderboard(Study(study), whole_numbers(at, "--at", 1), protocol, reference)
+    document = board.leaderboard(Study(study), arguments.cutoffs(at, "--at"), protocol, reference)
     if out is not None:
         with atomic_path(out) as temporary:
             temporary.write_text(board.markdown(document), "utf-8")

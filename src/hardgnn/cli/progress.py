@@ -32,13 +32,13 @@ def _text(text: str) -> str:
     return printable(text, sys.stderr)
 
 
-def _bar() -> Progress:
+def _bar(counts: bool = True) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        *([MofNCompleteColumn()] if counts else []),
         TextColumn("{task.fields[note]}", markup=False),
-        TimeElapsedColumn(),
+        *([TimeElapsedColumn()] if counts else []),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
@@ -68,7 +68,7 @@ def bytes_bar(description: str) -> Iterator[Any]:
 
 
 class TrainingBar:
-    """Shows training: a bar over all steps with loss, rate and time left, a line per validation.
+    """Shows training: a bar over all steps with epoch, loss, validation and time left, which fit into 80 columns.
 
     Args:
         name: what the run is called.
@@ -78,11 +78,11 @@ class TrainingBar:
 
     def __init__(self, name: str, config: Config, logs: Path | None = None) -> None:
         self.name, self.config = name, config
-        self._bar = _bar()
+        self._bar = _bar(counts=False)
         self._task: Any = None
         self._writer = None if logs is None else _tensorboard(logs)
         self._best = -1.0
-        self._valid = ""
+        self._note = self._valid = ""
 
     def __enter__(self) -> TrainingBar:
         self._bar.start()
@@ -99,12 +99,8 @@ class TrainingBar:
         """After each step of training."""
         if self._task is None:
             self._task = self._bar.add_task(_text(self.name), total=self.config.train.epochs * steps, note="")
-            self._started = (epoch - 1) * steps + step  # the clock starts after the first step
-        done = (epoch - 1) * steps + step
-        elapsed = self._bar.tasks[self._task].elapsed or 0.0
-        rate = f"  {(done - self._started) / elapsed:.1f} steps/s" if done > self._started else ""
-        note = f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.4f}{rate}{self._valid}"
-        self._bar.update(self._task, completed=done, note=note)
+        self._note = f"epoch {epoch}/{self.config.train.epochs}  loss {loss:.4f}"
+        self._bar.update(self._task, completed=(epoch - 1) * steps + step, note=self._note + self._valid)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """After each epoch."""
@@ -119,6 +115,8 @@ class TrainingBar:
             value = line[part][self.config.train.metric]
             self._best = max(self._best, value)
             self._valid = f"  {self.config.train.metric} {value:.4f}, best {self._best:.4f}"
+            if self._task is not None:
+                self._bar.update(self._task, note=self._note + self._valid)
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
+from hardgnn.cli.options import Json
 from hardgnn.cli.progress import say, users_bar
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 def recommend(
@@ -46,9 +45,10 @@ def recommend(
     """
     import polars as pl
 
+    from hardgnn.answers import write_blocks
     from hardgnn.arguments import together
     from hardgnn.data.readers.events import read_events
-    from hardgnn.recommender import Choice, Recommender, read_ids_file, write_blocks
+    from hardgnn.recommender import Choice, Recommender, read_ids_file
 
     chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
     recent = [one.strip() for one in (items or "").split(",") if one.strip()]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hardgnn import arguments
+from hardgnn.cli.options import Json, Workers, command_line, whole_numbers
+from hardgnn.cli.peers import print_leaderboard
 from hardgnn.cli.progress import RunsBar
-from hardgnn.cli.terminal import print_json, print_line, print_table
+from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import FULL
 from hardgnn.report.tables import p_value, spread
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting of every run, as in model.dim=64.")]
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
 Floors = Annotated[bool, typer.Option("--floors", help="Rank popularity, ItemKNN and recency kNN beside.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes at a time; they share the cores.")]
 
 
 def study(
@@ -58,7 +58,7 @@ def study(
     from hardgnn.experiment.results import summary as summarise
     from hardgnn.experiment.studies import run_study
 
-    cutoffs = whole_numbers(at, "--at", 1)
+    cutoffs = arguments.cutoffs(at, "--at")
     with RunsBar(f"study {name}") as bar:
         done = run_study(
             name,
@@ -134,7 +134,7 @@ def sweep(
     searched = trials is not None or timeout is not None
     if searched and grid:
         raise HardGNNError("a sweep takes --grid, or a search with --trials or --timeout, not both")
-    cutoffs = whole_numbers(at, "--at", 1)
+    cutoffs = arguments.cutoffs(at, "--at")
     numbers = tuple(whole_numbers(seeds, "--seeds", 0))
     retraining = sweeping.Retraining(retrain_epochs, baseline, floors, numbers) if then_retrain == "best" else None
     if choice_seeds is not None:
@@ -150,7 +150,7 @@ def sweep(
             keys = [key.strip() for key in search.split(",") if key.strip()]
             space = searching.chosen_space(keys, preset)
             words = tuple(with_epochs(set_, epochs))
-            asked = searching.Search(preset, words, space, numbers, trials, timeout, storage)
+            asked = searching.Search(space, numbers, trials, timeout, storage, preset=preset, shared=words)
             done = searching.run_search(data, out, asked, **shared)
         else:
             done = sweeping.run_sweep(
@@ -213,9 +213,10 @@ def inspect(
     print_table(title, [*head, "similarity", ""], rows)
 
 
-def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_json: bool) -> None:
+def compare_study(
+    folder: Path, protocol: str | None, cutoffs: list[int], metrics: Sequence[str], as_json: bool
+) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
-    from hardgnn.cli.peers import print_leaderboard
     from hardgnn.experiment.plan import Study
     from hardgnn.experiment.results import summary
     from hardgnn.experiment.sweep import SWEEP, choices
@@ -224,7 +225,9 @@ def compare_study(folder: Path, protocol: str | None, cutoffs: list[int], as_jso
 
     opened = Study(folder)
     document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
-    document["plans"] = [summary(opened, name, cutoffs) for name, plan in opened.plans.items() if plan.test]
+    document["plans"] = [
+        summary(opened, name, cutoffs, metrics=metrics) for name, plan in opened.plans.items() if plan.test
+    ]
     if PEERS in opened.plans and board.ranked(opened, protocol or FULL):
         document["leaderboard"] = board.leaderboard(opened, cutoffs, protocol or FULL)
     if as_json:
@@ -269,7 +272,7 @@ def print_summary(document: dict[str, Any], protocol: str | None = None) -> None
         ]
         rows += [
             [
-                row["variant"] + (" †" if row["leaks"] else ""),
+                marked(row["variant"], row),
                 *([row["group"], f"{row['users']:,}"] if grouped else [str(len(row["seeds"]))]),
                 *(spread(row["metrics"][metric]) for metric in metrics),
             ]
@@ -289,9 +292,7 @@ def print_summary(document: dict[str, Any], protocol: str | None = None) -> None
         ]
         header = ["model", "noise", *table["rows"][0]["metrics"]]
         print_table(f"{table['data']}: test, {table['protocol']}, relative to no noise", header, rows)
-    for row in document["tables"][0]["rows"]:
-        if row["leaks"]:
-            print_line(f"† {row['variant']} LEAKS: {'; '.join(row['leaks'])}")
+    print_leaks([(row["variant"], row) for row in document["tables"][0]["rows"]])
     print_comparisons(document["comparisons"], protocol)
 
 
@@ -321,26 +322,6 @@ def print_comparisons(comparisons: list[dict[str, Any]], protocol: str | None = 
         print_table(title, [*header, "seeds", "d_z over seeds", "p: t over seeds"], rows)
 
 
-def whole_numbers(text: str, option: str, least: int) -> list[int]:
-    """Different whole numbers from "10,20".
-
-    Raises:
-        HardGNNError: something else, named with its option.
-    """
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise HardGNNError(f"{option} {text}: expected whole numbers such as {least},{least + 1}") from None
-    if min(numbers) < least or len(set(numbers)) < len(numbers):
-        raise HardGNNError(f"{option} {text}: expected different numbers of at least {least}")
-    return numbers
-
-
 def with_epochs(settings: list[str] | None, epochs: int | None) -> list[str]:
     """The settings of every run, the epochs among them."""
     return [*(settings or []), *([f"train.epochs={epochs}"] if epochs is not None else [])]
-
-
-def command_line() -> str:
-    """What the user typed, to be kept with what came of it."""
-    return shlex.join(["hardgnn", *sys.argv[1:]])

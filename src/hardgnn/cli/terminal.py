@@ -66,11 +66,11 @@ def _finite(document: Any) -> Any:
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table whose first column is text."""
+    """A table whose first column is text, under a title that may be wider."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=printable(title), title_justify="left")
+    table = Table()
     for number, name in enumerate(header):
         table.add_column(printable(name), justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
@@ -78,4 +78,17 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     console = Console(**PLAIN)  # type: ignore[arg-type]
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console = Console(width=WIDTH, **PLAIN)  # type: ignore[arg-type]
+    console.print(printable(title), style="italic")
     console.print(table)
+
+
+def marked(name: str, result: dict[str, Any]) -> str:
+    """A model's name, with a sign where the test part steered it."""
+    return f"{name} †" if result.get("leaks") else name
+
+
+def print_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
+    """What that sign means, for each of the named results that have it."""
+    for name, result in results:
+        if result.get("leaks"):
+            print_line(f"† {name} LEAKS: {'; '.join(result['leaks'])}")

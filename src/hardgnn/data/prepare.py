@@ -56,7 +56,8 @@ class PrepareConfig(Section):
     """What is kept of a log, how it is split, and which candidates are stored with it."""
 
     drop_missing: bool = False
-    """Rows whose user or item is a word for a missing value, such as NA, nan or None, are dropped."""
+    """Rows whose user or item is a word for a missing value, such as NA, nan or None, are dropped; `read_log` takes
+    the same name for rows where it is empty, and `hardgnn prepare --drop-missing` asks for both."""
     since: Moment | None = None
     """Earlier interactions are dropped; a date is its first moment in UTC. None keeps all."""
     until: Moment | None = None

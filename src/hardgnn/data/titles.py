@@ -14,9 +14,10 @@ from hardgnn.data.readers.layers import ENDINGS, bare
 from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.raw import NotUnicode, RawFile, not_unicode
 from hardgnn.data.readers.source import listed
+from hardgnn.data.readers.tables import USUAL_NAMES, likely_separator, plain
 from hardgnn.errors import HardGNNError, reading, shown
 
-ITEM_NAMES = ("item", "itemid", "iid", "movieid", "productid", "parentasin", "asin", "businessid", "bookid")
+ITEM_NAMES = (*USUAL_NAMES[ITEM], "bookid")
 TITLE_NAMES = ("title", "movietitle", "itemtitle", "name", "itemname")
 MOVIELENS = {"u": ("u.item",), "ratings": ("movies.csv", "movies.dat")}
 
@@ -91,11 +92,12 @@ def titles_of(raw: RawFile, required: bool) -> pl.DataFrame | None:
         if ("::" in header or header.count("|") > 5) and fields[0].strip().isdigit():  # u.item and movies.dat
             return pl.concat(leading(raw, "::" if "::" in header else "|")).drop_nulls()
         atomic = "\t" in header and ":" in header  # RecBole does not quote
-        separator = max(",\t;|", key=header.count)
+        separator = likely_separator(raw)
         names, skip = read_header(raw, separator, not atomic)
-        plain = [re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower()) for name in names]
+        bare_names = [plain(name) for name in names]
         item, title = (
-            next((plain.index(usual) for usual in known if usual in plain), None) for known in (ITEM_NAMES, TITLE_NAMES)
+            next((bare_names.index(usual) for usual in known if usual in bare_names), None)
+            for known in (ITEM_NAMES, TITLE_NAMES)
         )
         if item is None or title is None:
             if required:

@@ -37,6 +37,9 @@ def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_ar
         dataset: the prepared data set.
         neighbours: each item j to be scored keeps its so many most similar items i, its column; None = all.
 
+    Raises:
+        HardGNNError: `neighbours` is below 1.
+
     Source: Sarwar et al., Item-based collaborative filtering recommendation algorithms, 2001.
     """
     if neighbours is not None and neighbours < 1:

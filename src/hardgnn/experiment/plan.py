@@ -11,25 +11,23 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
-from hardgnn.baselines import BASELINES, baseline
+from hardgnn.baselines import BASELINES
 from hardgnn.config import Config
-from hardgnn.data.dataset import Dataset, read_manifest, same_data
-from hardgnn.data.noise import NOISE, with_noise
+from hardgnn.data.dataset import read_manifest, same_data
+from hardgnn.data.noise import NOISE
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.evaluate import PROTOCOLS, rank_targets
-from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.evaluate import PROTOCOLS
+from hardgnn.experiment.work import carry_out_run, rank_floors
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Task, carry_out, raise_failed
 from hardgnn.files import is_leftover, sweep, writing
-from hardgnn.judge import evaluate_run
 from hardgnn.locks import LOCK, locked
-from hardgnn.ranks import ranks_path, write_ranks
+from hardgnn.ranks import ranks_path
 from hardgnn.records import read_json, write_json
 from hardgnn.run import check_version, is_started, load_config, read_result
-from hardgnn.train import train
 
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # 1 has no seal
@@ -233,7 +231,7 @@ class Study:
 
         Args:
             workers: processes at a time; 0 works in this process.
-            told: see `hardgnn.workers.carry_out`; it counts the `size` of the plan.
+            told: see `hardgnn.experiment.workers.carry_out`; it counts the `size` of the plan.
 
         Raises:
             HardGNNError: runs that failed, by name, after all others are done.
@@ -251,10 +249,7 @@ class Study:
         before = self.size(plan) - len(tasks)
         told(before, 0, "")
         errors = carry_out(tasks, workers, lambda done, failed, names: told(before + done, failed, names))
-        if errors:
-            first, error = next(iter(errors.items()))
-            others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-            raise type(error)(f"run {first} failed{others}, all others are done: {error}")
+        raise_failed("run", errors)
 
 
 @contextmanager
@@ -275,63 +270,3 @@ def opened(folder: Path, shared: bool = False) -> Iterator[Study]:
     finally:
         if made and {path.name for path in folder.iterdir()} <= {LOCK}:  # nothing came of it
             shutil.rmtree(folder, ignore_errors=True)
-
-
-class ReportingWatcher:
-    """Tells how far a run's training is."""
-
-    def __init__(self, epochs: int, report: Report) -> None:
-        self.epochs, self.report = epochs, report
-
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """After each step."""
-        self.report((epoch - 1 + step / steps) / self.epochs)
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """After each epoch."""
-
-
-def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_leaks: bool, report: Report) -> None:
-    """Trains one run, or goes on with it, and ranks its test part if it is asked for and not ranked yet.
-
-    Raises:
-        HardGNNError: as `train`, or another process is at work in the folder.
-    """
-    data = Dataset.load(data_path)
-    if run.variant.noise:
-        data = with_noise(data, run.variant.noise, run.seed)
-    config = run.config
-    train(
-        data,
-        config,
-        folder,
-        resume=True,
-        allow_leaks=allow_leaks,
-        preset=run.variant.preset,
-        data_path=data_path,
-        watcher=ReportingWatcher(config.train.epochs, partial(_trained_share, report)),
-        patience_s=LOCK_PATIENCE_S,
-    )
-    if not test:
-        return
-    for protocol in PROTOCOLS:
-        if not ranks_path(folder, "test", protocol).exists():
-            evaluate_run(folder, "test", protocol, progress=lambda done, total: report(0.99))
-
-
-def rank_floors(folders: dict[str, Path], data_path: Path, report: Report) -> None:
-    """Fits the baselines that need no gradient, their own choices on validation, and ranks their test part."""
-    data = Dataset.load(data_path)
-    for number, (name, folder) in enumerate(folders.items()):
-        report(number / len(folders))
-        ranker = baseline(name, data)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        for protocol in PROTOCOLS:
-            frame = rank_targets(ranker, data, "test", protocol)
-            write_ranks(ranks_path(folder, "test", protocol), frame)
-
-
-def _trained_share(report: Report, share: float) -> None:
-    """Training is nearly all of a run; ranking the rest."""
-    report(0.99 * share)

@@ -16,7 +16,7 @@ from hardgnn.baselines import BASELINES
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import PROTOCOLS
 from hardgnn.experiment.plan import Plan, Study, Variant
-from hardgnn.metrics import per_user, summarise
+from hardgnn.metrics import DEFAULT, per_user, split, summarise
 from hardgnn.ranks import ranks_path, read_ranks
 from hardgnn.run import load_tables, read_metrics, read_result
 from hardgnn.stats import compare_ranks, correct, over_seeds, paired_over_seeds
@@ -57,6 +57,18 @@ class Finished:
         """The test ranks of each run."""
         return [read_ranks(ranks_path(folder, "test", protocol)) for folder in self.folders]
 
+    def further(self, protocol: str, at: Sequence[int], metrics: Sequence[str]) -> list[dict[str, float]]:
+        """The test figures at these cut-offs that each run's result.json holds beside `metrics`."""
+        held: list[dict[str, float]] = [result.get("test", {}).get(protocol, {}) for result in self.results]
+        return [
+            {
+                figure: value
+                for figure, value in one.items()
+                if split(figure)[1] in at and split(figure)[0] not in metrics
+            }
+            for one in held
+        ]
+
 
 def finished(study: Study, plan: Plan, test: bool = True) -> list[Finished]:
     """The variants of a plan that have finished runs, data set by data set; with `test`, runs whose test is ranked."""
@@ -70,15 +82,17 @@ def finished(study: Study, plan: Plan, test: bool = True) -> list[Finished]:
     return found
 
 
-def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int = GROUPS) -> dict[str, Any]:
+def summary(
+    study: Study, name: str, at: Sequence[int] = (10, 20), groups: int = GROUPS, metrics: Sequence[str] = DEFAULT
+) -> dict[str, Any]:
     """The test figures of one plan, and every variant compared with its reference.
 
     Returns:
-        study (the plan's name), kind, tables: one per data set and protocol, with rows of variant, seeds, leaks, users
-        and metrics (mean, sd, low, high over seeds; values by seed); comparisons: rows as `hardgnn.stats.compare_ranks`
-        gives them, with data, protocol, a, b, seeds, seed_p and seed_effect_size, p-values Holm-corrected over all
-        of them; for noise `relative` (`relative_to_clean`), for sparsity `groups` (`activity_groups`); where the plan
-        asked for them `floors` by data set (`floors_of`).
+        study (the plan's name), kind, tables: one per data set and protocol, with rows of variant, seeds, leaks, users,
+        metrics (mean, sd, low, high over seeds; values by seed) and further (`Finished.further`); comparisons: rows as
+        `hardgnn.stats.compare_ranks` gives them, with data, protocol, a, b, seeds, seed_p and seed_effect_size,
+        p-values Holm-corrected over all of them; for noise `relative` (`relative_to_clean`), for sparsity `groups`
+        (`activity_groups`); where the plan asked for them `floors` by data set (`floors_of`).
 
     Raises:
         HardGNNError: nothing is finished yet.
@@ -87,27 +101,32 @@ def summary(study: Study, name: str, at: Sequence[int] = (10, 20), groups: int =
     cells = finished(study, plan)
     if not cells:
         raise HardGNNError(f"{study.folder}: no run of '{name}' is finished yet; run its command again to go on")
-    document = {"study": name, "kind": plan.kind, **summarise_cells(cells, at)}
+    document = {"study": name, "kind": plan.kind, **summarise_cells(cells, at, metrics)}
     if plan.floors:
-        document["floors"] = {data: floors_of(study, data, at) for data in plan.data}
+        document["floors"] = {data: floors_of(study, data, at, metrics) for data in plan.data}
     if plan.kind == "noise":
         document["relative"] = relative_to_clean(document["tables"], plan)
     if plan.kind == "sparsity":
-        document["groups"] = activity_groups(cells, at, groups)
+        document["groups"] = activity_groups(cells, at, groups, metrics)
     return document
 
 
-def floors_of(study: Study, data: str, at: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
+def floors_of(
+    study: Study, data: str, at: Sequence[int], metrics: Sequence[str] = DEFAULT
+) -> dict[str, dict[str, dict[str, float]]]:
     """The test metrics of the baselines that need no gradient, by name and protocol, where they are ranked."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in BASELINES:
         paths = {protocol: ranks_path(study.floor(data, name), "test", protocol) for protocol in PROTOCOLS}
         if all(path.exists() for path in paths.values()):
-            found[name] = {p: summarise(read_ranks(path)["rank"].to_numpy(), at) for p, path in paths.items()}
+            ranks = {protocol: read_ranks(path)["rank"].to_numpy() for protocol, path in paths.items()}
+            found[name] = {protocol: summarise(of, at, metrics) for protocol, of in ranks.items()}
     return found
 
 
-def summarise_cells(cells: Sequence[Finished], at: Sequence[int] = (10, 20)) -> dict[str, Any]:
+def summarise_cells(
+    cells: Sequence[Finished], at: Sequence[int] = (10, 20), metrics: Sequence[str] = DEFAULT
+) -> dict[str, Any]:
     """`tables` and `comparisons` of `summary`, of the runs whose test part is ranked under a protocol."""
     tables: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
@@ -123,7 +142,8 @@ def summarise_cells(cells: Sequence[Finished], at: Sequence[int] = (10, 20)) -> 
                     "seeds": cell.seeds,
                     "leaks": cell.results[0].get("leaks", []),
                     "users": frames[name][0].height,
-                    "metrics": by_metric([summarise(frame["rank"].to_numpy(), at) for frame in frames[name]]),
+                    "metrics": by_metric([summarise(frame["rank"].to_numpy(), at, metrics) for frame in frames[name]]),
+                    "further": by_metric(cell.further(protocol, at, metrics)),
                 }
                 for name, cell in mine.items()
             ]
@@ -131,13 +151,14 @@ def summarise_cells(cells: Sequence[Finished], at: Sequence[int] = (10, 20)) -> 
             for cell in mine.values():
                 other = mine.get(cell.variant.reference)
                 if other is not None:
-                    comparisons += compared(cell, other, frames, protocol, at)
+                    comparisons += compared(cell, other, frames, protocol, at, metrics)
     return {"tables": tables, "comparisons": correct(comparisons)}
 
 
 def by_metric(each: list[dict[str, float]]) -> dict[str, Any]:
-    """From one dictionary of metrics per seed to mean, sd, low, high, n and the values of each metric."""
-    figures = {metric: [one[metric] for one in each] for metric in each[0]}
+    """From one dictionary of metrics per seed to mean, sd, low, high, n and the values of each that all seeds have."""
+    shared = [metric for metric in each[0] if all(metric in one for one in each)]
+    figures = {metric: [one[metric] for one in each] for metric in shared}
     return {metric: over_seeds(values) | {"values": values} for metric, values in figures.items()}
 
 
@@ -173,7 +194,12 @@ def relative_to_clean(tables: list[dict[str, Any]], plan: Plan) -> list[dict[str
 
 
 def compared(
-    a: Finished, b: Finished, frames: dict[str, list[pl.DataFrame]], protocol: str, at: Sequence[int]
+    a: Finished,
+    b: Finished,
+    frames: dict[str, list[pl.DataFrame]],
+    protocol: str,
+    at: Sequence[int],
+    metrics: Sequence[str] = DEFAULT,
 ) -> list[dict[str, Any]]:
     """The comparison of two variants over the seeds that both have finished, one row per metric.
 
@@ -185,15 +211,17 @@ def compared(
     if not seeds:
         return []
     ours, theirs = ([frames[one.variant.name][one.place(seed)] for seed in seeds] for one in (a, b))
-    figures = [[summarise(frame["rank"].to_numpy(), at) for frame in side] for side in (ours, theirs)]
+    figures = [[summarise(frame["rank"].to_numpy(), at, metrics) for frame in side] for side in (ours, theirs)]
     names = {"data": a.data, "protocol": protocol, "a": a.variant.name, "b": b.variant.name, "seeds": len(seeds)}
     return [
         names | row | paired_over_seeds(*([one[row["metric"]] for one in side] for side in figures))
-        for row in compare_ranks(ours, theirs, at)
+        for row in compare_ranks(ours, theirs, at, metrics)
     ]
 
 
-def activity_groups(cells: Sequence[Finished], at: Sequence[int], groups: int = GROUPS) -> list[dict[str, Any]]:
+def activity_groups(
+    cells: Sequence[Finished], at: Sequence[int], groups: int = GROUPS, metrics: Sequence[str] = DEFAULT
+) -> list[dict[str, Any]]:
     """The test figures by how many training interactions a user has, in groups of about equally many users.
 
     Returns:
@@ -213,7 +241,7 @@ def activity_groups(cells: Sequence[Finished], at: Sequence[int], groups: int = 
             for cell in mine:
                 frames = cell.ranks(protocol)
                 users = frames[0]["user"].to_numpy()
-                values = [per_user(frame["rank"].to_numpy(), at) for frame in frames]
+                values = [per_user(frame["rank"].to_numpy(), at, metrics) for frame in frames]
                 for label, members in quantile_groups(counts[users], groups):
                     means = [{metric: float(one[metric][members].mean()) for metric in one} for one in values]
                     rows.append(

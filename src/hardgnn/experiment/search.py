@@ -1,26 +1,19 @@
-"""Search beyond the grid: Optuna proposes settings (TPE), stops hopeless trials by their validation curve, and keeps
-its trials in a journal file or a database, so that any number of processes and machines pull from one study."""
+"""Search beyond the grid: settings that Optuna proposes, hopeless trials stopped by their validation curve."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import re
-import time
-import uuid
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
-from hardgnn.errors import HardGNNError, MachineError, nearest
-from hardgnn.experiment.plan import Plan, ReportingWatcher, Run, Study, Variant, opened
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.experiment.plan import Plan, Run, Study, Variant, opened
 from hardgnn.experiment.results import by_metric
 from hardgnn.experiment.sweep import (
     RETRAINED,
@@ -31,35 +24,22 @@ from hardgnn.experiment.sweep import (
     refuse_second_choice,
     retrain,
 )
+from hardgnn.experiment.trials import JOURNAL, Asked, optuna_trials, pull_trials, require_optuna
+from hardgnn.experiment.work import ReportingWatcher
 from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
-from hardgnn.locks import is_locked, locked
 from hardgnn.run import METRICS, RESULT, read_metrics, read_result
 from hardgnn.train import train
 
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL, JOURNAL_LOCK = "trials.journal", ".trials.lock"
-SIGNED_WITHIN_S = 30
-SIGN = re.compile(r"\.worker-[0-9a-f]+\.lock")
-STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
 
-
-@dataclass(frozen=True)
-class Search:
-    """What a search asks for.
-
-    `space` maps keys to declared ranges; `trials` and `timeout_s` end it, whichever comes first; `storage` is a
-    database address, or None for the journal in the study folder.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Search(Asked):
+    """What a search asks for: trials of a preset with some `shared` settings."""
 
     preset: str
     shared: tuple[str, ...]
-    space: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...]
-    trials: int | None = None
-    timeout_s: float | None = None
-    storage: str | None = None
 
     def variant(self, params: dict[str, Any]) -> Variant:
         """The variant of some parameters, named by a digest, so that the same ones are never trained twice."""
@@ -178,60 +158,6 @@ def work(folder: Path, name: str, data_path: Path, search: Search, report: Repor
     pull_trials(folder, name, search, lambda trial: _figure(trial, data, data_path, folder, name, search, report))
 
 
-class Asked(Protocol):
-    """What `pull_trials` needs to know of a search; see `Search`."""
-
-    @property
-    def space(self) -> dict[str, dict[str, Any]]: ...
-    @property
-    def seeds(self) -> tuple[int, ...]: ...
-    @property
-    def trials(self) -> int | None: ...
-    @property
-    def timeout_s(self) -> float | None: ...
-    @property
-    def storage(self) -> str | None: ...
-
-
-def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna.Trial], float]) -> None:
-    """Asks for settings and tells their figures until there are enough or the time is over; killed ones go on first.
-
-    Args:
-        folder: keeps the journal and the worker's sign of life.
-        name: of the Optuna study.
-        figure: the figure of one trial, the higher the better; it may raise TrialPruned.
-    """
-    optuna = require_optuna()
-    began = time.monotonic()
-    me = uuid.uuid4().hex
-    with locked(folder, name=_sign(me)):
-        while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
-            trials = optuna_trials(search, folder, name)
-            states = optuna.trial.TrialState
-            _take_up_killed(trials, folder, search, me)
-            counted = [t for t in trials.trials if t.state != states.FAIL or "error" in t.user_attrs]
-            waiting = sum(t.state == states.WAITING for t in counted)
-            if search.trials is not None and len(counted) - waiting >= search.trials:
-                break
-            # The proposal depends on the trials so far alone, so that a stopped search with one worker repeats itself.
-            trials.sampler = _sampler(search.seeds[0] + len(counted))
-            trial = trials.ask({key: _distribution(range_) for key, range_ in search.space.items()})
-            trial.set_user_attr("worker", me)
-            trial.set_user_attr("host", platform.node())
-            try:
-                trials.tell(trial, figure(trial))
-            except optuna.TrialPruned:
-                trials.tell(trial, state=states.PRUNED)
-            except MachineError:  # nothing is wrong with the trial: it is taken up again
-                trials.tell(trial, state=states.FAIL)
-                trials.enqueue_trial(trial.params)
-                raise
-            except HardGNNError as error:
-                trial.set_user_attr("error", str(error))
-                trials.tell(trial, state=states.FAIL)
-    (folder / _sign(me)).unlink(missing_ok=True)
-
-
 def _figure(
     trial: optuna.Trial, data: Dataset, data_path: Path, folder: Path, name: str, search: Search, report: Report
 ) -> float:
@@ -277,39 +203,6 @@ def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
                 trial.report(line["valid"][metric], line["epoch"])
 
 
-def _take_up_killed(trials: optuna.Study, folder: Path, search: Asked, me: str) -> None:
-    """Puts trials whose worker on this machine is gone back into the queue; their run folders go on."""
-    states = require_optuna().trial.TrialState
-    for trial in trials.trials:
-        if trial.state == states.RUNNING and not _alive(trial, folder, search.storage is None, me):
-            trials.tell(trial.number, state=states.FAIL)
-            if set(trial.params) == set(search.space):
-                trials.enqueue_trial(trial.params)
-
-
-def _alive(trial: optuna.trial.FrozenTrial, folder: Path, here: bool, me: str) -> bool:
-    """Whether somebody is at work on a running trial; of other machines that is believed.
-
-    Args:
-        trial: a running trial.
-        folder: of the study.
-        here: whether all workers sign in this folder.
-        me: the worker who asks.
-    """
-    worker, host = trial.user_attrs.get("worker"), trial.user_attrs.get("host")
-    if worker is None:  # asked for, and about to be signed
-        began = trial.datetime_start
-        recent = began is not None and (datetime.now() - began).total_seconds() < SIGNED_WITHIN_S
-        signs = [path.name for path in folder.iterdir() if SIGN.fullmatch(path.name) and path.name != _sign(me)]
-        return recent and (not here or any(is_locked(folder, sign) for sign in signs))
-    return host != platform.node() or is_locked(folder, _sign(worker))
-
-
-def _sign(worker: str) -> str:
-    """The name of the lock that a worker holds on the study as long as it lives."""
-    return f".worker-{worker}.lock"
-
-
 def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[dict[str, Any]]:
     """The trials as study.json keeps them: number, state, settings, and validation figures where they are complete."""
     states = require_optuna().trial.TrialState
@@ -334,74 +227,3 @@ def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> 
             point |= {"seeds": list(search.seeds), "valid": by_metric([{metric: float(trial.value or 0)}])}
         found.append(point)
     return found
-
-
-def optuna_trials(search: Asked, folder: Path, name: str) -> optuna.Study:
-    """The Optuna study of one data set.
-
-    Raises:
-        HardGNNError: the storage cannot be reached.
-    """
-    optuna = require_optuna()
-    from optuna.storages.journal import JournalFileBackend
-
-    journal = folder / JOURNAL
-    try:
-        lock: Any = JournalLock(folder)
-        storage: Any = search.storage or optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
-        return optuna.create_study(
-            study_name=name,
-            storage=storage,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP // 2),
-        )
-    except Exception as error:  # each database driver has its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HardGNNError(f"{search.storage or journal}: cannot keep trials there ({reason})") from None
-
-
-class JournalLock:
-    """The lock of the journal, released by the system where its holder is killed; Optuna's own then waits for long."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._held = folder, ExitStack()
-
-    def acquire(self) -> bool:
-        """Waits for it."""
-        self._held.enter_context(locked(self.folder, LOCK_PATIENCE_S, JOURNAL_LOCK))
-        return True
-
-    def release(self) -> None:
-        """Gives it back."""
-        self._held.close()
-
-
-def _sampler(seed: int) -> Any:
-    return require_optuna().samplers.TPESampler(
-        seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
-    )
-
-
-def _distribution(range_: dict[str, Any]) -> Any:
-    """Optuna's form of a declared range."""
-    distributions = require_optuna().distributions
-    if "choices" in range_:
-        return distributions.CategoricalDistribution(range_["choices"])
-    if isinstance(range_["low"], int) and isinstance(range_["high"], int):
-        return distributions.IntDistribution(range_["low"], range_["high"], log=range_["log"])
-    return distributions.FloatDistribution(range_["low"], range_["high"], log=range_["log"])
-
-
-def require_optuna() -> Any:
-    """Optuna, quiet.
-
-    Raises:
-        HardGNNError: it is not installed.
-    """
-    try:
-        import optuna
-    except ImportError:
-        raise HardGNNError("--trials needs an extra: pip install 'hardgnn[search]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

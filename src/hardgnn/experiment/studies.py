@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.experiment.plan import Plan, Study, Variant, opened
+from hardgnn.texts import read_toml
 
 # Ablations as differences of config. In HardGNN hard negatives serve InfoNCE alone, so without InfoNCE nothing is left
 # of them and the model is SelfGNN; without hard negatives InfoNCE contrasts with random ones of the batch instead.
@@ -79,12 +79,7 @@ def variants_from(file: Path, shared: tuple[str, ...] = ()) -> tuple[Variant, ..
     Raises:
         HardGNNError: no such file, not TOML, or a key that does not belong there.
     """
-    try:
-        document = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise HardGNNError(f"{file}: no such file") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HardGNNError(f"{file}: not valid TOML ({error})") from None
+    document = read_toml(file, "a TOML file of variants")
     _known(file, document, ("reference", "variants"), "")
     listed = document.get("variants")
     if not isinstance(listed, dict) or not listed:

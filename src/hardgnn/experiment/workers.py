@@ -96,6 +96,18 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
     return errors
 
 
+def raise_failed(what: str, errors: dict[str, HardGNNError]) -> None:
+    """Tells of the tasks that failed, each a `what` by its name, if any did.
+
+    Raises:
+        HardGNNError: one did; the first one's error, of its own kind.
+    """
+    if errors:
+        first, error = next(iter(errors.items()))
+        others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
+        raise type(error)(f"{what} {first} failed{others}, all others are done: {error}")
+
+
 def _process(pipe: connection.Connection, task: Task) -> None:
     """A worker process: it stops when it is told to, and by itself when the command that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides

@@ -13,7 +13,7 @@ from hardgnn.evaluate import FULL, checked_protocol
 from hardgnn.experiment.plan import Study, Variant
 from hardgnn.experiment.results import Finished, by_metric, compared, finished
 from hardgnn.judge import evaluate_run, run_leaks
-from hardgnn.metrics import summarise
+from hardgnn.metrics import JUDGED, split, summarise
 from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, PEERS, fitted_folder, peer_folder
 from hardgnn.ranks import ranks_path
 from hardgnn.records import read_json
@@ -76,7 +76,7 @@ def leaderboard(
     if reference is not None and reference not in names:
         raise HardGNNError(f"reference '{reference}': no such model in {study.folder}; {nearest(reference, names)}")
     reference = reference or names[0]
-    metric = f"ndcg@{at[0]}"
+    metric = f"{JUDGED}@{at[0]}"
     tables: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     for data in dict.fromkeys(cell.data for cell in cells):
@@ -191,7 +191,8 @@ def _our_setting(cell: Finished) -> list[str]:
 def leaderboard_tables(document: dict[str, Any]) -> list[Table]:
     """One table per data set, the best of each column marked, with the settings as notes."""
     metrics = list(document["tables"][0]["rows"][0]["metrics"])
-    metrics.sort(key=lambda name: (int(name.partition("@")[2]), name.startswith("hr")))
+    compared_by, _ = split(document["metric"])
+    metrics.sort(key=lambda name: (split(name)[1], split(name)[0] != compared_by))
     count = len(document["comparisons"])
     found = []
     for table in document["tables"]:

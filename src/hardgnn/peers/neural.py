@@ -20,7 +20,7 @@ from hardgnn.checkpoint import Progress
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluate import rank_targets
-from hardgnn.metrics import summarise
+from hardgnn.metrics import judged
 from hardgnn.negatives import UniformNegatives
 from hardgnn.peers.batches import pair_batches, sequence_batches
 from hardgnn.peers.networks import Network, Trained, require_recbole
@@ -91,7 +91,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
         if progress.epoch % network.eval_every and progress.epoch < cap.epochs:
             continue
         ranks = rank_targets(ranker, dataset, "valid")["rank"].to_numpy()
-        value = summarise(ranks, (10,))["ndcg@10"]
+        value = judged(ranks)
         progress.waited += 1
         if value > progress.best_metric:
             progress.best_epoch, progress.best_metric, progress.waited = progress.epoch, value, 0

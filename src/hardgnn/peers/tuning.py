@@ -20,12 +20,12 @@ from hardgnn.data.dataset import Dataset, read_manifest, same_data
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluate import FULL, PROTOCOLS, rank_targets
 from hardgnn.experiment.plan import Plan, Study, opened
-from hardgnn.experiment.search import optuna_trials, pull_trials, require_optuna
 from hardgnn.experiment.sweep import Watched
-from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out
+from hardgnn.experiment.trials import Asked, optuna_trials, pull_trials, require_optuna
+from hardgnn.experiment.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
 from hardgnn.files import sweep, writing
 from hardgnn.locks import locked
-from hardgnn.metrics import summarise
+from hardgnn.metrics import JUDGED_AT, summarise
 from hardgnn.peers.neural import NEURAL
 from hardgnn.peers.peer import LIGHT, Cap, Fitted, Fitting, Peer
 from hardgnn.ranks import ranks_path, write_ranks
@@ -35,7 +35,6 @@ from hardgnn.runtime import environment
 
 PEERS, CHOSEN = "peers", "chosen.json"
 PEER_BY_NAME = {peer.name: peer for peer in (*NEURAL, *LIGHT)}
-METRIC = "ndcg@10"
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,6 @@ class Tuning:
     def record(self) -> dict[str, Any]:
         """What a choice depends on."""
         return {"trials": self.trials, "epochs": self.cap.epochs, "minutes": self.cap.minutes, "seed": self.seeds[0]}
-
-
-@dataclass(frozen=True)
-class PeerSearch:
-    """The search of one peer, as `hardgnn.experiment.search` asks for it."""
-
-    space: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...]
-    trials: int | None
-    timeout_s: float | None = None
-    storage: str | None = None
 
 
 def checked_peers(words: Sequence[str]) -> list[Peer]:
@@ -130,10 +118,7 @@ def run_peers(
         ]
         watched.begins("peers", len(tasks))
         errors = carry_out(tasks, workers, watched.told)
-        if errors:
-            first, error = next(iter(errors.items()))
-            others = f", as did {len(errors) - 1} more" if len(errors) > 1 else ""
-            raise type(error)(f"peer {first} failed{others}, all others are done: {error}")
+        raise_failed("peer", errors)
         return study
 
 
@@ -198,8 +183,11 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
     Returns:
         What chosen.json holds: setting, valid (its NDCG@10), tuning, seconds of all trials, and points: the trials
         with number, state, setting and valid.
+
+    Raises:
+        HardGNNError: no trial could be fitted; the first one's reason.
     """
-    search = PeerSearch(peer.space, tuning.seeds, _trials(peer, tuning))
+    search = Asked(peer.space, tuning.seeds, _trials(peer, tuning))
     trials = optuna_trials(search, folder, peer.name)
     if not trials.trials:
         trials.enqueue_trial(peer.ordinary)
@@ -214,7 +202,7 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
         place = fitted_folder(folder, trial.params, seed)
         told = partial(_tell, report, share * trial.number, share)
         result, _ = fit_once(peer, data, trial.params, seed, tuning.cap, place, told, validated)
-        return float(result["valid"][FULL][METRIC])
+        return float(result["valid"][FULL][JUDGED_AT])
 
     pull_trials(folder, peer.name, search, figure)
     points: list[dict[str, Any]] = [

@@ -16,7 +16,6 @@ from hardgnn.files import atomic_path
 from hardgnn.kinds import mistaken
 from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
 from hardgnn.peers.tuning import PEERS
-from hardgnn.records import read_json
 from hardgnn.report import published as papers
 from hardgnn.report.choice import choice_section
 from hardgnn.report.curves import curve_figures, hard_figures
@@ -24,7 +23,7 @@ from hardgnn.report.effects import components_figures, groups_parts, history_fig
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
-from hardgnn.run import ENVIRONMENT, RESULT, load_config, run_name
+from hardgnn.run import check_version, load_config, read_result, run_name
 
 Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {
@@ -160,11 +159,11 @@ def _of_runs(
     for folder, name in zip(folders, names):
         if wrong := mistaken(folder, "a run folder"):
             raise HardGNNError(wrong)
-        if not (folder / RESULT).exists() or not read_json(folder / RESULT).get("finished"):
+        result = read_result(folder)
+        if not result.get("finished"):
             raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
-        result = read_json(folder / RESULT)
         reference = next((cell.variant.name for cell in cells if cell.data == result["dataset"]), "")
-        preset = str(read_json(folder / ENVIRONMENT).get("preset"))
+        preset = str(check_version(folder).get("preset"))
         variant = Variant(name, preset, reference=reference)
         cells.append(Finished(result["dataset"], variant, [result["seed"]], [folder]))
     by_data = {cell.data: floors for cell in cells}
@@ -235,7 +234,7 @@ def _runs_table(cells: Sequence[Finished]) -> Table:
 
 def _record(cell: Finished) -> dict[str, Any]:
     """Settings, data and versions of a variant, for whoever wants to have it again."""
-    environment = read_json(cell.folders[0] / ENVIRONMENT)
+    environment = check_version(cell.folders[0])
     return {
         "name": f"{cell.variant.name} on {cell.data}",
         "config": load_config(cell.folders[0]).to_toml(),

@@ -171,7 +171,7 @@ def lines(
         from matplotlib.ticker import MaxNLocator
 
         whole = all(float(x).is_integer() for one in series for x in one.x)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole, min_n_ticks=1))
     axes.set_xlabel(_words(x_label))
     axes.set_ylabel(_words(y_label))
     if any(one.chosen is not None for one in series):

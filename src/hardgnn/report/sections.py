@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hardgnn.metrics import DEFAULT, split
 from hardgnn.report import published
 from hardgnn.report.plots import Figure
 from hardgnn.report.tables import Cell, Table, p_value, spread
 
 SIGNIFICANT = 0.05
-SHOWN = ("hr@10", "ndcg@10")  # what figures show, where it was computed
+SHOWN = tuple(f"{name}@10" for name in DEFAULT)  # what figures show, where it was computed
 PROTOCOL = "full"
 
 
@@ -44,6 +45,7 @@ def _main_table(
 ) -> Table:
     data, protocol, rows = table["data"], table["protocol"], table["rows"]
     metrics = list(rows[0]["metrics"])
+    further = sorted({name for row in rows for name in row["further"]}, key=lambda name: split(name)[::-1])
     plain = [(name, by[protocol]) for name, by in floors.items() if protocol in by]
     best = {
         name: max([row["metrics"][name]["mean"] for row in rows] + [by.get(name, 0.0) for _, by in plain])
@@ -56,7 +58,12 @@ def _main_table(
         if (row["data"], row["protocol"]) == (data, protocol)
     }
     body = [
-        [Cell(name), Cell("–"), *(Cell(f"{by.get(m, float('nan')):.4f}", by.get(m) == best[m]) for m in metrics)]
+        [
+            Cell(name),
+            Cell("–"),
+            *(Cell(f"{by.get(m, float('nan')):.4f}", by.get(m) == best[m]) for m in metrics),
+            *(Cell(f"{by[m]:.4f}" if m in by else "–") for m in further),
+        ]
         for name, by in plain
     ]
     for row in rows:
@@ -66,6 +73,7 @@ def _main_table(
                 Cell(name + (" †" if row["leaks"] else "")),
                 Cell(str(len(row["seeds"]))),
                 *(Cell(spread(figures[m]), figures[m]["mean"] == best[m], marks.get((name, m), "")) for m in metrics),
+                *(Cell(spread(row["further"][m]) if m in row["further"] else "–") for m in further),
             ]
         )
     notes = []
@@ -80,9 +88,11 @@ def _main_table(
             f"* differs, paired permutation test over users, p < {SIGNIFICANT}; ‡ paired t-test over seeds likewise; "
             f"both Holm-corrected over all {len(comparisons)} comparisons made. Compared: {told}."
         )
+    if further:
+        notes.append(f"Not compared, as the runs were evaluated with it: {', '.join(further)}.")
     notes += [f"† {row['variant']} LEAKS: {'; '.join(row['leaks'])}." for row in rows if row["leaks"]]
     caption = f"{data}: test, protocol {protocol}, {rows[0]['users']:,} users"
-    return Table(f"{plan}-{data}-{protocol}", caption, ["model", "seeds", *metrics], body, notes)
+    return Table(f"{plan}-{data}-{protocol}", caption, ["model", "seeds", *metrics, *further], body, notes)
 
 
 def _comparisons(plan: str, comparisons: list[dict[str, Any]]) -> Table:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from hardgnn.errors import shown
 from hardgnn.serve.metrics import observe
 from hardgnn.serve.state import Settings
 
@@ -119,8 +120,9 @@ class Gate:
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            name = "".join(c if c.isprintable() else "?" for c in host[:100])
-            raise Refused(421, f"the host '{name}' is not one of this service; allow it with --allowed-host") from None
+            raise Refused(
+                421, f"the host '{shown(host[:100])}' is not one of this service; allow it with --allowed-host"
+            ) from None
 
     def _check_token(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._token is None or path in OPEN:

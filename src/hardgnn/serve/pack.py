@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.export import AGAIN as EXPORT_AGAIN
 from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
 from hardgnn.files import writing
 from hardgnn.records import recorded, sha256, write_json
@@ -34,7 +35,7 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
             raise HardGNNError(f"{shown(run)}: damaged run folder, its weights and its items differ in number")
     files = [run / CONFIG, run / ENVIRONMENT]
     if export is not None:
-        with reading(export, "export the run again"):
+        with reading(export, EXPORT_AGAIN):
             check_index(export, run / MODEL)
             item_vectors(model, tables.histories)  # refuses a model that no index can serve
             open_index(export)

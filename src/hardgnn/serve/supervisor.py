@@ -12,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import NoReturn
 
 from hardgnn.errors import HardGNNError, MachineError, reason, shown
-from hardgnn.files import sweep, temporary_folder, writing
+from hardgnn.files import scratch_folder, sweep, writing
 from hardgnn.serve.sockets import listen, raise_handles, stop_new
 from hardgnn.serve.state import Settings, State, announce
 
@@ -87,11 +87,12 @@ class Supervisor:
             MachineError: there is no room for the packed run, or no worker can start.
             HardGNNError: the run or its export cannot be used.
         """
+        held = ExitStack()
         with writing(Path("the folder for temporary files")):
             base = Path(tempfile.gettempdir())
             sweep(base, FOLDER)  # of services that were killed with all their workers
             # Held by this process and, as they are forked, by the workers: what nobody holds is swept.
-            self.root, held = temporary_folder(base / FOLDER, 0o700)
+            self.root = held.enter_context(scratch_folder(base / FOLDER, 0o700))
             (self.root / METRICS).mkdir()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.root / METRICS)
         from hardgnn.serve import app, server  # noqa: F401 - loaded once, before the forks, which then share them
@@ -115,8 +116,7 @@ class Supervisor:
                     self._begin_pack()
         finally:
             self._stop()
-            shutil.rmtree(self.root, ignore_errors=True)
-            os.close(held)
+            held.close()
             for one, handler in before.items():
                 signal.signal(one, handler)
 

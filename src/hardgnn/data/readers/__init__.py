@@ -51,6 +51,7 @@ def read_log(
     items_file: str | Path | None = None,
     encoding: str | None = None,
     max_bytes: int | None = None,
+    drop_missing: bool = False,
 ) -> InteractionLog:
     """Reads a raw interaction log, plain, compressed or in an archive; docs/data.md describes each format.
 
@@ -67,6 +68,7 @@ def read_log(
         encoding: of a text that is not UTF-8, such as `latin-1`; any name that Python knows.
         max_bytes: the most bytes that may come out of a compressed file or a pipe. By default a compressed file may
             be 32 MiB, or 50 times its size and at most 64 GiB, and a pipe 8 GiB.
+        drop_missing: leaves out rows whose user or item is empty, which are an error otherwise.
 
     Times may be seconds, milliseconds (or finer, told by their size) since 1970 in UTC, dates such as 20140514, or
     ISO dates and times, which without an offset are taken as UTC. `reading` of the log tells what became of it.
@@ -83,16 +85,20 @@ def read_log(
     raw = RawFile.find(path, encoding, max_bytes)
     kind = guess_format(raw) if format == "auto" else format
     wanted: Columns = {USER: user_col, ITEM: item_col, TIMESTAMP: time_col, RATING: rating_col}
-    return log_of(raw, kind, wanted, items_file)
+    return log_of(raw, kind, wanted, items_file, drop_missing)
 
 
-def log_of(raw: RawFile, kind: str, wanted: Columns, items_file: str | Path | None = None) -> InteractionLog:
+def log_of(
+    raw: RawFile,
+    kind: str,
+    wanted: Columns,
+    items_file: str | Path | None = None,
+    drop_missing: bool | None = None,
+) -> InteractionLog:
     """Reads a log that is found already, in the format `kind`; see `read_log`."""
     with explained(raw, kind):
         source = FORMATS[kind](raw, wanted)
-        table, found = checked_table(source, raw.label, kind)
-    if source.rows not in (None, table.height):
-        raise HardGNNError(f"{raw.label}: damaged, {source.rows} rows are declared and {table.height} are there")
+        table, found = checked_table(source, raw.label, kind, drop_missing)
     if items_file is not None or raw.is_on_disk:
         names = titles.find_titles(raw.path, items_file, kind == "movielens", raw.member, raw.encoding)
     else:

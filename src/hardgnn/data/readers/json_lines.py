@@ -36,7 +36,11 @@ def first_text(raw: RawFile) -> str:
 
 
 def json_lines(raw: RawFile, columns: Mapping[str, str]) -> Source:
-    """The fields `columns` (by what they mean) of each object, as text; null where one has none."""
+    """The fields `columns` (by what they mean) of each object, as text; null where one has none.
+
+    Raises:
+        HardGNNError: while the table is read, a line is no JSON object, or a field a list or an object.
+    """
     renamed = {name: meaning for meaning, name in columns.items()}
     schema = dict.fromkeys(renamed, pl.String())
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import codecs
-import encodings.aliases
 import importlib
 import io
 import lzma
@@ -14,33 +12,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, Any
+from typing import Any
 
-from hardgnn.data.readers.stored import ALLOW, Counted, Stored
-from hardgnn.errors import HardGNNError, MachineError, machine_fault, nearest, reason, shown, told
+from hardgnn.data.readers.archives import TheOnlyFile, tar_member, zip_entry
+from hardgnn.data.readers.stored import ALLOW, BUFFER_BYTES, Counted, Stored
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
 
-BUFFER_BYTES = 1 << 18
 # real logs are packed 3 to 20 times smaller, deflate can pack 1,000 times, the others without bound
 RATIO, FREE_BYTES, MOST_BYTES = 50, 32 << 20, 64 << 30
 XZ_MEMORY = 256 << 20
 DEEPEST = 6
-MOST_ENTRIES = 100_000  # of a tar archive
 ENDINGS = (".gz", ".bz2", ".xz", ".zst")
 ZIP_MAGIC = b"PK\x03\x04"
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
-# what is looked for in an archive, best first; folders in front do not matter
-MEMBERS = [
-    re.compile(pattern + r"(\.(gz|bz2|xz|zst))?")
-    for pattern in (
-        r"u\.data",
-        r"ratings\.dat",
-        r"ratings\.csv",
-        r"yelp_academic_dataset_review\.json",
-        r"yelp_dataset\.(tar|tgz)",
-        r"(loc-)?gowalla_totalcheckins\.txt",
-        r"ratings_\w+\.csv",
-    )
-]
 
 
 def zstandard() -> Any:
@@ -162,14 +146,6 @@ def refuse_swelling(size: int, packed: int, kind: str, label: str, max_bytes: in
         )
 
 
-class TheOnlyFile(Exception):
-    """Names the only file of a tar archive, which is behind the reader by then."""
-
-    def __init__(self, member: str) -> None:
-        super().__init__(member)
-        self.members: tuple[str, ...] = (member,)
-
-
 @contextmanager
 def undamaged(label: str, kind: str) -> Iterator[None]:
     """Turns what reading a layer raises into a sentence.
@@ -244,133 +220,6 @@ def opened(
         raise HardGNNError(f"{label}: packed more than {DEEPEST - 1} times over")
 
 
-def base(member: str) -> str:
-    """A member's name without its folders."""
-    return member.replace("\\", "/").rsplit("/", 1)[-1]
-
-
 def bare(name: str) -> str:
     """A file's name without the ending of its compression."""
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
-
-
-def is_known(member: str) -> bool:
-    """Whether a member has the name of a published log."""
-    return any(pattern.fullmatch(base(member).lower()) for pattern in MEMBERS)
-
-
-def is_hidden(member: str) -> bool:
-    """Whether a member is what a system puts beside the files, as `__MACOSX/._log.csv` and `.DS_Store`."""
-    return base(member).startswith(".") or "__MACOSX" in member.replace("\\", "/").split("/")
-
-
-def zip_entry(archive: zipfile.ZipFile, wanted: str | None, label: str) -> zipfile.ZipInfo:
-    """The wanted file of a zip archive, or the log.
-
-    Raises:
-        HardGNNError: there is none, or it is encrypted.
-    """
-    files = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
-    member = wanted or best_member([one.filename for one in files], label)
-    entry = archive.getinfo(member)
-    if entry.flag_bits & 1:
-        raise HardGNNError(f"{label}: {shown_member(member)} is encrypted; unpack it with its password")
-    return entry
-
-
-def best_member(members: list[str], label: str) -> str:
-    """The log among an archive's files: one of a known name, or the only file.
-
-    Raises:
-        HardGNNError: there is none; lists some of the files.
-    """
-    for pattern in MEMBERS:
-        found = [one for one in members if pattern.fullmatch(base(one).lower())]
-        if found:
-            return min(found, key=len)
-    if len(members) == 1:
-        return members[0]
-    raise HardGNNError(f"{label}: {no_log(members)}")
-
-
-def no_log(members: list[str]) -> str:
-    """Says that an archive holds no known log, and what it holds."""
-    some = [shown_member(one) for one in members[:8]]
-    listed = ", ".join(some) + (", …" if len(members) > 8 else "") if members else "nothing"
-    return f"the archive holds no known log such as ratings.csv or yelp_academic_dataset_review.json, but {listed}"
-
-
-def shown_member(member: str) -> str:
-    """A member's name as it can be printed."""
-    return "".join(c if c.isprintable() else "?" for c in member)[:100]
-
-
-def tar_member(tar: tarfile.TarFile, wanted: str | None, label: str) -> tuple[str, IO[bytes]]:
-    """The wanted file of a tar archive, or its first known log, and its stream; it is read from front to back.
-
-    Raises:
-        HardGNNError: there is none; lists some of the files.
-        TheOnlyFile: it is of an unknown name.
-    """
-    seen: list[str] = []
-    for count, entry in enumerate(tar):
-        if count > MOST_ENTRIES:
-            raise HardGNNError(f"{label}: the archive holds more than {MOST_ENTRIES:,} files")
-        if entry.isfile() and (entry.name == wanted or not is_hidden(entry.name)):
-            seen.append(entry.name)
-            if entry.name == wanted or (wanted is None and is_known(entry.name)):
-                stream = tar.extractfile(entry)
-                assert stream is not None  # entry is a regular file
-                return entry.name, stream
-    if len(seen) == 1 and wanted is None:
-        raise TheOnlyFile(seen[0])
-    raise HardGNNError(f"{label}: {no_log(seen)}")
-
-
-class Recoded(io.RawIOBase):
-    """A text of another encoding, in UTF-8."""
-
-    def __init__(self, stream: io.BufferedReader, encoding: str, label: str) -> None:
-        self.stream, self.encoding, self.label = stream, encoding, label
-        self.decoder = codecs.getincrementaldecoder(encoding)()
-        self.rest, self.line, self.ended = b"", 1, False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self.rest and not self.ended:
-            chunk = self.stream.read(BUFFER_BYTES)
-            self.ended = not chunk
-            try:
-                text = self.decoder.decode(chunk, final=self.ended)
-            except UnicodeDecodeError as error:
-                before = error.object[: error.start].decode(self.encoding, "ignore")
-                at = self.line + before.count("\n")
-                raise HardGNNError(f"{self.label}: line {at}: not {self.encoding} text ({error.reason})") from None
-            except UnicodeError as error:
-                raise HardGNNError(f"{self.label}: not {self.encoding} text ({reason(error)})") from None
-            self.line += text.count("\n")
-            self.rest = text.encode("utf-8", "replace")
-        size = min(len(buffer), len(self.rest))
-        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
-        return size
-
-
-def known_encoding(name: str) -> str:
-    """The name of an encoding of text that Python knows, unchanged.
-
-    Raises:
-        HardGNNError: there is none of that name; names the nearest.
-    """
-    if not _is_encoding(name):
-        known = {one.replace("_", "-") for pair in encodings.aliases.aliases.items() for one in pair}
-        raise HardGNNError(f"unknown encoding '{shown(name)}': {nearest(name, filter(_is_encoding, known))}")
-    return name
-
-
-def _is_encoding(name: str) -> bool:
-    try:
-        return codecs.lookup(name).incrementaldecoder is not None and "".encode(name) is not None
-    except (LookupError, ValueError):
-        return False

@@ -171,7 +171,11 @@ def decode(folder: Path) -> Released:
 
 
 def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
-    """Puts the released split together and says in the manifest what was found."""
+    """Puts the released split together and says in the manifest what was found.
+
+    Raises:
+        HardGNNError: no user has a validation or test item and a history before it.
+    """
     n_users, n_items = released.n_users, released.n_items
     lengths = np.diff(released.offsets)
     user = np.repeat(np.arange(n_users), lengths)

@@ -12,7 +12,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from hardgnn.data.readers.raw import RawFile, not_unicode
-from hardgnn.errors import HardGNNError, machine_fault, reading, reason
+from hardgnn.errors import HardGNNError, machine_fault, reading, reason, shown
 
 Columns = Mapping[str, str | None]
 """The column names that the user gave, by what they mean."""
@@ -55,7 +55,7 @@ def streamed(parts: Callable[[], Iterator[pl.DataFrame]], schema: Mapping[str, p
 def listed(names: Iterable[str]) -> str:
     """Names found in a file, on one line that is not too long."""
     text = ", ".join(names)
-    return "".join(c if c.isprintable() else "?" for c in text[:300]) + ("…" if len(text) > 300 else "")
+    return shown(text[:300]) + ("…" if len(text) > 300 else "")
 
 
 @contextmanager

@@ -18,8 +18,10 @@ from hardgnn.errors import HardGNNError, reading, shown
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 PIPE_BYTES = 8 << 30  # what comes through a pipe is kept on the disk until it is read
+ALLOW = "if that is meant, allow more with --max-bytes (in Python max_bytes)"
 PATIENCE_S = 3.0  # a pipe without a writer waits as long for one
 CHUNK_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 18  # of the streams over one another
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,6 @@ def _copied(chunks: Iterator[bytes], label: str, max_bytes: int | None) -> IO[by
         copy.write(chunk)
     copy.flush()
     return copy
-
-
-ALLOW = "if that is meant, allow more with --max-bytes (in Python max_bytes)"
 
 
 def _standard_input() -> Iterator[bytes]:

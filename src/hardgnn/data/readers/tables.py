@@ -202,7 +202,7 @@ def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str,
                 f"{label}: no column '{asked}'; columns found: {listed(found)}; {nearest(asked, bare.values())}"
             )
         elif meaning != RATING:
-            if not any(re.match(r"\s*[\"']?[^\W\d]", name) for name in found if name):
+            if len(found) == 1 or not any(re.match(r"\s*[\"']?[^\W\d]", name) for name in found if name):
                 remedy = "the first line looks like data: put a header such as user,item,timestamp in front" + ORDERED
             else:
                 remedy = f"name it with {OPTIONS[meaning]}{ORDERED if meaning == TIMESTAMP else ''}"

@@ -16,13 +16,17 @@ from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Unit, no_time
 from hardgnn.errors import HardGNNError
 
 
-def checked_table(source: Source, label: str, kind: str) -> tuple[pl.DataFrame, Reading]:
+def checked_table(
+    source: Source, label: str, kind: str, drop_missing: bool | None = None
+) -> tuple[pl.DataFrame, Reading]:
     """The log's table, its values parsed and checked, and how it was understood.
 
     Args:
         source: the table as it was found; without a timestamp, the place of a row among its user's becomes it.
         label: the log in words.
         kind: its format.
+        drop_missing: rows without a user or an item are left out, and their number is told; None where it cannot be
+            asked for.
 
     Raises:
         HardGNNError: a column is of a type that is not read, or an id or a time is missing or wrong; names the line
@@ -37,8 +41,13 @@ def checked_table(source: Source, label: str, kind: str) -> tuple[pl.DataFrame, 
         quick[TIMESTAMP], every[TIMESTAMP] = times.quick, times.every
     if RATING in schema:
         quick[RATING] = every[RATING] = rating(schema[RATING])
-    rows = Rows(source, label, every)
+    missing = pl.any_horizontal(nothing(name, schema[name]) for name in (USER, ITEM))
+    remedy = "" if drop_missing is None else "; --drop-missing (in Python drop_missing=True) drops such rows"
+    rows = Rows(source, label, every, missing if drop_missing else None, remedy)
     table = rows.read(quick)
+    skipped = rows.skipped()
+    if source.rows not in (None, len(table) + skipped):
+        raise HardGNNError(f"{label}: damaged, {source.rows} rows are declared and {len(table) + skipped} are there")
     if table.is_empty():
         raise HardGNNError(f"{label}: no data rows")
     seen = {name: glance(table[name], name) for name in (USER, ITEM)}
@@ -49,6 +58,8 @@ def checked_table(source: Source, label: str, kind: str) -> tuple[pl.DataFrame, 
     rows.refuse(table, [*wrong_ids(schema, numeric), *([] if times is None else wrong_times(times.dates))])
 
     told = [sentence for one in seen.values() for sentence in one.told]
+    if skipped:
+        told.append(f"{skipped:,} of {skipped + len(table):,} rows have no user or no item and are dropped")
     bad_rating = None
     if RATING in schema and (bad := table.select((~pl.col(RATING).is_finite()).sum()).item()):
         first = rows.first([Wrong(RATING, "rating {} is not a number", ~pl.col(RATING).is_finite())])
@@ -81,6 +92,14 @@ def refuse_types(source: Source, schema: Mapping[str, pl.DataType], label: str) 
         raise HardGNNError(
             f"{label}: column '{column}' cannot be the {name}: it holds {words} ({dtype}), expected {expected}"
         )
+
+
+def nothing(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Marks the rows without a value in a column of ids."""
+    value = pl.col(name)
+    if dtype.is_float():
+        return value.is_null() | value.is_nan()
+    return value.is_null() | (value.cast(pl.String).str.strip_chars() == "")
 
 
 def as_written(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -145,15 +164,33 @@ class Rows:
         source: where they are.
         label: named in errors.
         parsed: how the columns are read when one is to be found.
+        skipped: marks further rows that are left out.
+        remedy: what to do about an empty id, for the end of a sentence.
     """
 
-    def __init__(self, source: Source, label: str, parsed: Mapping[str, pl.Expr]) -> None:
-        self.source, self.label, self._parsed = source, label, parsed
+    def __init__(
+        self,
+        source: Source,
+        label: str,
+        parsed: Mapping[str, pl.Expr],
+        skipped: pl.Expr | None = None,
+        remedy: str = "",
+    ) -> None:
+        self.source, self.label, self.remedy = source, label, remedy
+        self._parsed, self._skipped = parsed, skipped
         self._blank = pl.all_horizontal(pl.all().is_null()) if source.text else pl.lit(False)
+        self._out = self._blank if skipped is None else self._blank | skipped
 
     def read(self, parsed: Mapping[str, pl.Expr]) -> pl.DataFrame:
         """The columns as `parsed` has them."""
-        return self.source.table.filter(~self._blank).select(parsed.values()).collect(engine="streaming")
+        return self.source.table.filter(~self._out).select(parsed.values()).collect(engine="streaming")
+
+    def skipped(self) -> int:
+        """How many rows besides blank lines are left out."""
+        if self._skipped is None:
+            return 0
+        left = self.source.table.select((~self._blank & self._skipped).sum())
+        return int(left.collect(engine="streaming").item())
 
     def refuse(self, table: pl.DataFrame, wrong: Sequence[Wrong]) -> None:
         """Refuses a parsed table in which something is wrong.
@@ -167,8 +204,8 @@ class Rows:
     def first(self, wrong: Sequence[Wrong]) -> str:
         """The first row in which something is wrong, in a sentence; there is one."""
         flags = [one.rows.fill_null(False).alias(f"wrong_{n}") for n, one in enumerate(wrong)]
-        raw = self.source.table.select(pl.all().name.prefix("raw_"), *self._parsed.values(), self._blank.alias("blank"))
-        hits = raw.with_row_index("row").with_columns(flags).filter(~pl.col("blank"))
+        raw = self.source.table.select(pl.all().name.prefix("raw_"), *self._parsed.values(), self._out.alias("out"))
+        hits = raw.with_row_index("row").with_columns(flags).filter(~pl.col("out"))
         row = (
             hits.filter(pl.any_horizontal(f"wrong_{n}" for n in range(len(wrong)))).head(1).collect().row(0, named=True)
         )
@@ -176,7 +213,9 @@ class Rows:
         value = row[f"raw_{one.column}"]
         place = self.source.place(row["row"])
         if value is None or str(value).strip() == "":
-            words = f"the {one.column} id is empty" if one.column in (USER, ITEM) else one.words.format("(nothing)")
+            words = one.words.format("(nothing)")
+            if one.column in (USER, ITEM):
+                words = f"the {one.column} id is empty{self.remedy}"
             return f"{place}: {words}"
         comma = re.fullmatch(r"\s*[+-]?\d+,\d+\s*", str(value))
         remark = " (a decimal comma; a point is expected)" if comma else ""

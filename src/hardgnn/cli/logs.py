@@ -1,0 +1,134 @@
+"""The commands that make data: download, prepare, simulate; it parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardgnn.cli.options import Json
+from hardgnn.cli.progress import bytes_bar, say
+from hardgnn.cli.terminal import print_json, print_line, print_table
+from hardgnn.errors import HardGNNError
+
+
+def download(
+    name: Annotated[str, typer.Argument(help="A public data set, such as ml-100k.")],
+    to: Annotated[Path | None, typer.Option(help="Folder for the files; data/NAME by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetches a public data set from its origin, resumable and checksummed.
+
+    Example: `hardgnn download ml-100k --to data/ml-100k`
+    """
+    from hardgnn.data.download import download as fetch
+
+    with bytes_bar(name) as bar:
+        path = fetch(name, to or Path("data") / name, progress=bar, say=say)
+    print_json({"path": str(path)}) if as_json else print_line(path)
+
+
+def prepare(
+    source: Annotated[Path | None, typer.Argument(help="The raw log, - for standard input, or a folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The prepared folder to write.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A paper's settings; see --list-presets.")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp, json, sequences (users and their items, "
+            "oldest first, without times) or selfgnn.",
+        ),
+    ] = None,
+    user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
+    item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
+    time_col: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None,
+    items_file: Annotated[Path | None, typer.Option(help="A table of items with titles.")] = None,
+    drop_missing: Annotated[
+        bool | None,
+        typer.Option("--drop-missing", help="Drop rows whose user or item is empty, NA, nan, None or the like."),
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a text that is not UTF-8, such as latin-1.")] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes out of a compressed file or a pipe; see docs/data.md.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Drop what is earlier than this date (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Drop what is not earlier than this date (UTC).")] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Keep ratings of at least this.")] = None,
+    repeats: Annotated[str | None, typer.Option(help="Repeated pairs: first (default), last or all.")] = None,
+    k_core: Annotated[int | None, typer.Option(help="Fewest interactions per user and item, iterated; 5.")] = None,
+    thresholds: Annotated[str | None, typer.Option(help="k_core (default), or selfgnn: passes of 20, 15, 5.")] = None,
+    split: Annotated[str | None, typer.Option(help="leave-one-out (default) or global-time.")] = None,
+    candidate_users: Annotated[
+        int | None, typer.Option(min=0, help="Users at most with candidates of sampled-999; 10,000; 0 is all.")
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Leave test items in the sequences of released pickles.")
+    ] = False,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Reads a raw log, filters and splits it, and writes the prepared folder.
+
+    Example: `hardgnn prepare events.csv --out data/events --k-core 5`
+    """
+    from hardgnn.data.prepare import prepare_file
+    from hardgnn.data.presets import prepare_presets
+
+    if list_presets:
+        names = list(prepare_presets())
+        print_json(names) if as_json else print("\n".join(names))
+        return
+    if source is None or out is None:
+        raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
+    settings = {
+        "drop_missing": drop_missing,
+        "since": since,
+        "until": until,
+        "min_rating": min_rating,
+        "repeats": repeats,
+        "k_core": k_core,
+        "thresholds": thresholds,
+        "split": split,
+        "candidate_users": candidate_users,
+    }
+    columns = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
+    reading = {**columns, "items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
+    reading["drop_missing"] = drop_missing
+    data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
+    data.save(out)
+    for warning in data.manifest["warnings"]:
+        say(f"warning: {warning}")
+    if as_json:
+        print_json({"out": str(out), **data.manifest})
+        return
+    if read := data.manifest.get("read"):
+        meanings = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
+        print(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
+    rows = [
+        [step["step"], *(f"{step[key]:,}" for key in ("interactions", "users", "items"))]
+        for step in data.manifest["steps"]
+    ]
+    print_table(f"{data.name} → {out}", ["step", "interactions", "users", "items"], rows)
+    if found := data.manifest.get("released"):
+        print_table("found in the released pickles", ["what", "count"], [[k, f"{v:,}"] for k, v in found.items()])
+
+
+def simulate(
+    users: Annotated[int, typer.Option(min=1, help="Users.")],
+    items: Annotated[int, typer.Option(min=2, help="Items.")],
+    events: Annotated[int, typer.Option(min=1, help="Interactions.")],
+    out: Annotated[Path, typer.Option(help="The log to write: .inter, .csv or .parquet.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """A synthetic log with a known answer: each item has a planted successor.
+
+    Example: `hardgnn simulate --users 1000 --items 500 --events 30000 --out market.inter`
+    """
+    from hardgnn.data.simulate import write_simulated
+
+    write_simulated(out, users, items, events, seed)
+    print_json({"out": str(out)}) if as_json else print_line(out)

@@ -1,0 +1,103 @@
+"""The commands that train one model, or show the whole job: train, demo; it parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardgnn.cli.options import Json
+from hardgnn.cli.progress import TrainingBar, console, say
+from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
+from hardgnn.errors import HardGNNError
+
+
+def train(
+    data: Annotated[Path | None, typer.Argument(help="A prepared folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to write.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Named settings (see --list-presets); A+B puts those of B over those of A.")
+    ] = "hardgnn",
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, as in model.dim=64.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="Start from the weights of an older run, its users and items matched by raw id.")
+    ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Accept settings that let the test part steer training.")
+    ] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's logs.")] = None,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Trains one model, validates as it goes and keeps the best epoch.
+
+    Example: `hardgnn train data/ml-100k --out runs/hardgnn --preset hardgnn --set train.epochs=60`
+    """
+    from hardgnn import config as settings
+
+    if list_presets:
+        names = list(settings.presets())
+        print_json(names) if as_json else print("\n".join(names))
+        return
+    if data is None or out is None:
+        raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
+    from hardgnn.data.dataset import Dataset
+    from hardgnn.train import train as run
+
+    resolved = settings.resolve(preset, config, set_ or [], seed)
+    prepared = Dataset.load(data)
+    console.print(resolved.to_toml())
+    with TrainingBar(out.name, resolved, tensorboard) as bar:
+        result = run(
+            prepared,
+            resolved,
+            out,
+            resume=resume,
+            allow_leaks=allow_leaks,
+            preset=preset,
+            data_path=data,
+            watcher=bar,
+            warm_start=warm_start,
+        )
+    if as_json:
+        print_json({"run": str(out), **result})
+        return
+    part = resolved.train.choose_on
+    chosen = result[part][resolved.train.protocol]
+    print_table(
+        f"{out}: best of {result['epochs']} epochs is {result['best_epoch']}, {result['chosen_by']}",
+        [f"{part}, {resolved.train.protocol}", *chosen],
+        [[marked(out.name, result), *(f"{value:.4f}" for value in chosen.values())]],
+    )
+    print_leaks([(out.name, result)])
+    print_line(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
+
+
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder for data, runs and the report.")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most for each model.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """The whole job on MovieLens-100K: download, prepare, train three models, evaluate, compare, report.
+
+    Example: `hardgnn demo`
+    """
+    from hardgnn.demo import demo as run
+
+    document = run(to, epochs, say=say)
+    if as_json:
+        print_json(document)
+        return
+    for protocol in document["protocols"]:
+        metrics = list(protocol["rows"][0]["metrics"])
+        rows = [[row["model"], *(f"{row['metrics'][name]:.4f}" for name in metrics)] for row in protocol["rows"]]
+        title = f"{document['dataset']}, test, {protocol['protocol']}, seed 0, {protocol['rows'][0]['users']:,} users"
+        print_table(title, ["model", *metrics], rows)
+    for line in document["verdict"]:
+        print_line(line)
+    for name, path in document["paths"].items():
+        print_line(f"{name}: {path}")

@@ -1,0 +1,75 @@
+"""Parts of one kind by name: ours, those that a program registers, and those of installed packages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from hardgnn.errors import HardGNNError, nearest, reason, shown
+
+Part = TypeVar("Part")
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+class Parts(Generic[Part]):
+    """A table of parts, to which a decorator adds and in which a name finds.
+
+    Args:
+        kind: what sentences call one, as in "metric".
+        group: the entry points (`importlib.metadata`) under which installed packages announce theirs, as
+            `NAME = "package.module"`; that module is loaded when the name is first asked for, and registers it.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind, self.group = kind, group
+        self._known: dict[str, tuple[Part, str]] = {}
+
+    def add(self, name: str, part: Part, made_by: Callable[..., Any]) -> None:
+        """Registers a part under a name; the same function again, as a notebook's cell run twice, replaces it.
+
+        Raises:
+            HardGNNError: the name cannot be, or is that of another part.
+        """
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise HardGNNError(
+                f"{self.kind} {shown(repr(name))}: expected a name of small letters, digits, _ and -, a letter first"
+            )
+        home = f"{made_by.__module__}.{made_by.__qualname__}"
+        if name in self._known and self._known[name][1] != home:
+            raise HardGNNError(
+                f"{self.kind} '{name}': {self._known[name][1]} and {home} both have this name; rename one"
+            )
+        self._known[name] = part, home
+
+    def find(self, name: str) -> Part:
+        """The part of that name, loaded where an installed package has it.
+
+        Raises:
+            HardGNNError: there is none, naming the nearest; or the package's own fails.
+        """
+        if name not in self._known:
+            self._load(name)
+        return self._known[name][0]
+
+    def names(self) -> list[str]:
+        """All names, those of installed packages that are not loaded yet among them."""
+        return [*dict.fromkeys([*self._known, *(point.name for point in self._announced())])]
+
+    def _announced(self) -> list[EntryPoint]:
+        return list(entry_points(group=self.group))
+
+    def _load(self, name: str) -> None:
+        point = next((point for point in self._announced() if point.name == name), None)
+        if point is None:
+            raise HardGNNError(f"unknown {self.kind} '{shown(name)}'; {nearest(name, self.names())}")
+        whose = f"{self.kind} '{name}' of the package {point.dist.name if point.dist else point.value}"
+        try:
+            point.load()
+        except (HardGNNError, MemoryError):
+            raise
+        except Exception as error:
+            raise HardGNNError(f"{whose} cannot be loaded: {type(error).__name__}: {reason(error)}") from error
+        if name not in self._known:
+            raise HardGNNError(f"{whose}: {point.value} was loaded and registers no {self.kind} of that name")

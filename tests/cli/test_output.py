@@ -432,6 +432,23 @@ def test_a_name_that_is_not_utf_8_gets_a_sentence(words: list[str], capsys: pyte
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (["prepare", "", "--out", "d"], "prepare"),
+        (["prepare", "log.csv", "--out", ""], "--out"),
+        (["prepare", "log.csv", "--out="], "--out"),
+        (["recommend", "run", "--user", "u", "--items", ""], "--items"),
+        ([""], "hardgnn"),
+    ],
+)
+def test_an_empty_word_is_not_the_folder_one_is_in(
+    words: list[str], before: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(lambda: run(words), words) == 2
+    assert f"nothing is given after '{before}'" in capsys.readouterr().err
+
+
 def test_a_byte_that_is_not_utf_8_on_a_real_command_line() -> None:
     done = hardgnn("evaluate", b"gone\xff", status=2)
     assert (

@@ -14,7 +14,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from hardgnn.data.candidates import distinct_ranks, sample_unseen
-from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
+from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset, same_data
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.data.prepare import NO_TIMES, PrepareConfig, k_core, prepare
@@ -284,6 +284,12 @@ def test_shared_logs(name: str, users: int, items: int, count: int) -> None:
 TIMES = ["2009-12-31T23:59:59", "2010-01-01", "2010-06-01", "2010-12-31T23:59:59", "2011-01-01"]
 
 
+@pytest.mark.parametrize("beyond", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_moment_that_utc_has_no_year_for_is_refused(beyond: str) -> None:
+    with pytest.raises(HardGNNError, match="since: expected a moment in the years 1 to 9999"):
+        make_log([("u", "i", 1.0)]).prepare(since=beyond)
+
+
 @pytest.mark.parametrize(
     ("since", "until", "kept"),
     [
@@ -345,3 +351,15 @@ def test_wrong_times_and_presets_are_told_in_one_sentence(wrong: dict, words: st
 def test_a_time_range_without_anything_is_told() -> None:
     with pytest.raises(HardGNNError, match="the log is empty after since, until: read left 1 interactions"):
         make_log([("a", "x", 1)]).prepare(since="2010")
+
+
+def test_the_same_bytes_are_the_same_data_whatever_version_wrote_them(tmp_path: Path) -> None:
+    data = make_log([(f"u{k % 4}", f"i{k}", float(k)) for k in range(20)]).prepare(k_core=0)
+    data.save(tmp_path)
+    again = data.manifest | {"versions": {"hardgnn": "later"}, "warnings": ["in other words"]}
+    assert same_data(data.manifest, again)
+    assert not same_data(data.manifest, again | {"settings": {}})
+    files = {name: {**record, "sha256": "0"} for name, record in data.manifest["files"].items()}
+    assert not same_data(data.manifest, data.manifest | {"files": files})
+    unwritten = {key: value for key, value in again.items() if key != "files"}
+    assert not same_data(data.manifest, unwritten)

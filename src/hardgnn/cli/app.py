@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,7 +52,7 @@ def run(words: Sequence[str]) -> int:
         HardGNNError: bad usage, told in one sentence that names the command's help; or what the command raises.
     """
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
-    _check_names(words)
+    _check_words(words)
     command = typer.main.get_command(app)
     try:
         with command.make_context("hardgnn", list(words) or ["--help"]) as context:
@@ -63,12 +64,18 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _check_names(words: Sequence[str]) -> None:
-    """Refuses names that are not UTF-8: polars cannot open them, or would write under another name.
+def _check_words(words: Sequence[str]) -> None:
+    """Refuses empty words, which as a path would mean the folder one is in, as where a shell variable is not set.
+
+    And names that are not UTF-8: polars cannot open them, or would write under another name.
 
     Raises:
-        HardGNNError: names the word, or the folder one is in.
+        HardGNNError: names the word, or what is before it, or the folder one is in.
     """
+    for before, word in zip(["hardgnn", *words], words):
+        name, equals, value = word.partition("=")
+        if not word or (equals and not value and re.fullmatch(r"--[a-z-]+", name)):
+            raise HardGNNError(f"nothing is given after '{name or before}'; leave it out, or name what is meant")
     places = list(words)
     with suppress(OSError):
         places.append(os.getcwd())

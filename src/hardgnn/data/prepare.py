@@ -43,7 +43,10 @@ def moment(value: Any) -> datetime:
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
         raise ValueError("expected a date such as 2010-01-01, a year, or a time such as 2010-01-01T12:00:00Z")
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("expected a moment in the years 1 to 9999 of UTC") from None
 
 
 Moment = Annotated[datetime, BeforeValidator(moment)]

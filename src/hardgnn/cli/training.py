@@ -10,7 +10,7 @@ import typer
 from hardgnn.cli.options import Json
 from hardgnn.cli.progress import TrainingBar, console, say
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, shown
 
 
 def train(
@@ -46,11 +46,14 @@ def train(
     if data is None or out is None:
         raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
     from hardgnn.data.dataset import Dataset
+    from hardgnn.run import is_started
     from hardgnn.train import train as run
 
     resolved = settings.resolve(preset, config, set_ or [], seed)
     prepared = Dataset.load(data)
     console.print(resolved.to_toml())
+    if resume and not is_started(out):
+        say(f"warning: {shown(out)}: no run is there to go on with, so a new one begins")
     with TrainingBar(out.name, resolved, tensorboard) as bar:
         result = run(
             prepared,

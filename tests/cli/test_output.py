@@ -492,3 +492,10 @@ def test_shown_is_one_line_of_what_can_be_seen() -> None:
     assert shown("日本 😀 [b] é\u00a0ü") == "日本 😀 [b] é\u00a0ü"
     assert shown(b"\xff") == r"\xff"
     assert io.StringIO(shown("".join(map(chr, range(0x3000))))).readlines()[1:] == []
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    heavy = {"torch", "scipy", "polars", "numpy", "pydantic"}
+    code = f"import sys, hardgnn.cli.app; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 JOURNAL, JOURNAL_LOCK = "trials.journal", ".trials.lock"
 SIGNED_WITHIN_S = 30
+QUEUED = "fixed_params"  # where Optuna keeps the settings of a queued trial
 SIGN = re.compile(r"\.worker-[0-9a-f]+\.lock")
 STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
 
@@ -73,9 +74,7 @@ def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna
                 trials.tell(trial, figure(trial))
             except optuna.TrialPruned:
                 trials.tell(trial, state=states.PRUNED)
-            except MachineError:  # nothing is wrong with the trial: it is taken up again
-                trials.tell(trial, state=states.FAIL)
-                trials.enqueue_trial(trial.params)
+            except MachineError:  # nothing is wrong with the trial: it is taken up again as a killed one
                 raise
             except HardGNNError as error:
                 trial.set_user_attr("error", str(error))
@@ -88,9 +87,13 @@ def _take_up_killed(trials: optuna.Study, folder: Path, search: Asked, me: str) 
     states = require_optuna().trial.TrialState
     for trial in trials.trials:
         if trial.state == states.RUNNING and not _alive(trial, folder, search.storage is None, me):
-            trials.tell(trial.number, state=states.FAIL)
-            if set(trial.params) == set(search.space):
-                trials.enqueue_trial(trial.params)
+            # What was queued is queued again; a proposal that was cut short is made again by the sampler.
+            whole = set(trial.params) == set(search.space)
+            params = trial.params if whole else trial.system_attrs.get(QUEUED)
+            waiting = [one.system_attrs.get(QUEUED) for one in trials.trials if one.state == states.WAITING]
+            if params is not None and params not in waiting:
+                trials.enqueue_trial(params)
+            trials.tell(trial.number, state=states.FAIL)  # last: a kill before it does this again
 
 
 def _alive(trial: optuna.trial.FrozenTrial, folder: Path, here: bool, me: str) -> bool:

@@ -73,10 +73,7 @@ def load(
         return None
     moments: dict[int, dict[str, Tensor]] = {}
     with open_tensors(path, REMEDY) as (stored, note):
-        noted = json.loads(note)
-        if noted.get("of", of) != of:
-            raise HardGNNError(f"{shown(path)}: of another run than the rest of its folder; {REMEDY}")
-        progress = Progress(**noted.get("progress", noted))  # earlier versions kept nothing else
+        progress = _progress(path, note, of)
         for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
             kind, key = name.split("/", 1)
             if kind == "adam":
@@ -91,6 +88,24 @@ def load(
         document["state"] = moments
         optimiser.load_state_dict(document)
     return progress
+
+
+def whole(folder: Path, of: str) -> Progress:
+    """Where the run stands that a file says it is of; checks the file without a model.
+
+    Raises:
+        HardGNNError: it is missing, damaged, or of another run.
+    """
+    path = folder / FOLDER / STATE
+    with open_tensors(path, REMEDY) as (_, note):
+        return _progress(path, note, of)
+
+
+def _progress(path: Path, note: str, of: str) -> Progress:
+    noted = json.loads(note)
+    if noted.get("of", of) != of:
+        raise HardGNNError(f"{shown(path)}: of another run than the rest of its folder; {REMEDY}")
+    return Progress(**noted.get("progress", noted))  # earlier versions kept nothing else
 
 
 def _averaged(average: AveragedModel) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hardgnn import checkpoint, export
 from hardgnn.data import download
@@ -15,7 +16,7 @@ from hardgnn.errors import HardGNNError, shown
 from hardgnn.experiment.plan import FLOORS, RUNS, STUDY, Study
 from hardgnn.kinds import kind_of
 from hardgnn.peers.tuning import CHOSEN, PEERS
-from hardgnn.ranks import ranks_files, read_ranks
+from hardgnn.ranks import ranks_files, ranks_path, read_ranks
 from hardgnn.records import check_file, read_json
 from hardgnn.run import (
     AGAIN,
@@ -24,13 +25,15 @@ from hardgnn.run import (
     METRICS,
     MODEL,
     RESULT,
+    identity,
+    is_started,
     load_config,
     load_tables,
     read_metrics,
     read_result,
     state,
 )
-from hardgnn.tensors import open_tensors, read_seal
+from hardgnn.tensors import read_seal
 from hardgnn.trained import load_model
 
 
@@ -101,7 +104,7 @@ def _run(folder: Path) -> Iterator[Checked]:
         seal = "" if weights.problem else read_seal(folder / MODEL)
     if os.path.lexists(folder / checkpoint.FOLDER / checkpoint.STATE):
         yield _checked(folder / checkpoint.FOLDER / checkpoint.STATE, "checkpoint", lambda: _state(folder))
-    yield from _ranks(folder, seal)
+    yield from _ranks(folder, seal, {} if result.problem else read_result(folder))
 
 
 def _weights(folder: Path) -> None:
@@ -110,18 +113,29 @@ def _weights(folder: Path) -> None:
 
 
 def _state(folder: Path) -> None:
-    with open_tensors(folder / checkpoint.FOLDER / checkpoint.STATE, checkpoint.REMEDY):
-        pass
+    progress, config = checkpoint.whole(folder, identity(folder)), load_config(folder).train
+    ended = progress.epoch >= config.epochs or 0 < config.patience <= progress.waited
+    if ended and not os.path.lexists(folder / RESULT):
+        raise HardGNNError(f"{shown(folder / RESULT)}: missing, though training has ended; go on with --resume")
 
 
-def _ranks(folder: Path, seal: str = "") -> Iterator[Checked]:
-    for path in ranks_files(folder):
+def _ranks(folder: Path, seal: str = "", result: dict[str, Any] | None = None) -> Iterator[Checked]:
+    evaluated = {ranks_path(folder, "test", protocol) for protocol in (result or {}).get("test", {})}
+    for path in sorted(evaluated.union(ranks_files(folder))):
         yield _checked(path, "ranks", partial(read_ranks, path, seal))
 
 
+def _plans(folder: Path) -> None:
+    """Checks that a study's runs are those of its plans."""
+    study = Study(folder)
+    for plan in study.plans.values():
+        for run in plan.runs():
+            if is_started(study.path(run)) and load_config(study.path(run)) != run.config:
+                raise HardGNNError(f"{shown(folder / STUDY)}: its plan '{plan.kind}' is not that of run {run.name}")
+
+
 def _study(folder: Path) -> Iterator[Checked]:
-    opened = _checked(folder / STUDY, "study", lambda: Study(folder))
-    yield opened
+    yield _checked(folder / STUDY, "study", lambda: _plans(folder))
     for run in _folders(folder / RUNS, 2):
         if os.path.lexists(run / ENVIRONMENT) or os.path.lexists(run / CONFIG):
             yield from _run(run)

@@ -74,8 +74,8 @@ class Figure:
         """Writes NAME.svg and NAME.pdf."""
         with atomic_path(folder / f"{self.stem}.svg") as temporary:
             temporary.write_text(_svg(self.canvas, self.stem), "utf-8")
-        with atomic_path(folder / f"{self.stem}.pdf") as temporary, _style():
-            self.canvas.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+        with atomic_path(folder / f"{self.stem}.pdf") as temporary:
+            temporary.write_bytes(self._drawn(format="pdf", metadata={"CreationDate": None}))
 
     def write(self, path: Path) -> None:
         """Writes it alone, on white, as the ending of `path` says.
@@ -85,8 +85,15 @@ class Figure:
         """
         if path.suffix not in (".svg", ".pdf", ".png"):
             raise HardGNNError(f"{path}: expected a name that ends in .svg, .pdf or .png")
-        with atomic_path(path) as temporary, _style():
-            self.canvas.savefig(temporary, format=path.suffix[1:], facecolor="white", dpi=200)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(self._drawn(format=path.suffix[1:], facecolor="white", dpi=200))
+
+    def _drawn(self, **options: Any) -> bytes:
+        """The figure as a file's content: on a full disk Matplotlib's own writers fail in words of their own."""
+        buffer = io.BytesIO()
+        with _style():
+            self.canvas.savefig(buffer, **options)
+        return buffer.getvalue()
 
 
 def _of_page(tag: str) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from hardgnn.cli.options import Json, Workers, command_line, cutoffs_of, whole_numbers
 from hardgnn.cli.peers import print_leaderboard
-from hardgnn.cli.progress import RunsBar
+from hardgnn.cli.progress import RunsBar, say
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.report.tables import p_value, spread
@@ -223,6 +223,10 @@ def compare_study(
     from hardgnn.peers.tuning import PEERS
 
     opened = Study(folder)
+    for name, plan in opened.plans.items():
+        done = sum(opened.done(run, plan.test) for run in plan.runs())
+        if done < len(plan.runs()):
+            say(f"warning: {name}: {done} of {len(plan.runs())} runs are finished; its command, run again, goes on")
     document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
     document["plans"] = [
         summary(opened, name, cutoffs, metrics=metrics) for name, plan in opened.plans.items() if plan.test

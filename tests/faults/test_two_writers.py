@@ -65,7 +65,8 @@ def test_two_writers_at_once(name: str, stage: Stage, listed: Scenarios, tmp_pat
 
 def long_training(stage: Stage, work: Path) -> list[str]:
     work.mkdir(exist_ok=True)
-    return ["train", str(stage / "data"), "--out", "run", "--preset", "hardgnn", *settings(4000)]
+    endless = [*settings(4000), "--set", "train.patience=0"]
+    return ["train", str(stage / "data"), "--out", "run", "--preset", "hardgnn", *endless]
 
 
 def until(path: Path, running: Running) -> None:

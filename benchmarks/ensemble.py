@@ -15,10 +15,10 @@ from scipy.special import log_softmax
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import Ranker, rank_targets
+from hardgnn.evaluation.protocols import Ranker, rank_targets
 from hardgnn.metrics import summarise
-from hardgnn.run import check_version, load_data
-from hardgnn.trained import load_model
+from hardgnn.runs.folder import check_version, load_data
+from hardgnn.runs.trained import load_model
 
 
 class Ensemble:

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from hardgnn.config import resolve
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Candidates, Dataset
 from hardgnn.data.histories import Histories
-from hardgnn.evaluate import PROTOCOLS, Ranker, blocks, rank_targets, summarise_frame
-from hardgnn.model.attention import reset
-from hardgnn.model.sequence import SequenceEncoder
-from hardgnn.recommend import top_n
+from hardgnn.evaluation.protocols import PROTOCOLS, Ranker, blocks, rank_targets, summarise_frame
+from hardgnn.evaluation.topn import top_n
+from hardgnn.models.attention import reset
+from hardgnn.models.encoders.attention import SequenceEncoder
+from hardgnn.runs.trained import TrainedModel
 from hardgnn.runtime import keep_freed_memory
-from hardgnn.trained import TrainedModel
 
 EVENTS_PER_USER = 20
 

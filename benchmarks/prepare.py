@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from hardgnn.data.readers import read_log
-from hardgnn.data.simulate import simulate, write_simulated
+from hardgnn.prepare.simulate import simulate, write_simulated
 
 # users and items of MovieLens-20M, Amazon books and Yelp, rounded; the simulated users are more alike than real ones
 SIZES = {"csv": (140_000, 27_000), "amazon": (7_000_000, 2_000_000), "yelp": (2_000_000, 150_000)}

@@ -19,7 +19,7 @@ import torch
 from scipy import sparse
 
 from hardgnn.data.histories import Histories
-from hardgnn.recommend import top_n
+from hardgnn.evaluation.topn import top_n
 from hardgnn.runtime import keep_freed_memory
 
 HISTORY, DIM, NUMPY_BLOCK = 40, 64, 256

@@ -38,7 +38,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from hardgnn.data.dataset import Dataset
     from hardgnn.runtime import peak_memory_mb
-    from hardgnn.train import train
+    from hardgnn.training.trainer import train
 
     idle = peak_memory_mb()
     start = time.perf_counter()

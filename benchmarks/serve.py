@@ -28,13 +28,13 @@ import polars as pl
 import torch
 
 from hardgnn.config import resolve
-from hardgnn.export import export
-from hardgnn.model.attention import reset
-from hardgnn.model.sequence import SequenceEncoder
-from hardgnn.records import write_json
-from hardgnn.run import FORMAT_VERSION
-from hardgnn.tensors import save_tensors
-from hardgnn.trained import SEQUENCE_PREFIX
+from hardgnn.models.attention import reset
+from hardgnn.models.encoders.attention import SequenceEncoder
+from hardgnn.recommend.export import export
+from hardgnn.runs.folder import FORMAT_VERSION
+from hardgnn.runs.trained import SEQUENCE_PREFIX
+from hardgnn.storage.records import write_json
+from hardgnn.storage.tensors import save_tensors
 
 HISTORY = 40
 COMMAND = [sys.executable, "-c", "from hardgnn.cli import main; main()"]

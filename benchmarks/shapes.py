@@ -22,8 +22,8 @@ import torch
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.log import InteractionLog
-from hardgnn.data.prepare import PrepareConfig, prepare
-from hardgnn.data.simulate import simulate
+from hardgnn.prepare.pipeline import PrepareConfig, prepare
+from hardgnn.prepare.simulate import simulate
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import polars as pl
 
 from hardgnn.data.log import ITEM, TIMESTAMP, USER, InteractionLog
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import rank_targets
-from hardgnn.files import atomic_path
+from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.metrics import summarise
-from hardgnn.run import load_data
-from hardgnn.trained import load_model
+from hardgnn.runs.folder import load_data
+from hardgnn.runs.trained import load_model
+from hardgnn.storage.files import atomic_path
 
 BETWEEN = ":"
 

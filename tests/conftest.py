@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small for threads; read when torch loads
 
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.simulate import write_simulated
+from hardgnn.prepare.simulate import write_simulated
 
 
 @pytest.fixture(scope="session")

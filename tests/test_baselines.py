@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from factories import random_dataset, tiny_dataset
-from hardgnn.baselines import (
+from hardgnn.data.dataset import TEST, TRAIN
+from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.protocols import evaluate, rank_targets
+from hardgnn.models.neighbours import (
     BASELINES,
     ItemKNN,
     Popularity,
@@ -16,10 +20,6 @@ from hardgnn.baselines import (
     fit_recency_knn,
     forward_similarity,
 )
-from hardgnn.data.dataset import TEST, TRAIN
-from hardgnn.data.histories import Histories
-from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import evaluate, rank_targets
 
 
 def dense_cosine(dataset):
@@ -89,7 +89,7 @@ def test_neighbour_scores_are_the_dense_ones(dataset, last):
 
 
 def test_each_scored_item_keeps_its_most_similar_items(dataset, monkeypatch):
-    monkeypatch.setattr("hardgnn.data.transitions.BLOCK_PAIRS", 150)
+    monkeypatch.setattr("hardgnn.models.similarity.BLOCK_PAIRS", 150)
     full, cut = dense_cosine(dataset), cosine_similarity(dataset, 4).toarray()
     kept = -np.sort(-full, axis=0)[:4]
     np.testing.assert_allclose(-np.sort(-cut, axis=0)[:4], kept, atol=1e-6)
@@ -154,7 +154,7 @@ def test_of_a_very_long_user_only_the_latest_items_count_together(monkeypatch: p
     others = [[0, 1, 4], [2, 5, 0], [1, 3]]
     data = tiny_dataset([[*row, 6, 7] for row in (long, *others)], 8)  # the last two are no training items
     whole = cosine_similarity(data, None).toarray()
-    monkeypatch.setattr("hardgnn.data.transitions.LONGEST", 4)
+    monkeypatch.setattr("hardgnn.models.similarity.LONGEST", 4)
     with pytest.warns(UserWarning, match="tiny: 1 users have more than 4 different items"):
         bounded = cosine_similarity(data, None).toarray()
     counts = np.array([len({user for user, row in enumerate((long, *others)) if item in row}) for item in range(8)])
@@ -165,5 +165,5 @@ def test_of_a_very_long_user_only_the_latest_items_count_together(monkeypatch: p
                 expected[one, other] += one != other
     scale = np.sqrt(np.maximum(counts, 1))
     np.testing.assert_allclose(bounded, expected / scale / scale[:, None], rtol=1e-6)
-    monkeypatch.setattr("hardgnn.data.transitions.LONGEST", 6)
+    monkeypatch.setattr("hardgnn.models.similarity.LONGEST", 6)
     assert (cosine_similarity(data, None).toarray() == whole).all()

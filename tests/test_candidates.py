@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hardgnn import candidates
-from hardgnn.candidates import sampled_softmax, top_products
-from hardgnn.negatives import largest
+from hardgnn.ops import candidates
+from hardgnn.ops.candidates import sampled_softmax, top_products
+from hardgnn.ops.topk import largest
 
 
 def drawn(seed: int, queries: int, items: int, dim: int = 3) -> tuple[list[Tensor], Tensor, Tensor]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from factories import TableRanker, random_dataset, tiny_dataset
 from hardgnn.data.dataset import PARTS
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import evaluate, rank_targets
+from hardgnn.evaluation.protocols import evaluate, rank_targets
 from hardgnn.metrics import summarise
 
 

@@ -11,10 +11,10 @@ import pytest
 from hardgnn.config import resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.export import build_index, check_index, export, item_vectors, open_index, recall
-from hardgnn.recommender import Recommender
-from hardgnn.records import read_json
-from hardgnn.train import train
+from hardgnn.recommend.export import build_index, check_index, export, item_vectors, open_index, recall
+from hardgnn.recommend.recommender import Recommender
+from hardgnn.storage.records import read_json
+from hardgnn.training.trainer import train
 
 pytest.importorskip("usearch")
 

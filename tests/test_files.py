@@ -15,13 +15,13 @@ import polars as pl
 import pytest
 import torch
 
-from hardgnn import files
 from hardgnn.errors import HardGNNError, MachineError
-from hardgnn.files import atomic_folder, atomic_path, recover
-from hardgnn.frames import read_frame, write_frame
-from hardgnn.locks import is_locked, locked
-from hardgnn.records import read_json, write_json
-from hardgnn.tensors import open_tensors, save_tensors
+from hardgnn.storage import files
+from hardgnn.storage.files import atomic_folder, atomic_path, recover
+from hardgnn.storage.frames import read_frame, write_frame
+from hardgnn.storage.locks import is_locked, locked
+from hardgnn.storage.records import read_json, write_json
+from hardgnn.storage.tensors import open_tensors, save_tensors
 
 MARKER = "manifest.json"
 
@@ -85,7 +85,7 @@ def test_what_a_kill_leaves_is_swept_by_the_next_writer_and_what_is_held_is_not(
     half = """
 import os, sys
 from pathlib import Path
-from hardgnn.files import atomic_path, atomic_folder
+from hardgnn.storage.files import atomic_path, atomic_folder
 with atomic_path(Path(sys.argv[1])) as one, atomic_folder(Path(sys.argv[2]), "manifest.json") as other:
     one.write_text("half")
     (other / "part").write_text("half")
@@ -120,7 +120,7 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     cut = """
 import os, sys
 from pathlib import Path
-from hardgnn import files
+from hardgnn.storage import files
 files._exchange = lambda one, other: False  # as on a system without it
 rename, count = Path.rename, [0]
 def counted(self, target):
@@ -160,7 +160,7 @@ def test_one_process_holds_a_folder_until_it_is_killed(tmp_path: Path) -> None:
     holding = """
 import sys, time
 from pathlib import Path
-from hardgnn.locks import locked
+from hardgnn.storage.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -12,12 +12,12 @@ import torch
 
 from hardgnn import config as settings
 from hardgnn.data.dataset import VALID, Dataset
-from hardgnn.data.noise import with_noise
 from hardgnn.errors import HardGNNError
-from hardgnn.inspect import draw, inspect_user
-from hardgnn.model.attention import SelfAttention
-from hardgnn.train import train
-from hardgnn.trained import load_model
+from hardgnn.evaluation.noise import with_noise
+from hardgnn.models.attention import SelfAttention
+from hardgnn.report.inspect import draw, inspect_user
+from hardgnn.runs.trained import load_model
+from hardgnn.training.trainer import train
 
 OPTIONS = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1", "hard.k=4"]
 

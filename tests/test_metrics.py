@@ -13,8 +13,8 @@ import hardgnn.parts
 from factories import TableRanker, random_dataset
 from hardgnn.data.dataset import PARTS
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import evaluate
-from hardgnn.exposure import top_lists, with_lists
+from hardgnn.evaluation.lists import top_lists, with_lists
+from hardgnn.evaluation.protocols import evaluate
 from hardgnn.metrics import (
     METRICS,
     average_precision,

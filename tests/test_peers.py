@@ -19,22 +19,21 @@ from factories import random_dataset, tiny_dataset
 from hardgnn.cli.app import app, run
 from hardgnn.cli.boundary import ended
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
-from hardgnn.data.simulate import write_simulated
+from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import PROTOCOLS, rank_targets
-from hardgnn.experiment.plan import Plan, Study, Variant
+from hardgnn.evaluation.protocols import PROTOCOLS, rank_targets
+from hardgnn.evaluation.stats import compare_ranks
+from hardgnn.experiments.peers import light, tuning
+from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
+from hardgnn.experiments.peers.light import EASE, Cap, Fitted, Fitting, Peer
+from hardgnn.experiments.peers.networks import Network
+from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
+from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
+from hardgnn.experiments.plan import Plan, Study, Variant
 from hardgnn.metrics import summarise
-from hardgnn.negatives import UniformNegatives
-from hardgnn.peers import peer as light
-from hardgnn.peers import tuning
-from hardgnn.peers.batches import pair_batches, sequence_batches
-from hardgnn.peers.leaderboard import leaderboard, markdown, places
-from hardgnn.peers.networks import Network
-from hardgnn.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
-from hardgnn.peers.peer import EASE, Cap, Fitted, Fitting, Peer
-from hardgnn.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
+from hardgnn.prepare.simulate import write_simulated
+from hardgnn.report.leaderboard import leaderboard, markdown, places
 from hardgnn.report.tables import p_value
-from hardgnn.stats import compare_ranks
 
 pytest.importorskip("optuna", reason="peers are tuned with the extra hardgnn[search]")
 needs_recbole = pytest.mark.skipif(
@@ -434,7 +433,7 @@ def test_a_training_that_ended_by_a_cap_is_not_gone_on_with(tmp_path: Path, monk
     dataset = random_dataset(n_users=40, n_items=25)
     peer = PEER_BY_NAME["gru4rec"]
     clock = iter(range(0, 10_000, 20))  # each look at it is 20 s later: an epoch takes 20 s
-    monkeypatch.setattr("hardgnn.peers.neural.time.process_time", lambda: next(clock))
+    monkeypatch.setattr("hardgnn.experiments.peers.neural.time.process_time", lambda: next(clock))
     first, second = (peer.fit(Fitting(dataset, peer.ordinary, 0, Cap(minutes=1.1), tmp_path)).record for _ in range(2))
     assert first == second
     assert first["stopped"] == "minutes"

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import TableRanker, random_dataset, small_options
-from hardgnn.answers import write_blocks
 from hardgnn.api import HardGNN
-from hardgnn.baselines import Popularity
 from hardgnn.config import resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.errors import HardGNNError
-from hardgnn.recommend import CHUNK, largest, top_n
-from hardgnn.recommender import Recommender, read_ids_file
-from hardgnn.train import train
+from hardgnn.evaluation.topn import CHUNK, largest, top_n
+from hardgnn.models.neighbours import Popularity
+from hardgnn.recommend.answers import write_blocks
+from hardgnn.recommend.recommender import Recommender, read_ids_file
+from hardgnn.training.trainer import train
 
 
 @settings(deadline=None, max_examples=60)
@@ -157,7 +157,7 @@ def test_blocks_of_users_answer_as_all_at_once_and_nothing_is_left_of_a_failure(
     events = pl.DataFrame({"user": recommender.tables.user_ids[::3], "item": recommender.tables.item_ids[0]})
     whole = recommender.for_users(n=4, events=events)
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr("hardgnn.recommender.BLOCK_USERS", 7)
+    monkeypatch.setattr("hardgnn.recommend.recommender.BLOCK_USERS", 7)
     blocks = recommender.blocks(n=4, events=events, progress=lambda *now: seen.append(now))
     assert write_blocks(blocks, tmp_path / "r.parquet") == whole.height
     written = pl.read_parquet(tmp_path / "r.parquet")
@@ -209,7 +209,7 @@ def test_an_item_that_training_never_saw_is_recommended_to_nobody(with_fresh_ite
 
 def test_the_service_and_its_index_do_not_recommend_it_either(with_fresh_item: Path, tmp_path: Path) -> None:
     pytest.importorskip("usearch")
-    from hardgnn.export import export
+    from hardgnn.recommend.export import export
     from hardgnn.serve.engine import Ask, Engine
     from hardgnn.serve.pack import pack
 

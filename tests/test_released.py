@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from hardgnn.config import ModelConfig, SelfAugmentedConfig, leaks, resolve
-from hardgnn.data.batches import Batch
 from hardgnn.errors import HardGNNError
-from hardgnn.losses import info_nce
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.temporal import IntervalEncoder
-from hardgnn.pairs import in_place_of_first, mean_of_last
+from hardgnn.models.intervals import IntervalEncoder
+from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.report import published
+from hardgnn.training.losses import info_nce
+from hardgnn.training.pairwise import in_place_of_first, mean_of_last
+from hardgnn.training.pairwise_batches import Batch
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published.json"
 

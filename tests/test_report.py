@@ -21,17 +21,17 @@ pytest.importorskip("matplotlib")
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.experiment.plan import Study
-from hardgnn.experiment.results import summary
-from hardgnn.experiment.studies import run_study
-from hardgnn.experiment.sweep import Retraining, run_sweep
-from hardgnn.judge import evaluate_run
+from hardgnn.experiments.plan import Study
+from hardgnn.experiments.results import summary
+from hardgnn.experiments.studies import run_study
+from hardgnn.experiments.sweep import Retraining, run_sweep
 from hardgnn.report.curves import hard_figures
 from hardgnn.report.names import file_name
 from hardgnn.report.page import _of_study, write_report
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, dots, heat_map, lines, panels
 from hardgnn.report.tables import Cell, Table
-from hardgnn.train import train
+from hardgnn.runs.evaluated import evaluate_run
+from hardgnn.training.trainer import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

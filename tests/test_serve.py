@@ -30,14 +30,14 @@ from fastapi.testclient import TestClient
 
 from browser import CHROMIUM, Browser
 from hardgnn.errors import HardGNNError
-from hardgnn.export import export
-from hardgnn.recommender import Recommender
-from hardgnn.records import read_json, recorded, write_json
+from hardgnn.recommend.export import export
+from hardgnn.recommend.recommender import Recommender
 from hardgnn.serve.app import create_app
 from hardgnn.serve.pack import DESCRIPTION, pack
 from hardgnn.serve.sockets import listen
 from hardgnn.serve.state import Settings, State, allowed_hosts, announce, read_token
 from hardgnn.serve.strings import Strings
+from hardgnn.storage.records import read_json, recorded, write_json
 from service import COMMAND, LONG, packed, serving, start, train_run, wait
 
 TOKEN = "a-token-of-some-length"

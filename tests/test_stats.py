@@ -6,8 +6,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.stats import bootstrap_intervals, compare_ranks, correct, holm, permutation_p, wilcoxon_p
 from hardgnn.metrics import ndcg
-from hardgnn.stats import bootstrap_intervals, compare_ranks, correct, holm, permutation_p, wilcoxon_p
 
 
 def frame(ranks, **changes):
@@ -35,7 +35,7 @@ def test_bootstrap_is_seeded_and_chunks_change_nothing_else(monkeypatch):
     values = np.random.default_rng(1).random((50, 2))
     whole = bootstrap_intervals(values, seed=3)
     np.testing.assert_array_equal(whole, bootstrap_intervals(values, seed=3))
-    monkeypatch.setattr("hardgnn.stats.CHUNK_CELLS", 1000)
+    monkeypatch.setattr("hardgnn.evaluation.stats.CHUNK_CELLS", 1000)
     np.testing.assert_array_equal(whole, bootstrap_intervals(values, seed=3))
     assert (whole[:, 0] < values.mean(0)).all()
     assert (whole[:, 1] > values.mean(0)).all()

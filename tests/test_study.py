@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from factories import random_dataset
 from hardgnn import config as settings
 from hardgnn.data.dataset import TEST, TRAIN, Dataset
-from hardgnn.data.noise import SeesNoise, with_noise
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import rank_targets
-from hardgnn.experiment.plan import Study
-from hardgnn.experiment.results import finished, quantile_groups, summary
-from hardgnn.experiment.studies import COMPONENTS, run_study, variants_from, variants_of
-from hardgnn.stats import over_seeds, paired_over_seeds
+from hardgnn.evaluation.noise import SeesNoise, with_noise
+from hardgnn.evaluation.protocols import rank_targets
+from hardgnn.evaluation.stats import over_seeds, paired_over_seeds
+from hardgnn.experiments.plan import Study
+from hardgnn.experiments.results import finished, quantile_groups, summary
+from hardgnn.experiments.studies import COMPONENTS, run_study, variants_from, variants_of
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
 
@@ -143,7 +143,7 @@ def noise(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_tells_each_figure_with_its_spread_and_every_comparison_with_their_number(noise: Path) -> None:
-    from hardgnn.experiment.plan import Study
+    from hardgnn.experiments.plan import Study
 
     document = summary(Study(noise), "noise", (10,))
     table = next(table for table in document["tables"] if table["protocol"] == "full")

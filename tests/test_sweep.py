@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from hardgnn import config as settings
 from hardgnn.data.dataset import TEST, VALID, Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.experiment.plan import Study
-from hardgnn.experiment.results import summary
-from hardgnn.experiment.sweep import RETRAINED, Retraining, choices, parse_grid, run_sweep
-from hardgnn.train import train
+from hardgnn.experiments.plan import Study
+from hardgnn.experiments.results import summary
+from hardgnn.experiments.sweep import RETRAINED, Retraining, choices, parse_grid, run_sweep
+from hardgnn.training.trainer import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1")
 GRID = ("hard.k=2,4", "hard.weight=0.1,0.5")
@@ -107,7 +107,7 @@ def test_every_declared_search_range_lies_within_its_field(preset: str, idle: st
 
 def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    from hardgnn.experiment.search import Search, chosen_space, run_search
+    from hardgnn.experiments.search import Search, chosen_space, run_search
 
     out = tmp_path / "s"
     words = ["sweep", market, "--out", out, "--trials", "8", "--search", "hard.k,hard.weight,train.lr", "--seeds", "0"]

@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hardgnn.baselines import baseline
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TEST, TRAIN, Dataset
-from hardgnn.data.sequences import Sequences
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import evaluate
-from hardgnn.files import atomic_path
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.train import train
-from hardgnn.trained import load_model
+from hardgnn.evaluation.protocols import evaluate
+from hardgnn.models.neighbours import baseline
+from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.runs.trained import load_model
+from hardgnn.storage.files import atomic_path
+from hardgnn.training.next_item_batches import Sequences
+from hardgnn.training.trainer import train
 
 SMALL = [
     "model.dim=16",
@@ -118,8 +118,8 @@ def test_the_average_looks_back_over_epochs_however_many_steps_they_have(data: D
         steps = len(Sequences(data.train, data.n_items, 200, small("best", *words).train))
         factors: list[float] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hardgnn.train.get_ema_multi_avg_fn", lambda past, to=factors: to.append(past))
-            patch.setattr("hardgnn.train.AveragedModel", lambda model, multi_avg_fn: None)
+            patch.setattr("hardgnn.training.trainer.get_ema_multi_avg_fn", lambda past, to=factors: to.append(past))
+            patch.setattr("hardgnn.training.trainer.AveragedModel", lambda model, multi_avg_fn: None)
             train(data, small("best", *words), tmp_path / str(positions))
         assert factors == [1 - 1 / (2.5 * steps)]
     assert steps == 1

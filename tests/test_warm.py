@@ -14,12 +14,12 @@ from safetensors import safe_open
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.log import InteractionLog
-from hardgnn.data.simulate import simulate
 from hardgnn.errors import HardGNNError
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.run import load_tables
-from hardgnn.train import train
-from hardgnn.warm import WarmStart
+from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.prepare.simulate import simulate
+from hardgnn.runs.folder import load_tables
+from hardgnn.runs.warm import WarmStart
+from hardgnn.training.trainer import train
 
 
 def small(*settings: str) -> Config:

@@ -21,14 +21,15 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from hardgnn import losses, metrics
+from hardgnn import metrics
 from hardgnn.config import resolve, with_options
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.model.attention import SelfAttention
-from hardgnn.model.graph import InteractionGraph
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.negatives import hardest
+from hardgnn.models.attention import SelfAttention
+from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.ops.graph import InteractionGraph
+from hardgnn.training import losses
+from hardgnn.training.samplers import hardest
 
 # vectors and predictions absolute, losses relative, gradients absolute times max(1, max|g|)
 TOLERANCES = {"vector": 2e-5, "score": 5e-5, "loss": 1e-5, "gradient": 2e-5, "exact": 0.0, "sum": 1e-9}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hardgnn.api import HardGNN
     from hardgnn.data.dataset import Dataset
     from hardgnn.errors import HardGNNError
-    from hardgnn.recommender import Recommender
+    from hardgnn.recommend.recommender import Recommender
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "HardGNN", "HardGNNError", "Recommender", "__version__"]
@@ -20,7 +20,7 @@ __all__ = ["Dataset", "HardGNN", "HardGNNError", "Recommender", "__version__"]
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "10000"
 
-_HOMES = {"Dataset": "data.dataset", "HardGNN": "api", "HardGNNError": "errors", "Recommender": "recommender"}
+_HOMES = {"Dataset": "data.dataset", "HardGNN": "api", "HardGNNError": "errors", "Recommender": "recommend.recommender"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,13 +16,13 @@ from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.align import align, trained_targets
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import checked_part, checked_protocol, evaluate
-from hardgnn.exposure import with_lists
+from hardgnn.evaluation.lists import with_lists
+from hardgnn.evaluation.protocols import checked_part, checked_protocol, evaluate
 from hardgnn.metrics import DEFAULT, named, parted
-from hardgnn.recommender import Ids, Recommender
-from hardgnn.run import CONFIG, check_version, load_tables, read_result
-from hardgnn.train import train
-from hardgnn.trained import load_model
+from hardgnn.recommend.recommender import Ids, Recommender
+from hardgnn.runs.folder import CONFIG, check_version, load_tables, read_result
+from hardgnn.runs.trained import load_model
+from hardgnn.training.trainer import train
 
 
 class HardGNN:
@@ -71,7 +71,7 @@ class HardGNN:
             warm_start: an older run folder whose weights, matched by raw id, training starts from.
 
         Raises:
-            HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.train.train`.
+            HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.training.trainer.train`.
             KeyboardInterrupt: stopped; `fit(data, resume=True)` goes on.
         """
         data = arguments.dataset(data)
@@ -132,7 +132,7 @@ class HardGNN:
     ) -> dict[str, Any]:
         """HR and NDCG, or other `metrics` (docs/metrics.md): those per user with 95 % intervals.
 
-        See `hardgnn.evaluate.evaluate` for what the result holds.
+        See `hardgnn.evaluation.protocols.evaluate` for what the result holds.
 
         Users and items are matched by raw id, so that `data` may be numbered otherwise than what the model was trained
         on. A warning counts what the model does not know, which is left out, and targets that it was trained on.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.metrics import FIGURE, JUDGED_AT, check_choice
-from hardgnn.texts import read_toml
+from hardgnn.storage.texts import read_toml
 
 LARGEST = 2**31 - 1  # of a whole number: what counts items, users or steps fits
 A_CONFIG = "a TOML file of settings"

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
-from hardgnn.baselines import baseline
 from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.download import download
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluate import PROTOCOLS, evaluate
-from hardgnn.judge import compare_runs, evaluate_run
+from hardgnn.evaluation.protocols import PROTOCOLS, evaluate
 from hardgnn.metrics import JUDGED_AT
+from hardgnn.models.neighbours import baseline
+from hardgnn.prepare.download import download
 from hardgnn.report.page import write_report
-from hardgnn.run import is_started, load_config
-from hardgnn.train import train
+from hardgnn.runs.evaluated import compare_runs, evaluate_run
+from hardgnn.runs.folder import is_started, load_config
+from hardgnn.training.trainer import train
 
 MODELS = ("selfgnn", "hardgnn", "best")
 FLOORS = ("popularity", "itemknn", "recencyknn")

@@ -9,16 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hardgnn import checkpoint, export
-from hardgnn.data import download
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, shown
-from hardgnn.experiment.plan import FLOORS, RUNS, STUDY, Study
-from hardgnn.kinds import kind_of
-from hardgnn.peers.tuning import CHOSEN, PEERS
-from hardgnn.ranks import ranks_files, ranks_path, read_ranks
-from hardgnn.records import check_file, read_json
-from hardgnn.run import (
+from hardgnn.evaluation.ranks import ranks_files, ranks_path, read_ranks
+from hardgnn.experiments.peers.tuning import CHOSEN, PEERS
+from hardgnn.experiments.plan import FLOORS, RUNS, STUDY, Study
+from hardgnn.prepare import download
+from hardgnn.recommend import export
+from hardgnn.runs.folder import (
     AGAIN,
     CONFIG,
     ENVIRONMENT,
@@ -33,8 +31,11 @@ from hardgnn.run import (
     read_result,
     state,
 )
-from hardgnn.tensors import read_seal
-from hardgnn.trained import load_model
+from hardgnn.runs.trained import load_model
+from hardgnn.storage.kinds import kind_of
+from hardgnn.storage.records import check_file, read_json
+from hardgnn.storage.tensors import read_seal
+from hardgnn.training import checkpoint
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ import pytest
 
 from factories import tiny_dataset
 from hardgnn import config as settings
-from hardgnn.answers import safe_for_spreadsheets, write_blocks
 from hardgnn.cli.app import run
 from hardgnn.cli.boundary import ended
 from hardgnn.cli.terminal import print_json, print_table
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, MachineError, shown
-from hardgnn.judge import evaluate_run
-from hardgnn.train import train
+from hardgnn.recommend.answers import safe_for_spreadsheets, write_blocks
+from hardgnn.runs.evaluated import evaluate_run
+from hardgnn.training.trainer import train
 
 SMALL = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
 MAIN = [sys.executable, "-c", "from hardgnn.cli import main; main()"]

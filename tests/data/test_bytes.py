@@ -23,7 +23,7 @@ from archives import tarred, zipped
 from hardgnn.data.readers import layers, read_log, stored
 from hardgnn.data.readers.events import read_events
 from hardgnn.data.readers.raw import BLOCK_BYTES, RawFile
-from hardgnn.data.titles import find_titles
+from hardgnn.data.readers.titles import find_titles
 from hardgnn.errors import HardGNNError, MachineError
 
 CSV = 'user,item,time,title\na,x,10,"One, two"\nb,y,20,"Three\nfour"\nc,z,30,Five\n'

@@ -23,7 +23,7 @@ import scipy.sparse as sp
 
 from hardgnn.data.readers import quoted, raw, read_log
 from hardgnn.data.readers.selfgnn import read_selfgnn
-from hardgnn.data.titles import find_titles
+from hardgnn.data.readers.titles import find_titles
 from hardgnn.errors import HardGNNError
 
 PIECES = (

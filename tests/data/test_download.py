@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from hardgnn.data import download as module
-from hardgnn.data.download import download
-from hardgnn.data.presets import prepare_presets
 from hardgnn.data.readers import read_log
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare import download as module
+from hardgnn.prepare.download import download
+from hardgnn.prepare.presets import prepare_presets
 
 DATA = "".join(f"{n % 50}\t{n}\t3\t{n}\n" for n in range(2_000)).encode()
 ITEMS = "1|Café (1995)|01-Jan-1995||http://x|0|0|0\n".encode("latin-1")

@@ -22,11 +22,11 @@ import scipy.sparse as sp
 import hardgnn
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.data.intervals import cut
-from hardgnn.data.prepare import prepare_file
 from hardgnn.data.readers import pickles
 from hardgnn.data.readers.pickles import PickledArray, load_pickle
 from hardgnn.data.readers.selfgnn import FILES, read_selfgnn
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare.pipeline import prepare_file
 
 YEAR_S, USERS, ITEMS, INTERVALS = 1_262_304_000, 12, 30, 3
 NEGATIVES = 9

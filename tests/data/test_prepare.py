@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from hardgnn.data.candidates import distinct_ranks, sample_unseen
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset, same_data
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
-from hardgnn.data.prepare import NO_TIMES, PrepareConfig, k_core, prepare
-from hardgnn.data.presets import prepare_presets, preset_settings
 from hardgnn.data.readers import FORMATS, read_log
-from hardgnn.data.simulate import simulate
-from hardgnn.data.split import global_time, leave_one_out
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare.candidates import distinct_ranks, sample_unseen
+from hardgnn.prepare.pipeline import NO_TIMES, PrepareConfig, k_core, prepare
+from hardgnn.prepare.presets import prepare_presets, preset_settings
+from hardgnn.prepare.simulate import simulate
+from hardgnn.prepare.split import global_time, leave_one_out
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

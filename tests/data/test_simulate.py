@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hardgnn.data.readers import read_log
-from hardgnn.data.simulate import simulate, successor, write_simulated
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare.simulate import simulate, successor, write_simulated
 
 
 @pytest.mark.parametrize("items", [2, 24, 25, 49, 60, 333])

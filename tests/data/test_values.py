@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hardgnn.data.log import InteractionLog
 from hardgnn.data.readers import read_log
 from hardgnn.data.readers.events import read_events
-from hardgnn.data.simulate import simulate
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare.simulate import simulate
 
 T0 = 1_400_457_600
 """2014-05-19."""

@@ -192,7 +192,7 @@ def install() -> None:
 
 def install_exchange(possible: bool = True) -> None:
     """Counts the exchange of two folders, which the system makes in one step; or says that the system has none."""
-    from hardgnn import files
+    from hardgnn.storage import files
 
     real = files._exchange
 

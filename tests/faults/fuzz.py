@@ -75,14 +75,14 @@ def read_released(path: Path) -> Result:
 
 def read_titles(path: Path) -> Result:
     """A file of titles that the user names."""
-    from hardgnn.data.titles import find_titles
+    from hardgnn.data.readers.titles import find_titles
 
     return digest(find_titles(path.with_name("log.csv"), path, movielens=False))
 
 
 def read_users(path: Path) -> Result:
     """A file of user ids."""
-    from hardgnn.recommender import read_ids_file
+    from hardgnn.recommend.recommender import read_ids_file
 
     return read_ids_file(path, "user")
 
@@ -112,21 +112,21 @@ def load_data(path: Path) -> Result:
 
 def recommend(path: Path) -> Result:
     """Recommendations of a run for all its users."""
-    from hardgnn.recommender import Recommender
+    from hardgnn.recommend.recommender import Recommender
 
     return digest(Recommender(path, say=lambda _: None).for_users(n=5))
 
 
 def evaluate(path: Path) -> Result:
     """A run's test figures."""
-    from hardgnn.judge import evaluate_run
+    from hardgnn.runs.evaluated import evaluate_run
 
     return evaluate_run(path, "test", "full")["metrics"]
 
 
 def compare(path: Path) -> Result:
     """A run beside itself under another name: from the ranks it keeps."""
-    from hardgnn.judge import compare_runs
+    from hardgnn.runs.evaluated import compare_runs
 
     found = compare_runs([path, path.parent / "beside"])
     return digest([one["metrics"] for one in found["runs"]], found["comparisons"])
@@ -136,7 +136,7 @@ def resume(path: Path) -> Result:
     """A stopped run that goes on."""
     from hardgnn.config import load
     from hardgnn.data.dataset import Dataset
-    from hardgnn.train import train
+    from hardgnn.training.trainer import train
 
     data = path.parent / "data"
     result = train(Dataset.load(data), load(path / "config.toml"), path, resume=True, preset="hardgnn", data_path=data)
@@ -152,14 +152,14 @@ def weights(path: Path) -> str:
 
 def inspect(path: Path) -> Result:
     """One user as the model sees them."""
-    from hardgnn.inspect import inspect_user
+    from hardgnn.report.inspect import inspect_user
 
     return digest(inspect_user(path, "u1", 5))
 
 
 def export(path: Path) -> Result:
     """Vectors of a run."""
-    from hardgnn.export import export as real
+    from hardgnn.recommend.export import export as real
 
     out = path.parent / "out"
     document = real(path, out, index=False)
@@ -169,10 +169,10 @@ def export(path: Path) -> Result:
 
 def study(path: Path) -> Result:
     """What a study tells."""
-    from hardgnn.experiment.plan import Study
-    from hardgnn.experiment.results import summary
-    from hardgnn.experiment.sweep import choices
-    from hardgnn.peers.leaderboard import leaderboard
+    from hardgnn.experiments.plan import Study
+    from hardgnn.experiments.results import summary
+    from hardgnn.experiments.sweep import choices
+    from hardgnn.report.leaderboard import leaderboard
 
     opened = Study(path)
     plans = [summary(opened, name, [10]) for name, plan in opened.plans.items() if plan.test]
@@ -202,7 +202,7 @@ def search_index(path: Path) -> Result:
     """An export's index, as the service opens it."""
     import numpy as np
 
-    from hardgnn.export import check_index, open_index
+    from hardgnn.recommend.export import check_index, open_index
 
     check_index(path, path.parent / "run" / "model.safetensors")
     index = open_index(path)

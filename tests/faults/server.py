@@ -104,7 +104,7 @@ def prelude(job: dict[str, Any], trace: int) -> None:
     from dataclasses import replace
 
     from hardgnn.data import download
-    from hardgnn.experiment import workers
+    from hardgnn.experiments import workers
 
     os.environ.update(job.get("environment", {}))
     if not job.get("spawn"):

@@ -9,16 +9,17 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from hardgnn import losses
 from hardgnn.config import ModelConfig, SelfAugmentedConfig
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut, stacked_graph
-from hardgnn.model.attention import SelfAttention
-from hardgnn.model.graph import InteractionGraph, propagate
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.sequence import SequenceEncoder
-from hardgnn.model.temporal import IntervalEncoder
-from hardgnn.negatives import UniformNegatives, hardest
+from hardgnn.data.negatives import UniformNegatives
+from hardgnn.models.attention import SelfAttention
+from hardgnn.models.encoders.attention import SequenceEncoder
+from hardgnn.models.intervals import IntervalEncoder
+from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.ops.graph import InteractionGraph, propagate
+from hardgnn.training import losses
+from hardgnn.training.samplers import hardest
 
 T, U, I, D = 2, 5, 7, 8  # noqa: E741 - intervals, users, items, size, as in the specification
 
@@ -270,7 +271,7 @@ def test_info_nce_by_hand() -> None:
 
 
 def test_the_hardest_are_those_a_sort_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardgnn.negatives.BLOCK", 40)  # several blocks
+    monkeypatch.setattr("hardgnn.training.samplers.BLOCK", 40)  # several blocks
     rng = np.random.default_rng(0)
     query, items = rng.normal(size=(9, 4)), rng.normal(size=(12, 4))
     seen = [rng.choice(12, size, replace=False).tolist() for size in (0, 1, 3, 5, 8, 9, 10, 11, 12)]

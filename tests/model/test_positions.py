@@ -14,13 +14,13 @@ from factories import random_dataset, tiny_dataset
 from hardgnn.config import ModelConfig, TransitionsConfig, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
-from hardgnn.data.sequences import Sequences, inclusion_probabilities, systematic_sample
-from hardgnn.data.transitions import cosine_similarity, forward_similarity
 from hardgnn.errors import HardGNNError
-from hardgnn.model.causal import CausalEncoder
-from hardgnn.model.selfgnn import SelfGNN
-from hardgnn.model.transitions import TransitionGraph, Transitions, TransitionScores, between
-from hardgnn.train import _objective, build_graph
+from hardgnn.models.encoders.causal import CausalEncoder
+from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.models.similarity import cosine_similarity, forward_similarity
+from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, between
+from hardgnn.training.next_item_batches import Sequences, inclusion_probabilities, systematic_sample
+from hardgnn.training.trainer import _objective, build_graph
 
 WITHOUT_LIMITS = TransitionsConfig(use=True, forward=0.7, steps=3, neighbours=1000)
 

@@ -28,7 +28,7 @@ def evaluate(
 
     Example: `hardgnn evaluate runs/hardgnn --part test --protocol full --at 10,20 --metrics hr,ndcg,mrr,coverage`
     """
-    from hardgnn.judge import evaluate_run
+    from hardgnn.runs.evaluated import evaluate_run
 
     with users_bar(f"{part}, {protocol}") as bar:
         result = evaluate_run(run, part, protocol, cutoffs_of(at), data, bar, chosen_metrics(metrics))
@@ -83,9 +83,9 @@ def compare(
     Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`, or
     `hardgnn compare data/ml-100k runs/hardgnn --peers sasrec,ease,pop --out studies/peers --trials 20`
     """
-    from hardgnn.experiment.plan import Study
-    from hardgnn.judge import compare_runs
+    from hardgnn.experiments.plan import Study
     from hardgnn.report import published as papers
+    from hardgnn.runs.evaluated import compare_runs
 
     if peers is not None:
         if published or metrics or part != "test":

@@ -22,7 +22,7 @@ def download(
 
     Example: `hardgnn download ml-100k --to data/ml-100k`
     """
-    from hardgnn.data.download import download as fetch
+    from hardgnn.prepare.download import download as fetch
 
     with bytes_bar(name) as bar:
         path = fetch(name, to or Path("data") / name, progress=bar, say=say)
@@ -74,8 +74,8 @@ def prepare(
 
     Example: `hardgnn prepare events.csv --out data/events --k-core 5`
     """
-    from hardgnn.data.prepare import prepare_file
-    from hardgnn.data.presets import prepare_presets
+    from hardgnn.prepare.pipeline import prepare_file
+    from hardgnn.prepare.presets import prepare_presets
 
     if list_presets:
         names = list(prepare_presets())
@@ -128,7 +128,7 @@ def simulate(
 
     Example: `hardgnn simulate --users 1000 --items 500 --events 30000 --out market.inter`
     """
-    from hardgnn.data.simulate import write_simulated
+    from hardgnn.prepare.simulate import write_simulated
 
     write_simulated(out, users, items, events, seed)
     print_json({"out": str(out)}) if as_json else print_line(out)

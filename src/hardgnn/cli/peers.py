@@ -11,7 +11,7 @@ from hardgnn.cli.options import Json, command_line, cutoffs_of, whole_numbers
 from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
-from hardgnn.kinds import mistaken
+from hardgnn.storage.kinds import mistaken
 
 
 def compare_peers(
@@ -30,10 +30,10 @@ def compare_peers(
     as_json: bool,
 ) -> None:
     """What `hardgnn compare … --peers` does: the peers on the data named, or on that of the runs or the study named."""
-    from hardgnn.experiment.sweep import Watched
-    from hardgnn.peers import leaderboard as board
-    from hardgnn.peers.peer import Cap
-    from hardgnn.peers.tuning import Tuning, run_peers
+    from hardgnn.experiments.peers.light import Cap
+    from hardgnn.experiments.peers.tuning import Tuning, run_peers
+    from hardgnn.experiments.sweep import Watched
+    from hardgnn.report import leaderboard as board
 
     tuning = Tuning(trials, tuple(whole_numbers(seeds, "--seeds", 0)), Cap(epochs, minutes))
     data, runs, folder = board.places(paths, out)
@@ -59,9 +59,9 @@ def leaderboard(
 
     Example: `hardgnn leaderboard studies/peers --reference hardgnn --out results/leaderboard.md`
     """
-    from hardgnn.experiment.plan import STUDY, Study
-    from hardgnn.files import atomic_path
-    from hardgnn.peers import leaderboard as board
+    from hardgnn.experiments.plan import STUDY, Study
+    from hardgnn.report import leaderboard as board
+    from hardgnn.storage.files import atomic_path
 
     if not Study.is_one(study):
         raise HardGNNError(mistaken(study, "a study") or f"{study}: no study is there, {STUDY} is missing")
@@ -77,7 +77,7 @@ def leaderboard(
 
 def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
     """The leaderboard as JSON or as a table per data set with its notes."""
-    from hardgnn.peers.leaderboard import leaderboard_tables
+    from hardgnn.report.leaderboard import leaderboard_tables
 
     if as_json:
         print_json(document)

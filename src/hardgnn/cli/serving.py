@@ -45,10 +45,10 @@ def recommend(
     """
     import polars as pl
 
-    from hardgnn.answers import write_blocks
     from hardgnn.arguments import together
     from hardgnn.data.readers.events import read_events
-    from hardgnn.recommender import Choice, Recommender, read_ids_file
+    from hardgnn.recommend.answers import write_blocks
+    from hardgnn.recommend.recommender import Choice, Recommender, read_ids_file
 
     chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
     recent = [one.strip() for one in (items or "").split(",") if one.strip()]
@@ -101,7 +101,7 @@ def export(
 
     Example: `hardgnn export runs/hardgnn --out export`
     """
-    from hardgnn.export import export as run_export
+    from hardgnn.recommend.export import export as run_export
 
     with users_bar("index", "items") as bar:
         document = run_export(run, out, index=index, n=n, expansion=expansion, progress=bar)

@@ -53,8 +53,8 @@ def study(
 
     Example: `hardgnn study components data/ml-100k --out studies/first --seeds 0,1,2 --workers 2`
     """
-    from hardgnn.experiment.results import summary as summarise
-    from hardgnn.experiment.studies import run_study
+    from hardgnn.experiments.results import summary as summarise
+    from hardgnn.experiments.studies import run_study
 
     cutoffs = cutoffs_of(at)
     with RunsBar(f"study {name}") as bar:
@@ -121,9 +121,9 @@ def sweep(
     Example: `hardgnn sweep data/ml-100k --out studies/grid --grid hard.k=3,5,7 --grid hard.weight=0.01,0.1,0.2
     --epochs 25 --seeds 0,1,2 --then-retrain best --retrain-epochs 150 --baseline selfgnn --workers 2`
     """
-    from hardgnn.experiment import search as searching
-    from hardgnn.experiment import sweep as sweeping
-    from hardgnn.experiment.results import summary as summarise
+    from hardgnn.experiments import search as searching
+    from hardgnn.experiments import sweep as sweeping
+    from hardgnn.experiments.results import summary as summarise
 
     if then_retrain not in ("best", "none"):
         raise HardGNNError(f"--then-retrain {then_retrain}: expected best or none")
@@ -177,7 +177,7 @@ def inspect(
 
     Example: `hardgnn inspect runs/hardgnn --user 42 --figure user-42.svg`
     """
-    from hardgnn import inspect as inspecting
+    from hardgnn.report import inspect as inspecting
 
     document = inspecting.inspect_user(run, user, n, data)
     if figure is not None:
@@ -215,12 +215,12 @@ def compare_study(
     folder: Path, protocol: str | None, cutoffs: list[int], metrics: Sequence[str], as_json: bool
 ) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
-    from hardgnn.evaluate import FULL
-    from hardgnn.experiment.plan import Study
-    from hardgnn.experiment.results import summary
-    from hardgnn.experiment.sweep import SWEEP, choices
-    from hardgnn.peers import leaderboard as board
-    from hardgnn.peers.tuning import PEERS
+    from hardgnn.evaluation.protocols import FULL
+    from hardgnn.experiments.peers.tuning import PEERS
+    from hardgnn.experiments.plan import Study
+    from hardgnn.experiments.results import summary
+    from hardgnn.experiments.sweep import SWEEP, choices
+    from hardgnn.report import leaderboard as board
 
     opened = Study(folder)
     for name, plan in opened.plans.items():

@@ -46,8 +46,8 @@ def train(
     if data is None or out is None:
         raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
     from hardgnn.data.dataset import Dataset
-    from hardgnn.run import is_started
-    from hardgnn.train import train as run
+    from hardgnn.runs.folder import is_started
+    from hardgnn.training.trainer import train as run
 
     resolved = settings.resolve(preset, config, set_ or [], seed)
     prepared = Dataset.load(data)

@@ -15,11 +15,11 @@ from hardgnn.arguments import as_path
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.files import atomic_folder, recover
 from hardgnn.forks import enter
-from hardgnn.frames import check_index, read_frame, read_index, write_frame
-from hardgnn.kinds import mistaken
-from hardgnn.records import check_file, read_json, recorded, write_json
+from hardgnn.storage.files import atomic_folder, recover
+from hardgnn.storage.frames import check_index, read_frame, read_index, write_frame
+from hardgnn.storage.kinds import mistaken
+from hardgnn.storage.records import check_file, read_json, recorded, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}

@@ -79,12 +79,12 @@ class InteractionLog:
         return read_log(path, **options)
 
     def prepare(self, preset: str | None = None, **settings: Any) -> Dataset:
-        """Filters, splits and indexes the log; see `hardgnn.data.prepare.PrepareConfig` for the settings.
+        """Filters, splits and indexes the log; see `hardgnn.prepare.pipeline.PrepareConfig` for the settings.
 
         `preset` names settings that the others win over; see `hardgnn prepare --list-presets`. What makes the figures
         doubtful is told as Python warnings, and stands in the manifest.
         """
-        from hardgnn.data.prepare import PrepareConfig, prepare
+        from hardgnn.prepare.pipeline import PrepareConfig, prepare
 
         dataset = prepare(self, PrepareConfig.checked(preset, **settings))
         for sentence in dataset.manifest["warnings"]:

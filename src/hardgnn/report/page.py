@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.experiment.plan import Study, Variant
-from hardgnn.experiment.results import Finished, finished, summarise_cells, summary
-from hardgnn.experiment.sweep import RETRAINED, SWEEP, choices
-from hardgnn.files import atomic_path
-from hardgnn.kinds import mistaken
-from hardgnn.peers.leaderboard import leaderboard, leaderboard_tables, ranked
-from hardgnn.peers.tuning import PEERS
+from hardgnn.experiments.peers.tuning import PEERS
+from hardgnn.experiments.plan import Study, Variant
+from hardgnn.experiments.results import Finished, finished, summarise_cells, summary
+from hardgnn.experiments.sweep import RETRAINED, SWEEP, choices
 from hardgnn.report import published as papers
 from hardgnn.report.choice import choice_section
 from hardgnn.report.curves import curve_figures, hard_figures
 from hardgnn.report.effects import components_figures, groups_parts, history_figures, noise_section_parts
+from hardgnn.report.leaderboard import leaderboard, leaderboard_tables, ranked
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
-from hardgnn.run import check_version, load_config, read_result, run_name
+from hardgnn.runs.folder import check_version, load_config, read_result, run_name
+from hardgnn.storage.files import atomic_path
+from hardgnn.storage.kinds import mistaken
 
 Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 
 from hardgnn.errors import HardGNNError, shown
-from hardgnn.files import atomic_path
 from hardgnn.report.names import file_name
+from hardgnn.storage.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

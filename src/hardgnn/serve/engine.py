@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.export import INDEX, open_index
-from hardgnn.recommend import NO_ITEM, POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, largest, sources
-from hardgnn.records import check_file, read_json
+from hardgnn.evaluation.topn import NO_ITEM, largest
+from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, sources
+from hardgnn.recommend.export import INDEX, open_index
+from hardgnn.runs.trained import TrainedModel, load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
-from hardgnn.trained import TrainedModel, load_model
+from hardgnn.storage.records import check_file, read_json
 
 REASONS = 3  # items of the history that a recommendation is told to be near to
 NEAREST_ROWS = 2**16  # item vectors compared at once

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.export import AGAIN as EXPORT_AGAIN
-from hardgnn.export import INDEX, MANIFEST, check_index, item_vectors, open_index
-from hardgnn.files import writing
-from hardgnn.records import recorded, sha256, write_json
-from hardgnn.run import AGAIN, CONFIG, ENVIRONMENT, FORMAT_VERSION, MODEL, load_tables, run_name
+from hardgnn.recommend.export import AGAIN as EXPORT_AGAIN
+from hardgnn.recommend.export import INDEX, MANIFEST, check_index, item_vectors, open_index
+from hardgnn.runs.folder import AGAIN, CONFIG, ENVIRONMENT, FORMAT_VERSION, MODEL, load_tables, run_name
+from hardgnn.runs.trained import PARAMETERS, load_model
 from hardgnn.serve.strings import Strings
-from hardgnn.tensors import open_tensors, save_tensors
-from hardgnn.trained import PARAMETERS, load_model
+from hardgnn.storage.files import writing
+from hardgnn.storage.records import recorded, sha256, write_json
+from hardgnn.storage.tensors import open_tensors, save_tensors
 
 DESCRIPTION = "pack.json"
 TRAINING_ALONE = (f"{PARAMETERS}user_embedding", f"{PARAMETERS}item_embedding")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.records import read_json, write_json
 from hardgnn.serve.engine import Engine
+from hardgnn.storage.records import read_json, write_json
 
 CURRENT = "current.json"
 LOOKED_EVERY_S = 0.5

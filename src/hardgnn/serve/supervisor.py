@@ -19,9 +19,9 @@ from socket import socket
 from typing import NoReturn
 
 from hardgnn.errors import HardGNNError, MachineError, reason, shown
-from hardgnn.files import scratch_folder, sweep, writing
 from hardgnn.serve.sockets import listen, raise_handles, stop_new
 from hardgnn.serve.state import Settings, State, announce
+from hardgnn.storage.files import scratch_folder, sweep, writing
 
 TICK_S = 0.1
 HUNG_S = 5.0  # without a sign of life, beyond the time that a request may take

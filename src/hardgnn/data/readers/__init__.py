@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hardgnn.arguments import as_path
-from hardgnn.data import titles
 from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, InteractionLog
+from hardgnn.data.readers import titles
 from hardgnn.data.readers.amazon import read_amazon
 from hardgnn.data.readers.gowalla import read_gowalla
 from hardgnn.data.readers.guess import guess_format

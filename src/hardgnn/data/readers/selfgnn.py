@@ -27,7 +27,7 @@ from hardgnn.data.intervals import cut
 from hardgnn.data.readers.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
 from hardgnn.data.readers.pickles import Refused, load_pickle
 from hardgnn.errors import HardGNNError, reading, shown
-from hardgnn.records import sha256
+from hardgnn.storage.records import sha256
 
 FILES = ("sequence", "test_dict", "trn_mat_time", "tst_int")
 NEGATIVES = 999  # the released code ranks the target among 1,000

@@ -1,0 +1,253 @@
+"""Ranks of the targets under a protocol, and the metrics with their intervals (specification, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from hardgnn.arguments import cutoffs, text
+from hardgnn.data.dataset import PARTS, TRAIN, Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.evaluation.stats import bootstrap_intervals
+from hardgnn.forks import enter
+from hardgnn.metrics import DEFAULT, per_user
+
+FULL, SAMPLED = "full", "sampled-999"
+PROTOCOLS = (FULL, SAMPLED)
+BLOCK_BYTES = 64 * 2**20
+Progress = Callable[[int, int], None]  # users done, users in all
+
+
+class Ranker(Protocol):
+    """Scores all items for users given their histories; higher is better."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I) of all items for `users` (B,), whose `histories` are given in the same order."""
+
+
+@runtime_checkable
+class CandidateRanker(Protocol):
+    """A ranker that can score a few items per user at a lower cost than all of them."""
+
+    def candidate_scores(
+        self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Scores (B, C) of `items` (B, C) for `users` (B,), whose `histories` are given in the same order."""
+
+
+def rank_targets(
+    ranker: Ranker,
+    dataset: Dataset,
+    part: str = "valid",
+    protocol: str = FULL,
+    *,
+    users: NDArray[np.integer] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """The rank of each user's target among the candidates of the protocol; ties count against the model.
+
+    `full` ranks all items but the user's history at that part; `sampled-999` the target and the stored candidates
+    of the users that have some. The target itself is always a candidate, also where a log with repeats has it in
+    the history.
+
+    Args:
+        ranker: scores all items for a block of users.
+        dataset: the prepared data set.
+        part: "valid" or "test".
+        protocol: "full" or "sampled-999".
+        users: judge only these of the part's users (any order); all by default.
+        block_bytes: the size of a block of float32 scores, which bounds the memory.
+        progress: called after each block with the users done and the users in all.
+
+    Returns:
+        Columns user, target, rank (0-based), candidates (items ranked, the target included), all Int32,
+        sorted by user.
+
+    Raises:
+        HardGNNError: an unknown part or protocol, nobody to judge, or NaN or misshapen scores.
+    """
+    enter()
+    part_index = checked_part(part)
+    checked_protocol(protocol)
+    judged, targets = dataset.targets(part_index)
+    if users is not None:
+        kept = np.isin(judged, users)
+        judged, targets = judged[kept], targets[kept]
+    sampled: NDArray[np.int32] | None = None
+    if protocol == SAMPLED:
+        _, rows, stored = np.intersect1d(judged, dataset.candidates.users, return_indices=True)
+        judged, targets, sampled = judged[rows], targets[rows], dataset.candidates.items[stored]
+    if len(judged) == 0:
+        raise HardGNNError(f"{dataset.name}: no user can be ranked in part {part} under protocol {protocol}")
+
+    known = dataset.before(part_index)
+    ranks = np.empty(len(judged), dtype=np.int32)
+    candidates = np.empty(len(judged), dtype=np.int32)
+    for block in blocks(len(judged), dataset.n_items, block_bytes):
+        histories = known.take(judged[block])
+        if sampled is None:
+            scores = checked_scores(ranker, judged[block], histories, dataset.n_items)
+            ranks[block], candidates[block] = _rank_among_unseen(scores, targets[block], histories)
+        else:
+            items = np.column_stack([targets[block], sampled[block]])  # (B, 1 + C)
+            scores = _sampled_scores(ranker, judged[block], histories, items, dataset.n_items)
+            ranks[block], candidates[block] = _rank_among_sampled(scores, items)
+        if progress is not None:
+            progress(block.stop, len(judged))
+    return pl.DataFrame({"user": judged.astype(np.int32), "target": targets, "rank": ranks, "candidates": candidates})
+
+
+def evaluate(
+    ranker: Ranker,
+    dataset: Dataset,
+    part: str = "valid",
+    protocol: str = FULL,
+    at: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Ranks the targets and sums them up.
+
+    Returns:
+        The result (dataset, model, part, protocol, users, candidates as smallest and largest number, metrics by
+        name, intervals: 95 % bootstrap bounds by name) and the frame of `rank_targets`.
+
+    Raises:
+        HardGNNError: as `rank_targets`, a cut-off below 1, or a metric that is none per user
+            (`hardgnn.evaluation.lists.with_lists` adds those of whole lists).
+    """
+    at = cutoffs(at)
+    per_user([0], at, metrics)  # what is wrong with them is told before the work, not after it
+    frame = rank_targets(ranker, dataset, part, protocol, block_bytes=block_bytes, progress=progress)
+    return summarise_frame(frame, dataset.name, ranker.name, part, protocol, at, metrics, resamples, seed), frame
+
+
+def summarise_frame(
+    frame: pl.DataFrame,
+    dataset: str,
+    model: str,
+    part: str,
+    protocol: str,
+    at: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = DEFAULT,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The result of `evaluate` from stored ranks; `frame` is one of `rank_targets`."""
+    ranks, at = frame["rank"].to_numpy(), cutoffs(at)
+    values = per_user(ranks, at, metrics)
+    bounds = np.empty((0, 2))
+    if values:
+        bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
+    counts = frame["candidates"].to_numpy()
+    return {
+        "dataset": dataset,
+        "model": model,
+        "part": part,
+        "protocol": protocol,
+        "users": frame.height,
+        "candidates": [int(counts.min()), int(counts.max())],
+        "metrics": {name: float(each.mean()) for name, each in values.items()},
+        "intervals": {name: [float(low), float(high)] for name, (low, high) in zip(values, bounds)},
+    }
+
+
+def blocks(n_users: int, n_items: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Slices over the users such that float32 scores of all items fit `block_bytes`; one user at least."""
+    step = max(1, block_bytes // (4 * max(1, n_items)))
+    yield from (slice(start, min(start + step, n_users)) for start in range(0, n_users, step))
+
+
+def checked_part(part: str) -> int:
+    """The index of the part "valid" or "test".
+
+    Raises:
+        HardGNNError: any other part.
+    """
+    judged = {name: index for name, index in PARTS.items() if index != TRAIN}
+    if text(part, "part") not in judged:
+        raise HardGNNError(f"unknown part '{part}'; {nearest(part, judged)}")
+    return judged[part]
+
+
+def checked_protocol(protocol: str) -> str:
+    """The protocol's name.
+
+    Raises:
+        HardGNNError: it is not one of `PROTOCOLS`.
+    """
+    if text(protocol, "protocol") not in PROTOCOLS:
+        raise HardGNNError(f"unknown protocol '{protocol}'; {nearest(protocol, PROTOCOLS)}")
+    return protocol
+
+
+def checked_scores(
+    ranker: Ranker, users: NDArray[np.integer], histories: Histories, n_items: int
+) -> NDArray[np.float32]:
+    """The ranker's scores (B, I).
+
+    Raises:
+        HardGNNError: their shape is another, or one is NaN.
+    """
+    return _checked(ranker, np.asarray(ranker.scores(users, histories)), (len(users), n_items))
+
+
+def _checked(ranker: Ranker, scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    if scores.shape != shape:
+        raise HardGNNError(f"{ranker.name}: scores have shape {scores.shape}, expected {shape}")
+    # The minimum is NaN if any score is, at a quarter of the cost of asking each.
+    if scores.size and torch.from_numpy(scores).min().isnan():
+        bad = int(np.isnan(scores).any(axis=1).sum())
+        raise HardGNNError(f"{ranker.name}: scores are NaN for {bad} of {len(scores)} users")
+    return scores
+
+
+def _sampled_scores(
+    ranker: Ranker, users: NDArray[np.integer], histories: Histories, items: NDArray[np.int32], n_items: int
+) -> NDArray[np.float32]:
+    """Scores (B, C) of `items` (B, C), of which -1 is none and gets any score."""
+    items = np.maximum(items, 0)
+    if isinstance(ranker, CandidateRanker):
+        return _checked(ranker, ranker.candidate_scores(users, histories, items), items.shape)
+    return np.take_along_axis(checked_scores(ranker, users, histories, n_items), items, axis=1)
+
+
+def _rank_among_unseen(
+    scores: NDArray[np.float32], targets: NDArray[np.int32], histories: Histories
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Rank and number of candidates (B,), the candidates being all items but the history's."""
+    n_users, n_items = scores.shape
+    rows, seen = np.divmod(histories.keys(n_items), n_items)  # each seen item once
+    others = seen != targets[rows]
+    rows, seen = rows[others], seen[others]
+    limits = scores[np.arange(n_users), targets]  # (B,)
+    table = torch.from_numpy(scores)
+    # Ones as float32, which torch sums by vectors on all threads; exact up to 2^24 items.
+    reached = torch.ge(table, torch.from_numpy(limits)[:, None], out=torch.empty(scores.shape))  # (B, I)
+    above = reached.sum(1).long().numpy() - 1  # the target itself is counted once
+    above_seen = np.bincount(rows[scores[rows, seen] >= limits[rows]], minlength=n_users)
+    return above - above_seen, n_items - np.bincount(rows, minlength=n_users)
+
+
+def _rank_among_sampled(
+    scores: NDArray[np.float32], items: NDArray[np.int32]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Rank and number of candidates (B,) from scores (B, 1 + C) of the target and the sampled; an item -1 is none."""
+    present = (items[:, 1:] >= 0) & (items[:, 1:] != items[:, :1])
+    above = (scores[:, 1:] >= scores[:, :1]) & present
+    return np.count_nonzero(above, axis=1), np.count_nonzero(present, axis=1) + 1

@@ -1,0 +1,1 @@
+"""Others' models, tuned and fitted on the same data."""

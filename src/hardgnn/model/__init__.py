@@ -1,1 +1,0 @@
-"""The network: graphs per interval, recurrence and attention over intervals, attention over the window."""

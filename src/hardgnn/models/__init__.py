@@ -1,0 +1,1 @@
+"""What scores items for users, behind one protocol."""

@@ -1,0 +1,1 @@
+"""What makes one vector of a window of items."""

@@ -1,0 +1,112 @@
+"""The instance level: attention over the user's window of recent items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hardgnn.config import ModelConfig
+from hardgnn.data.histories import PADDING
+from hardgnn.models.attention import SelfAttention
+
+ITEMS_TOGETHER = 1024  # items of windows of like length that are encoded at once, about
+
+
+class SequenceEncoder(nn.Module):
+    """One vector per window: `S_0 = LN(ē_v) + LN(p)`, `S_l = σ(SelfAtt(LN(S_{l-1}))) + S_{l-1}`, then pooling.
+
+    SelfGNN, section 3.3; specification, section 2. `sequence = "pooled"` sums items and positions over the window
+    before the LayerNorms, so that the layers see one token, as the released code does. Padding is masked out of keys,
+    queries and sums. The positions count from the end of the window.
+
+    Shapes: item vectors (n, d), window (B, m) of row numbers into them, `PADDING` where there is no item -> (B, d).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = nn.Parameter(torch.empty(config.window, config.dim))
+
+        def norm() -> nn.Module:
+            return nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.layer_norm else nn.Identity()
+
+        self.item_norm, self.position_norm = norm(), norm()
+        self.norms = nn.ModuleList(norm() for _ in range(config.sequence_layers))
+        self.layers = nn.ModuleList(
+            SelfAttention(config.dim, config.heads, config.attention_projection) for _ in range(config.sequence_layers)
+        )
+
+    def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        if self.config.sequence == "pooled":
+            return self._pooled(item_vectors, window)
+        return by_length(window, lambda part: self._full(item_vectors, part))
+
+    @torch.no_grad()
+    def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """How much each item of unpadded windows (B, m) counts in each layer, (L, B, m), rows sum to 1.
+
+        It is what the last position looks at where that one is kept, and else the mean over positions.
+
+        Raises:
+            ValueError: the window is pooled to one token, which looks at itself.
+        """
+        if self.config.sequence == "pooled":
+            raise ValueError("a pooled window has no attention over its items")
+        items, positions, _ = self._look_up(item_vectors, window)
+        state = self.item_norm(items) + self.position_norm(positions)
+        found = []
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            assert isinstance(layer, SelfAttention)
+            weights = layer.weights(norm(state))  # (B, m, m)
+            found.append(weights[:, -1] if self.config.sequence_pooling == "last" else weights.mean(1))
+            state = F.leaky_relu(layer(norm(state)), self.config.leaky_slope) + state
+        return torch.stack(found) if found else state.new_zeros(0, *window.shape)
+
+    def _pooled(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        items, positions, seen = self._look_up(item_vectors, window)
+        state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)
+        return self._attend(state.unsqueeze(1), None).squeeze(1)
+
+    def _full(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        items, positions, seen = self._look_up(item_vectors, window)
+        state = self.item_norm(items) + self.position_norm(positions)
+        real = window != PADDING
+        # A row without items may look anywhere, since an all-masked softmax is no number; its sum stays 0.
+        last_only = self.config.sequence_pooling == "last"
+        state = self._attend(state, real | ~real.any(1, keepdim=True), last_only) * (
+            seen[:, -1:] if last_only else seen
+        )
+        if last_only:
+            return state[:, -1]
+        summed = state.sum(1)
+        return summed if self.config.sequence_pooling == "sum" else summed / seen.sum(1).clamp_min(1)
+
+    def _look_up(self, item_vectors: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The window's item vectors (B, m, d), its positions (m, d), and 1 for items and 0 for padding (B, m, 1)."""
+        items = item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)
+        positions = self.positions[self.config.window - window.shape[1] :]
+        return items, positions, (window != PADDING).unsqueeze(-1).to(items.dtype)
+
+    def _attend(self, state: Tensor, mask: Tensor | None, last_only: bool = False) -> Tensor:
+        """The attention layers; with `last_only` the top one asks for the last position alone, (B, 1, d)."""
+        for number, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True), 1):
+            top = last_only and number == len(self.layers)
+            attended = F.leaky_relu(layer(norm(state), mask, top), self.config.leaky_slope)
+            state = attended + (state[:, -1:] if top else state)
+        return state
+
+
+def by_length(window: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """`encode` of windows (B, m), those of like length together and without the padding that all of them have.
+
+    So short windows are not padded to the longest; it is exact.
+    """
+    lengths = (window != PADDING).sum(1).clamp_min(1)
+    order = lengths.argsort(stable=True)
+    group = (lengths[order].cumsum(0) - 1) // ITEMS_TOGETHER
+    sizes = torch.unique_consecutive(group, return_counts=True)[1].tolist()
+    parts = [encode(window[rows, -int(lengths[rows[-1]]) :]) for rows in order.split(sizes)]
+    return torch.cat(parts).index_select(0, order.argsort())

@@ -1,0 +1,148 @@
+"""Item-to-item transitions and popularity in the score: `β log(ε + x) + κ log(1 + n)` (docs/model.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from hardgnn.config import TransitionsConfig
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import PADDING, Histories
+from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
+
+
+@dataclass(frozen=True)
+class TransitionGraph:
+    """Both kinds of edges, from an item of the history (row) to the one scored, and the items' training counts.
+
+    `edges` (I, I) is complex, real part cosine and imaginary part follows, so that both are cut out at once; `counts`
+    (I,) float32.
+    """
+
+    edges: sparse.csr_array
+    counts: Tensor
+
+    @staticmethod
+    def of(data: Dataset, config: TransitionsConfig) -> TransitionGraph:
+        """Counted in the training part."""
+        cosine = cosine_similarity(data, config.neighbours)
+        follows = forward_similarity(data, config.steps, config.backward)
+        edges = (cosine + np.complex64(1j) * follows).tocsr()
+        edges.sort_indices()
+        if edges.nnz < 2**31:  # scipy's sum has 64 bits, twice the memory
+            edges.indices, edges.indptr = edges.indices.astype(np.int32), edges.indptr.astype(np.int32)
+        return TransitionGraph(edges, torch.from_numpy(data.train.item_counts(data.n_items).astype(np.float32)))
+
+    def joined(self, forward: float) -> sparse.csr_array:
+        """`S = cosine + forward · follows`."""
+        return (self.edges.real + np.float32(forward) * self.edges.imag).tocsr()
+
+
+class Transitions(nn.Module):
+    """What is added to the score of item v after items i_1 .. i_p: `β log(ε + Σ_s γ^(p-s) S[i_s, v]) + κ log(1 + n_v)`.
+
+    `S = cosine + forward · follows`, n_v the training count; forward, β, ε, γ and κ are learned. S and n_v count the
+    training sequences, and so the very step that training asks for. That is taken out, as if they had been counted
+    without the user: `targets`. Backward edges need no such care: a next item that has come before is known at test
+    time too.
+    """
+
+    def __init__(self, config: TransitionsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))
+        self.strength = nn.Parameter(torch.tensor(1.0))  # β
+        self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
+        self.popularity = nn.Parameter(torch.tensor(config.popularity))  # κ
+        self.decay_logit = nn.Parameter(torch.tensor(math.log(config.decay / (1 - config.decay))))
+
+    def prior(self, reached: Tensor) -> Tensor:
+        """`β log(ε + x)` of x, any shape."""
+        return self.strength * torch.log(reached + self.log_epsilon.exp())
+
+    def offsets(self, counts: Tensor) -> Tensor:
+        """`κ log(1 + n)` of training counts n, any shape; of a next item n is one less while training."""
+        return self.popularity * torch.log1p(counts)
+
+    def weights(self, width: int) -> Tensor:
+        """`γ^(p-s)` for s ≤ p, else 0: (m, m)."""
+        age = torch.arange(width)[:, None] - torch.arange(width)
+        return torch.where(age >= 0, torch.sigmoid(self.decay_logit) ** age.clamp_min(0), 0.0)
+
+    @property
+    def forward_weight(self) -> float:
+        """The weight of the directed co-occurrence."""
+        return float(self.log_forward.detach().exp())
+
+    def block(self, edges: sparse.csr_array, columns: NDArray[np.integer]) -> Tensor:
+        """The chosen columns of these rows of S, dense, and a last row of zeros for padding: (n + 1, c)."""
+        block = np.zeros((edges.shape[0] + 1, len(columns)), edges.dtype)
+        block[:-1] = edges[:, columns].toarray()
+        cosine, follows = (torch.from_numpy(np.ascontiguousarray(part)) for part in (block.real, block.imag))
+        return torch.addcmul(cosine, follows, self.log_forward.exp())
+
+    def candidates(self, block: Tensor, windows: Tensor) -> Tensor:
+        """x of every candidate after every position, (B, m, C).
+
+        Shapes: block (n + 1, C): rows of S, the last one zeros; windows (B, m) of row numbers, n for padding.
+        """
+        rows = block.index_select(0, windows.flatten()).view(*windows.shape, -1)  # (B, m, C)
+        return self.weights(windows.shape[1]) @ rows
+
+    def targets(self, cosine: Tensor, follows: Tensor, counts: Tensor, target_counts: Tensor) -> Tensor:
+        """x of the item that comes next at every position, without what the user's own sequence put into S: (B, m).
+
+        The user counts 1 in the cosine of every pair, and forward / distance among those that follow.
+
+        Shapes: cosine, follows (B, m, m), as `between` gives them; counts, target_counts (B, m): the training counts
+        of the window's items and of those that come next, 0 for padding.
+        """
+        width = counts.shape[1]
+        scale, target_scale = (torch.where(n > 0, n.clamp_min(1).rsqrt(), 0.0) for n in (counts, target_counts))
+        distance = torch.arange(1, width + 1)[:, None] - torch.arange(width)  # of the item after p from that at s
+        near = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
+        own = scale[:, None, :] * target_scale[:, :, None]  # (B, p, s)
+        without = (cosine - own) + self.log_forward.exp() * (follows - near * own)
+        others = target_counts.clamp_min(1).div((target_counts - 1).clamp_min(1)).sqrt()  # the next item's root too
+        return (self.weights(width) * without).sum(-1).clamp_min(0) * others
+
+
+class TransitionScores:
+    """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`."""
+
+    def __init__(self, module: Transitions, matrix: sparse.csr_array, counts: Tensor, window: int) -> None:
+        self.module, self.matrix, self.counts, self.window = module, matrix, counts, window
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        """`β log(ε + x) + κ log(1 + n)` of all items, (B, I)."""
+        decay = float(torch.sigmoid(self.module.decay_logit))
+        query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
+        prior = self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
+        return prior.add_(self.module.offsets(self.counts))
+
+
+def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+    """Cosine and follows from the items up to a position to the one after it: (B, m, m) each, 0 for padding.
+
+    At [b, p, s] from windows[b, s] to targets[b, p], s ≤ p.
+
+    Shapes: edges (n, I), sorted; windows (B, m) of its row numbers, n for padding; targets (B, m), `PADDING` likewise.
+    """
+    n, n_items = edges.shape
+    local = windows.numpy()
+    real = (local < n)[:, None, :] & (targets != PADDING)[:, :, None]
+    row, ahead, place = np.nonzero(np.tril(real))
+    keys = np.repeat(np.arange(n), np.diff(edges.indptr)) * n_items + edges.indices
+    asked = local[row, place] * n_items + targets[row, ahead]
+    at = np.minimum(np.searchsorted(keys, asked), max(len(keys) - 1, 0))
+    found = np.zeros(real.shape, edges.dtype)
+    if len(keys):
+        found[row, ahead, place] = np.where(keys[at] == asked, edges.data[at], 0)
+    return torch.from_numpy(found.real.copy()), torch.from_numpy(found.imag.copy())

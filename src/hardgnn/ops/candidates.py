@@ -1,0 +1,132 @@
+"""Products of many queries with all candidates, a chunk of queries at a time, with gradients of their own.
+
+Autograd would hold each table of positions × candidates that a loss passes through, and walk over all of them in
+memory; here a chunk stays in the processor's cache from scores to gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hardgnn.ops.topk import largest
+
+CHUNK = 2**18
+"""Numbers in a chunk, about: 1 MiB of float32."""
+
+
+def sampled_softmax(
+    queries: Tensor,
+    items: Tensor,
+    offsets: Tensor,
+    positive: Tensor,
+    own: Tensor,
+    owner: Tensor,
+    prior: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Mean of `log(e^{s⁺} + Σ_c e^{s_c}) - s⁺`, where `s_c = q · e_c + o_c + β log(ε + x_c)`.
+
+    Shapes: queries (P, d); items (C, d); offsets (C,); positive (P,), s⁺; own (B, C) bool, candidates left out;
+    owner (P,), the row of `own` of each query; prior: x (P, C), β and ε, each a number -> scalar.
+    """
+    reached, strength, epsilon = prior or (None, None, None)
+    return _SampledSoftmax.apply(queries, items, offsets, positive, reached, strength, epsilon, own, owner)
+
+
+def top_products(queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest products of each query with the candidates, and which these are: (P, K), (P, K).
+
+    -inf where fewer than `k` are left. Shapes: queries (P, d); items (C, d); own (B, C) bool, candidates left out;
+    owner (P,), the row of `own` of each query; K = min(k, C).
+    """
+    return _TopProducts.apply(queries, items, own, owner, k)
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    """The gradients are those of the mean; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        offsets: Tensor,
+        positive: Tensor,
+        reached: Tensor | None,
+        strength: Tensor | None,
+        epsilon: Tensor | None,
+        own: Tensor,
+        owner: Tensor,
+    ) -> Tensor:
+        count = len(queries)
+        loss = queries.new_zeros(())
+        d_queries, d_positive = torch.empty_like(queries), torch.empty_like(positive)
+        d_items, d_offsets = torch.zeros_like(items), torch.zeros_like(offsets)
+        d_reached = None if reached is None else torch.empty_like(reached)
+        d_strength, d_epsilon = queries.new_zeros(()), queries.new_zeros(())
+        for part in _chunks(queries, items):
+            query, near = queries[part], positive[part]
+            table = torch.addmm(offsets, query, items.T)  # (p, C): scores, then probabilities, then their gradients
+            if reached is not None and strength is not None and epsilon is not None:
+                term = reached[part] + epsilon
+                logs = term.log()
+                table.addcmul_(logs, strength)
+            table.masked_fill_(own.index_select(0, owner[part]), -torch.inf)
+            total = torch.logaddexp(near, torch.logsumexp(table, 1))
+            loss += (total - near).sum()
+            table.sub_(total.unsqueeze(1)).exp_().div_(count)
+            d_positive[part] = (torch.exp(near - total) - 1) / count
+            torch.mm(table, items, out=d_queries[part])
+            d_items.addmm_(table.T, query)
+            d_offsets += table.sum(0)
+            if d_reached is not None and strength is not None:
+                d_strength += torch.dot(table.flatten(), logs.flatten())
+                torch.div(table.mul_(strength), term, out=d_reached[part])
+                d_epsilon += d_reached[part].sum()
+        ctx.save_for_backward(d_queries, d_items, d_offsets, d_positive, d_reached, d_strength, d_epsilon)
+        return loss / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        found = [None if one is None else one * outer[0] for one in ctx.saved_tensors]
+        if found[4] is None:
+            found[5:] = [None, None]
+        return (*found, None, None)
+
+
+class _TopProducts(torch.autograd.Function):
+    """Top-k of a product, without the product as a whole."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        k = min(k, len(items))
+        values = queries.new_empty(len(queries), k)
+        index = torch.empty(len(queries), k, dtype=torch.long)
+        for part in _chunks(queries, items):
+            table = (queries[part] @ items.T).masked_fill_(own.index_select(0, owner[part]), -torch.inf)
+            values[part], index[part] = largest(table, k)
+        ctx.save_for_backward(queries, items, index)
+        ctx.mark_non_differentiable(index)
+        return values, index
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        queries, items, index = ctx.saved_tensors
+        d_queries, d_items = torch.empty_like(queries), torch.zeros_like(items)
+        for part in _chunks(queries, items):
+            table = queries.new_zeros(len(queries[part]), len(items)).scatter_(1, index[part], outer[0][part])
+            torch.mm(table, items, out=d_queries[part])
+            d_items.addmm_(table.T, queries[part])
+        return d_queries, d_items, None, None, None
+
+
+def _chunks(queries: Tensor, items: Tensor) -> Iterator[slice]:
+    size = max(1, CHUNK // max(1, len(items)))
+    for start in range(0, len(queries), size):
+        yield slice(start, start + size)

@@ -1,0 +1,1 @@
+"""From a raw log to a data set: filter, split, candidates; download and simulation."""

@@ -1,0 +1,1 @@
+"""Recommendations in raw ids, to ask for or to export."""

@@ -1,0 +1,152 @@
+"""The best items for each user, in blocks; and what to say where nothing is known of a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.protocols import Progress, Ranker
+from hardgnn.evaluation.topn import NO_ITEM, top_n
+from hardgnn.runs.trained import TrainedModel
+
+UNKNOWN = -1
+SOURCES = ("user+sequence", "user", "sequence", "popularity")
+USER_AND_SEQUENCE, USER_ALONE, SEQUENCE_ALONE, POPULARITY = range(len(SOURCES))
+
+
+@dataclass(frozen=True)
+class Best:
+    """The answer for B users: `items` (B, n) int32, best first, `scores` (B, n) float32, `sources` (B,) uint8.
+
+    An item -1 is none. A source is an index into `SOURCES`: the terms of the score, or popularity, whose score is the
+    number of training interactions.
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    sources: NDArray[np.uint8]
+
+
+class Anonymous:
+    """Scores from the sequence term alone, for somebody the model does not know (specification, section 2, Score)."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self.model, self.name = model, model.name
+
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I) of all items; `users` are not looked at."""
+        return self.model.scores(None, histories)
+
+
+class Counted:
+    """Scores an item by a count (I,), the same for everybody: popularity from a run folder, without the data."""
+
+    name = "popularity"
+
+    def __init__(self, counts: NDArray[np.number]) -> None:
+        self.counts = counts.astype(np.float32)
+
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I)."""
+        return np.tile(self.counts, (len(users), 1))
+
+
+def sources(model: TrainedModel, users: NDArray[np.integer], histories: Histories) -> NDArray[np.uint8]:
+    """What speaks for each user (B,): an index into `SOURCES`; a user -1 is unknown."""
+    listens = (histories.lengths > 0) & (model.config.model.sequence != "none")
+    known = (users >= 0) & model.config.model.user_term
+    found = np.where(listens, np.where(known, USER_AND_SEQUENCE, SEQUENCE_ALONE), POPULARITY)
+    return np.where(known & ~listens, USER_ALONE, found).astype(np.uint8)
+
+
+def best_items(
+    model: TrainedModel,
+    popularity: NDArray[np.integer],
+    users: NDArray[np.integer],
+    histories: Histories,
+    n: int,
+    *,
+    exclude_seen: bool = True,
+    blocked: NDArray[np.integer] | None = None,
+    progress: Progress | None = None,
+) -> Best:
+    """The `n` best items of users known and unknown.
+
+    A known user is scored by both terms, an unknown one by the sequence term alone, and one of whom nothing is known
+    gets the most popular items. An item without training interactions is recommended to nobody: its vector is as
+    random as it was at the start, and so is its score.
+
+    Args:
+        model: scores all items.
+        popularity: (I,) training interactions of each item.
+        users: (B,) indices, -1 where the model does not know the user.
+        histories: their items, oldest first, in the same order; new ones included.
+        n, exclude_seen, blocked, progress: as in `top_n`.
+
+    Raises:
+        HardGNNError: as `top_n`.
+    """
+    n_items, which = len(popularity), sources(model, users, histories)
+    blocked = without_untrained(blocked, popularity)
+    items = np.full((len(users), n), NO_ITEM, dtype=np.int32)
+    scores = np.full((len(users), n), -np.inf, dtype=np.float32)
+    rankers: dict[int, Ranker] = {
+        USER_AND_SEQUENCE: model,
+        USER_ALONE: model,
+        SEQUENCE_ALONE: Anonymous(model),
+        POPULARITY: Counted(popularity),
+    }
+    done = 0
+    for source, ranker in rankers.items():
+        rows = np.flatnonzero(which == source)
+        # Those of whom nothing is known all get the same answer.
+        nothing = source == POPULARITY and (not exclude_seen or not histories.lengths[rows].any())
+        asked = rows[:1] if nothing else rows
+        if len(asked) == 0:
+            continue
+        items[rows], scores[rows] = top_n(
+            ranker,
+            users[asked],
+            histories.take(asked),
+            n,
+            n_items,
+            exclude_seen=exclude_seen,
+            blocked=blocked,
+            progress=None if progress is None else shifted(progress, done, len(users)),
+        )
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(users))
+    return Best(items, scores, which)
+
+
+def without_untrained(
+    blocked: NDArray[np.integer] | None, popularity: NDArray[np.integer]
+) -> NDArray[np.integer] | None:
+    """The items to block, and with them those that training never saw; None where there are none.
+
+    Args:
+        blocked: indices, or None.
+        popularity: (I,) training interactions of each item.
+
+    Raises:
+        HardGNNError: nothing is left to recommend.
+    """
+    untrained = np.flatnonzero(popularity == 0)
+    if len(untrained):
+        blocked = untrained if blocked is None else np.union1d(blocked, untrained)
+    if blocked is not None and len(blocked) == len(popularity):
+        raise HardGNNError(
+            "nothing is left to recommend: of the items allowed and not blocked none was in training, and of others "
+            "the model knows nothing"
+        )
+    return blocked
+
+
+def shifted(progress: Progress, done: int, total: int) -> Progress:
+    """What a part of the work reports to, where so many of all users are done before it."""
+    return lambda so_far, _: progress(done + so_far, total)

@@ -1,0 +1,113 @@
+"""What a run knows beside the weights: ids, whole histories, counts, titles; two tables of its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hardgnn.config import Config
+from hardgnn.data.dataset import TRAIN, Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.data.intervals import cut_all
+from hardgnn.errors import HardGNNError, shown
+from hardgnn.storage.files import atomic_path
+from hardgnn.storage.frames import check_index, read_index, write_frame
+from hardgnn.storage.records import check_file
+
+USERS, ITEMS = "users.parquet", "items.parquet"
+USER_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32, "history": pl.List(pl.Int32)}
+USER_TIMES = {"history_time": pl.List(pl.Float64), "history_interval": pl.List(pl.UInt8)}
+ITEM_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32}
+ITEM_TITLES = {"title": pl.String}
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """What a run folder knows beside the weights: ids, whole histories, counts, titles.
+
+    Shapes: `user_ids` (U,), `item_ids` (I,) and `titles` (I,) or None; `user_interactions` (U,) and `popularity` (I,)
+    count training interactions; `times` (seconds since 1970) and `intervals` (from 0) go with `histories.items` (N,)
+    and are None in a folder written before they were kept.
+    """
+
+    user_ids: pl.Series
+    histories: Histories
+    user_interactions: NDArray[np.int32]
+    times: NDArray[np.float64] | None
+    intervals: NDArray[np.uint8] | None
+    item_ids: pl.Series
+    titles: pl.Series | None
+    popularity: NDArray[np.int32]
+
+
+def write_tables(folder: Path, config: Config, data: Dataset) -> None:
+    """Writes the tables of a run on `data`, in an existing folder.
+
+    Raises:
+        MachineError: the disk is full, or another fault of the machine.
+        HardGNNError: the folder may not be written, or is gone.
+    """
+    how = (config.model.intervals, config.model.interval_cut, data.time_span)
+    intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how)
+    events = {"index": data.user, "history": data.item, "history_time": data.timestamp, "history_interval": intervals}
+    of_users = pl.DataFrame(events).group_by("index", maintain_order=True).agg(pl.all())
+    columns = {"raw_id": data.user_ids, "index": np.arange(data.n_users, dtype=np.int32)}
+    users = pl.DataFrame({**columns, "train_interactions": data.train.lengths}).join(
+        of_users, on="index", how="left", maintain_order="left"
+    )
+    lists = pl.col("history", "history_time", "history_interval")
+    with atomic_path(folder / USERS, make_parent=False) as temporary:
+        write_frame(temporary, users.with_columns(lists.fill_null([])), USER_TABLE | USER_TIMES)
+    items = {"raw_id": data.item_ids, "index": np.arange(data.n_items, dtype=np.int32)}
+    items["train_interactions"] = data.train.item_counts(data.n_items)
+    schema = ITEM_TABLE
+    if data.item_titles is not None:
+        items["title"], schema = data.item_titles, ITEM_TABLE | ITEM_TITLES
+    with atomic_path(folder / ITEMS, make_parent=False) as temporary:
+        write_frame(temporary, pl.DataFrame(items), schema)
+
+
+def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:
+    """The tables of a run folder.
+
+    Args:
+        folder: the run folder.
+        record: of the run's start, with hashes and counts to compare with.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        HardGNNError: they are missing or damaged.
+    """
+    for name in (USERS, ITEMS):
+        check_file(folder / name, record.get("files", {}).get(name), remedy)
+    users = read_index(folder / USERS, USER_TABLE, remedy, USER_TIMES)
+    items = read_index(folder / ITEMS, ITEM_TABLE, remedy, ITEM_TITLES)
+    counts = record["data"]["manifest"].get("counts", {})
+    for name, table in (("users", users), ("items", items)):
+        if table.height != counts.get(name, table.height):
+            raise HardGNNError(
+                f"{shown(folder)}: damaged, {table.height:,} {name} where {counts[name]:,} were trained on; {remedy}"
+            )
+    lengths = users["history"].list.len().to_numpy()
+    columns = [name for name in ("history", *USER_TIMES) if name in users.columns]
+    flat = {name: users[name].explode().drop_nulls() for name in columns}
+    for name, values in flat.items():
+        if len(values) != lengths.sum() or (users[name].list.len().to_numpy() != lengths).any():
+            raise HardGNNError(f"{shown(folder / USERS)}: damaged, its lists differ in length; {remedy}")
+    check_index(flat["history"], items.height, folder / USERS, remedy)
+    lists = {name: values.to_numpy() for name, values in flat.items()}
+    return RunTables(
+        users["raw_id"],
+        Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists["history"]),
+        users["train_interactions"].to_numpy(),
+        lists.get("history_time"),
+        lists.get("history_interval"),
+        items["raw_id"],
+        items["title"] if "title" in items.columns else None,
+        items["train_interactions"].to_numpy(),
+    )

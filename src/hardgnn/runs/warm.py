@@ -1,0 +1,100 @@
+"""Refreshing: a new run on a grown log starts from the weights of an older one, matched by raw id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardgnn.config import Config
+from hardgnn.data.align import places
+from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError
+from hardgnn.runs.folder import AGAIN, MODEL, load_config, load_tables
+from hardgnn.runs.trained import PARAMETERS, load_model
+from hardgnn.storage.records import sha256
+from hardgnn.storage.tensors import open_tensors
+
+FREE = ("dropout", "edge_dropout")  # settings of the network that a warm start may change
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """An older run that fits: `users` (U,) and `items` (I,) are the old rows of the new ids, -1 where they are new."""
+
+    folder: Path
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    @classmethod
+    def plan(cls, folder: Path, config: Config, data: Dataset) -> WarmStart:
+        """Compares the run in `folder` with a new config and a grown data set.
+
+        Raises:
+            HardGNNError: the networks differ in a setting, or no raw id is known to both.
+        """
+        load_model(folder)  # tells what is wrong with the folder
+        _refuse_other_network(config, load_config(folder), folder)
+        tables = load_tables(folder)
+        users, items = places(data.user_ids, tables.user_ids), places(data.item_ids, tables.item_ids)
+        for kind, rows in (("users", users), ("items", items)):
+            if (rows < 0).all():
+                raise HardGNNError(f"{folder}: knows none of the {kind} of {data.name}, by raw id")
+        return cls(folder, users, items)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the new run's folder says: the old run's name, its weights' hash, users and items matched and new."""
+        counts: dict[str, int] = {}
+        for kind, rows in (("users", self.users), ("items", self.items)):
+            counts |= {f"{kind}_matched": int((rows >= 0).sum()), f"{kind}_new": int((rows < 0).sum())}
+        return {"run": self.folder.resolve().name, "model_sha256": sha256(self.folder / MODEL), **counts}
+
+    def apply(self, model: torch.nn.Module) -> None:
+        """Puts the old weights into `model`; users and items that are new keep their fresh rows.
+
+        Interval t starts from the old interval t: the T tables go by number, whatever times the new log cuts.
+
+        Raises:
+            HardGNNError: weights are missing or of another shape.
+        """
+        rows = {"user_embedding": self.users, "item_embedding": self.items}  # of parameters (T, n, d)
+        with open_tensors(self.folder / MODEL, AGAIN) as (stored, _), torch.no_grad():
+            names = set(stored.keys())
+            for name, parameter in model.named_parameters():
+                if parameter.numel() == 0:  # a table that this network has no use for
+                    continue
+                if PARAMETERS + name not in names:
+                    raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
+                _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")
+
+
+def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:
+    """The settings that shape the network or its meaning must be the same."""
+    for key, value in config.model.model_dump().items():
+        before = getattr(old.model, key)
+        if key not in FREE and value != before:
+            raise HardGNNError(
+                f"{folder}: its model.{key} is {before}, not {value}; a warm start needs the same network "
+                f"(--set model.{key}={before})"
+            )
+    for key in ("dim", "user_weight"):
+        value, before = getattr(config.ssl, key), getattr(old.ssl, key)
+        if config.ssl.weight > 0 and value != before:
+            raise HardGNNError(f"{folder}: its ssl.{key} is {before}, not {value}; a warm start needs the same network")
+
+
+def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, label: str) -> None:
+    if rows is None:
+        if parameter.shape != before.shape:
+            raise HardGNNError(f"{label} has shape {tuple(before.shape)}, expected {tuple(parameter.shape)}")
+        parameter.copy_(before)
+        return
+    here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
+    for table, old_table in zip(parameter, before, strict=True):  # one of the T intervals at a time
+        table[here] = old_table[there]

@@ -1,0 +1,86 @@
+"""Tensor files (safetensors) that show damage: the hash of the whole file stands in its header."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.storage.files import atomic_path
+
+KEY = "sealed"  # one key alone, for safetensors writes several in random order: the seal, then the note
+SEAL = re.compile(rb'"sealed":"([^"]{64})')
+BLANK = b"0" * 64
+UNSEALED = {"epoch", "progress"}  # the keys that earlier versions wrote
+LONGEST_HEADER = 100 << 20  # what safetensors itself allows
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], note: str, make_parent: bool = True) -> None:
+    """Writes tensors atomically; `note` is kept with them. The same tensors give the same bytes."""
+    with atomic_path(path, make_parent) as temporary:
+        save_file(dict(tensors), temporary, metadata={KEY: BLANK.decode() + note})
+        with temporary.open("r+b") as handle:
+            header = _header(handle)
+            found = SEAL.search(header)
+            assert found is not None  # just written
+            digest = hashlib.file_digest(_rewound(handle), "sha256").hexdigest()
+            handle.seek(8 + found.start(1))
+            handle.write(digest.encode())
+
+
+@contextmanager
+def open_tensors(path: Path, remedy: str) -> Iterator[tuple[Any, str]]:
+    """The open file and its note, once its hash is checked; a file of an earlier version has none.
+
+    Raises:
+        HardGNNError: it is missing or damaged; so are errors of what is done with it inside.
+    """
+    if not path.is_file():
+        raise HardGNNError(f"{shown(path)}: no such file; {remedy}")
+    with reading(path, remedy):
+        with path.open("rb") as handle:
+            header = _header(handle)
+            found = SEAL.search(header)
+            if found is not None:
+                blank = header[: found.start(1)] + BLANK + header[found.end(1) :]
+                digest = hashlib.sha256(len(header).to_bytes(8, "little") + blank)
+                while part := handle.read(1 << 20):
+                    digest.update(part)
+                if digest.hexdigest().encode() != found.group(1):
+                    raise HardGNNError(f"{shown(path)}: damaged, its content is not what was written; {remedy}")
+        with safe_open(path, "pt") as stored:
+            noted = stored.metadata() or {}
+            if found is None and not UNSEALED.intersection(noted):
+                raise HardGNNError(f"{shown(path)}: damaged, its header is not what was written; {remedy}")
+            yield stored, noted[KEY][len(BLANK) :] if found is not None else next(iter(noted.values()))
+
+
+def read_seal(path: Path) -> str:
+    """The hash that stands in a file's header, unchecked; empty in a file of an earlier version."""
+    with reading(path), path.open("rb") as handle:
+        found = SEAL.search(_header(handle))
+        return "" if found is None else found.group(1).decode("ascii", "replace")
+
+
+def _header(handle: Any) -> bytes:
+    """The JSON header of a tensor file, which is then read up to its end."""
+    length = int.from_bytes(handle.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes")
+    header: bytes = handle.read(length)
+    if len(header) < length:
+        raise ValueError("the file ends in its header")
+    return header
+
+
+def _rewound(handle: Any) -> Any:
+    handle.seek(0)
+    return handle

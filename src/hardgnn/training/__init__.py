@@ -1,0 +1,1 @@
+"""Fitting a network: objectives, samplers, losses, and one trainer with callbacks."""

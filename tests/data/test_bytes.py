@@ -20,8 +20,9 @@ import polars as pl
 import pytest
 
 from archives import tarred, zipped
-from hardgnn.data.readers import layers, read_log, stored
-from hardgnn.data.readers.events import read_events
+from hardgnn.data.events import read_events
+from hardgnn.data.log import read_log
+from hardgnn.data.readers import layers, stored
 from hardgnn.data.readers.raw import BLOCK_BYTES, RawFile
 from hardgnn.data.readers.titles import find_titles
 from hardgnn.errors import HardGNNError, MachineError

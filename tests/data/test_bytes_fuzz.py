@@ -21,10 +21,11 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 
-from hardgnn.data.readers import quoted, raw, read_log
-from hardgnn.data.readers.selfgnn import read_selfgnn
+from hardgnn.data.log import read_log
+from hardgnn.data.readers import quoted, raw
 from hardgnn.data.readers.titles import find_titles
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare.released.selfgnn import read_selfgnn
 
 PIECES = (
     b'"',

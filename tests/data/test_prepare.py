@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from hardgnn import InteractionLog
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset, same_data
 from hardgnn.data.histories import Histories
-from hardgnn.data.log import InteractionLog
-from hardgnn.data.readers import FORMATS, read_log
+from hardgnn.data.log import read_log
+from hardgnn.data.readers import formats
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.candidates import distinct_ranks, sample_unseen
 from hardgnn.prepare.pipeline import NO_TIMES, PrepareConfig, k_core, prepare
@@ -324,7 +325,7 @@ def test_presets_prepare_as_the_papers_do(name: str) -> None:
     rows += [("few", item, year[0] + item) for item in range(19)]
     rows += [("early", item, year[-20] + item) for item in range(20)] + [("late", item, year[20]) for item in range(20)]
     settings = preset_settings(name)
-    assert settings.pop("format") in FORMATS
+    assert settings.pop("format") in formats()
     data = make_log(rows).prepare(name)
     assert data.user_ids.to_list() == [f"u{user}" for user in range(20)]
     assert data.manifest["settings"] == PrepareConfig.checked(**settings).model_dump(mode="json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardgnn.arguments import as_path
 from hardgnn.data.histories import Histories
-from hardgnn.data.log import InteractionLog
+from hardgnn.data.log import InteractionLog, ReadOptions, read_log
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.forks import enter
 from hardgnn.storage.files import atomic_folder, recover
@@ -64,9 +64,9 @@ class Dataset:
     manifest: dict[str, Any]
 
     @staticmethod
-    def read(path: str | Path, **options: Any) -> InteractionLog:
-        """Reads a raw log; see `hardgnn.data.readers.read_log` for the options."""
-        return InteractionLog.read(path, **options)
+    def read(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
+        """Reads a raw log; see `hardgnn.data.log.read_log` for the options."""
+        return read_log(path, **options)
 
     @property
     def n_users(self) -> int:

@@ -1,1 +1,7 @@
 """From a raw log to a data set: filter, split, candidates; download and simulation."""
+
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.log import InteractionLog
+from hardgnn.prepare.pipeline import PrepareConfig
+
+__all__ = ["Dataset", "InteractionLog", "PrepareConfig"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import warnings
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,19 +15,19 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-import hardgnn
 from hardgnn.config import Section
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, TITLE, USER
 from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, VALID, Candidates, Dataset
 from hardgnn.data.ids import MISSING, id_text
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, TITLE, USER, InteractionLog
-from hardgnn.data.readers import read_log
-from hardgnn.data.readers.selfgnn import is_released, read_selfgnn
+from hardgnn.data.log import InteractionLog, prepares, read_log
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.forks import enter
 from hardgnn.prepare import doubts
 from hardgnn.prepare.candidates import draw_candidates
 from hardgnn.prepare.presets import preset_settings
+from hardgnn.prepare.released.selfgnn import is_released, read_selfgnn
 from hardgnn.prepare.split import global_time, leave_one_out
+from hardgnn.version import __version__
 
 NO_TIMES = "no usable times: intervals will be cut by equal counts over positions"
 
@@ -218,7 +219,7 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
         "read": log.reading.told(),
         "warnings": warnings,
         "versions": {
-            "hardgnn": hardgnn.__version__,
+            "hardgnn": __version__,
             "polars": pl.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
@@ -244,6 +245,15 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
     drawn = draw_candidates(dataset, config.candidates, config.candidate_users, config.candidate_seed)
     warnings += doubts.few_candidates(drawn.items, len(item_ids))
     return replace(dataset, candidates=drawn)
+
+
+@prepares
+def prepare_log(log: InteractionLog, preset: str | None, settings: dict[str, Any]) -> Dataset:
+    """`InteractionLog.prepare`: the prepared data set, what makes its figures doubtful told as Python warnings."""
+    data = prepare(log, PrepareConfig.checked(preset, **settings))
+    for sentence in data.manifest["warnings"]:
+        warnings.warn(sentence, stacklevel=3)
+    return data
 
 
 def id_doubts(log: InteractionLog, kept: Kept) -> list[str]:
@@ -349,11 +359,11 @@ def prepare_file(
     Args:
         path: the raw log, or the folder of the released pickles.
         preset: named settings; see `hardgnn.prepare.presets`.
-        format: one of `hardgnn.data.readers.FORMATS`, `selfgnn` or `auto`; the preset's, or `auto`, by default.
-        reading: further options of `hardgnn.data.readers.read_log`.
+        format: one of `hardgnn.data.readers.formats`; the preset's, or `auto`, by default.
+        reading: further options of `hardgnn.data.log.read_log`.
         settings: fields of `PrepareConfig`, which win over the preset; None is as good as not given, and no
             `candidate_users` (0) is everybody.
-        allow_leaks: see `hardgnn.data.readers.selfgnn.read_selfgnn`.
+        allow_leaks: see `hardgnn.prepare.released.selfgnn.read_selfgnn`.
 
     Raises:
         HardGNNError: as the functions named, or an option that would do nothing.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, TITLE
+from hardgnn.data.columns import ITEM, TITLE
 from hardgnn.data.readers.layers import ENDINGS, bare
 from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.raw import NotUnicode, RawFile, not_unicode

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.ids import FRACTION, glance, id_text, no_ids
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.readers.source import Source
 from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Unit, no_times, times_of, unit_of
 from hardgnn.errors import HardGNNError

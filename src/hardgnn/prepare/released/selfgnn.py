@@ -21,13 +21,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-import hardgnn
 from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, TRAIN, VALID, Candidates, Dataset
 from hardgnn.data.intervals import cut
-from hardgnn.data.readers.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
-from hardgnn.data.readers.pickles import Refused, load_pickle
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.prepare.released.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
+from hardgnn.prepare.released.pickles import Refused, load_pickle
 from hardgnn.storage.records import sha256
+from hardgnn.version import __version__
 
 FILES = ("sequence", "test_dict", "trn_mat_time", "tst_int")
 NEGATIVES = 999  # the released code ranks the target among 1,000
@@ -244,7 +244,7 @@ def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
         warnings=warnings,
         counts=counts | {name: int(np.count_nonzero(dataset.part == code)) for name, code in PARTS.items()},
         versions={
-            "hardgnn": hardgnn.__version__,
+            "hardgnn": __version__,
             "polars": pl.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardgnn.data.readers.pickles import PickledArray, PickledSparse, Refused, is_shape
+from hardgnn.prepare.released.pickles import PickledArray, PickledSparse, Refused, is_shape
 
 SparseEntries = tuple[tuple[int, int], NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 

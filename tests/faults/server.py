@@ -103,7 +103,7 @@ def prelude(job: dict[str, Any], trace: int) -> None:
     """What a test changes before the command begins."""
     from dataclasses import replace
 
-    from hardgnn.data import download
+    from hardgnn.prepare import download
     from hardgnn.experiments import workers
 
     os.environ.update(job.get("environment", {}))

@@ -37,8 +37,8 @@ def prepare(
         str | None,
         typer.Option(
             "--format",
-            help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp, json, sequences (users and their items, "
-            "oldest first, without times) or selfgnn.",
+            help="How the log is written, such as csv or sequences (users and their items, oldest first, without times); "
+            "auto by default, see --list-formats.",
         ),
     ] = None,
     user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
@@ -68,6 +68,9 @@ def prepare(
         bool, typer.Option("--allow-leaks", help="Leave test items in the sequences of released pickles.")
     ] = False,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
+    list_formats: Annotated[
+        bool, typer.Option("--list-formats", help="Lists the formats, those of installed packages too, and ends.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Reads a raw log, filters and splits it, and writes the prepared folder.
@@ -77,8 +80,10 @@ def prepare(
     from hardgnn.prepare.pipeline import prepare_file
     from hardgnn.prepare.presets import prepare_presets
 
-    if list_presets:
-        names = list(prepare_presets())
+    if list_presets or list_formats:
+        from hardgnn.data.readers import formats
+
+        names = list(prepare_presets()) if list_presets else formats()
         print_json(names) if as_json else print("\n".join(names))
         return
     if source is None or out is None:

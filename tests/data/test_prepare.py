@@ -20,7 +20,8 @@ from hardgnn.data.log import read_log
 from hardgnn.data.readers import formats
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.candidates import distinct_ranks, sample_unseen
-from hardgnn.prepare.pipeline import NO_TIMES, PrepareConfig, k_core, prepare
+from hardgnn.prepare.filters import k_core
+from hardgnn.prepare.pipeline import NO_TIMES, PrepareConfig, prepare
 from hardgnn.prepare.presets import prepare_presets, preset_settings
 from hardgnn.prepare.simulate import simulate
 from hardgnn.prepare.split import global_time, leave_one_out

@@ -37,8 +37,8 @@ def prepare(
         str | None,
         typer.Option(
             "--format",
-            help="How the log is written, such as csv or sequences (users and their items, oldest first, without times); "
-            "auto by default, see --list-formats.",
+            help="How the log is written, as csv or sequences (users and their items, oldest first, without times); "
+            "auto by default; see --list-formats.",
         ),
     ] = None,
     user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
@@ -104,20 +104,20 @@ def prepare(
     reading["drop_missing"] = drop_missing
     data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
     data.save(out)
-    for warning in data.manifest["warnings"]:
+    for warning in data.provenance.warnings:
         say(f"warning: {warning}")
     if as_json:
         print_json({"out": str(out), **data.manifest})
         return
-    if read := data.manifest.get("read"):
+    if read := data.provenance.read:
         meanings = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
         print(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
     rows = [
-        [step["step"], *(f"{step[key]:,}" for key in ("interactions", "users", "items"))]
-        for step in data.manifest["steps"]
+        [step.step, *(f"{count:,}" for count in (step.interactions, step.users, step.items))]
+        for step in data.provenance.steps
     ]
     print_table(f"{data.name} → {out}", ["step", "interactions", "users", "items"], rows)
-    if found := data.manifest.get("released"):
+    if found := data.provenance.released:
         print_table("found in the released pickles", ["what", "count"], [[k, f"{v:,}"] for k, v in found.items()])
 
 

@@ -72,7 +72,7 @@ class InteractionLog:
         return read_log(path, **options)
 
     def prepare(self, preset: str | None = None, **settings: Any) -> Dataset:
-        """Filters, splits and indexes the log; see `hardgnn.prepare.pipeline.PrepareConfig` for the settings.
+        """Filters, splits and indexes the log; see `hardgnn.prepare.settings.PrepareConfig` for the settings.
 
         `preset` names settings that the others win over; see `hardgnn prepare --list-presets`. What makes the figures
         doubtful is told as Python warnings, and stands in the manifest.

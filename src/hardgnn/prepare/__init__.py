@@ -2,6 +2,7 @@
 
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.log import InteractionLog
-from hardgnn.prepare.pipeline import PrepareConfig
+from hardgnn.prepare.pipeline import prepare_log
+from hardgnn.prepare.settings import PrepareConfig
 
-__all__ = ["Dataset", "InteractionLog", "PrepareConfig"]
+__all__ = ["Dataset", "InteractionLog", "PrepareConfig", "prepare_log"]

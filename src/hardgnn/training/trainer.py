@@ -261,7 +261,7 @@ def _result(data: Dataset, config: Config, model: SelfGNN, progress: Progress, l
         "epochs": progress.epoch,
         "chosen_by": f"{config.train.metric} on {config.train.choose_on}, {config.train.protocol}",
         config.train.choose_on: {config.train.protocol: best.get(config.train.choose_on, {})},
-        "leaks": [*leaking, *data.manifest.get("leaks", [])],
+        "leaks": [*leaking, *data.provenance.leaks],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": round(progress.seconds, 2),
         "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),

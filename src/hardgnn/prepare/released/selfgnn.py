@@ -12,22 +12,20 @@ What the released loader (DataHandler.py, model.py) makes of them, users and ite
 from __future__ import annotations
 
 import hashlib
-import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, TRAIN, VALID, Candidates, Dataset
+from hardgnn.data.dataset import TEST, TRAIN, VALID, Candidates, Dataset
 from hardgnn.data.intervals import cut
+from hardgnn.data.provenance import Provenance, Step, versions
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.prepare.released.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
 from hardgnn.prepare.released.pickles import Refused, load_pickle
 from hardgnn.storage.records import sha256
-from hardgnn.version import __version__
 
 FILES = ("sequence", "test_dict", "trn_mat_time", "tst_int")
 NEGATIVES = 999  # the released code ranks the target among 1,000
@@ -73,7 +71,7 @@ def read_selfgnn(folder: str | Path, allow_leaks: bool = False) -> Dataset:
     Test is `tst_int`, validation the last of a user's sequence, training the rest. Where a user's test item stands in
     the sequence too, it is taken out there, unless `allow_leaks` asks for the sequence as it is. An item of the
     sequence has the time of its edge; those without one, validation and test among them, follow at the time of the
-    item before. The raw ids are the released numbers, from 0. `manifest["released"]` holds what was found.
+    item before. The raw ids are the released numbers, from 0. `provenance.released` holds what was found.
 
     Raises:
         HardGNNError: a file is missing, holds anything but numbers, or does not fit the others.
@@ -195,11 +193,11 @@ def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
         "test_items_last_in_sequence": int((own_test & last).sum()),
         "test_items_in_graphs": int((released.edge_item == released.test[released.edge_user]).sum()),
     }
-    steps = [step("sequence and tst_int", found["sequence_items"] + found["test_users"], n_users, n_items)]
+    steps = [Step("sequence and tst_int", found["sequence_items"] + found["test_users"], n_users, n_items)]
     items = released.items
     if not allow_leaks and own_test.any():
         user, items = user[~own_test], items[~own_test]
-        steps.append(step("test item out of the sequence", len(user) + found["test_users"], n_users, n_items))
+        steps.append(Step("test item out of the sequence", len(user) + found["test_users"], n_users, n_items))
 
     lengths = np.bincount(user, minlength=n_users)
     ends = np.cumsum(lengths)
@@ -231,34 +229,21 @@ def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
         if allow_leaks:
             leaks.append(where)
         warnings.append(f"{where}, and was {'left there' if allow_leaks else 'taken out'}")
-    counts = {"users": n_users, "items": n_items, "interactions": len(dataset.user)}
-    dataset.manifest.update(
-        format_version=FORMAT_VERSION,
+    provenance = Provenance(
         name=folder.resolve().name,
         source_sha256=hashlib.sha256("".join(sha256(folder / name) for name in FILES).encode()).hexdigest(),
         settings={"format": "selfgnn", "allow_leaks": allow_leaks},
-        time_span_s=list(span),
-        steps=steps,
+        time_span_s=span,
+        steps=tuple(steps),
         released=found,
-        leaks=leaks,
-        warnings=warnings,
-        counts=counts | {name: int(np.count_nonzero(dataset.part == code)) for name, code in PARTS.items()},
-        versions={
-            "hardgnn": __version__,
-            "polars": pl.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        leaks=tuple(leaks),
+        warnings=tuple(warnings),
+        counts=dataset.counts,
+        versions=versions(),
     )
-    for code, name in ((VALID, "validation"), (TEST, "test")):
-        if not len(dataset.targets(code)[0]):
-            raise HardGNNError(f"{folder}: no user has a {name} item and a history before it")
-    return dataset
-
-
-def step(name: str, interactions: int, users: int, items: int) -> dict[str, Any]:
-    """One line of what each step left."""
-    return {"step": name, "interactions": interactions, "users": users, "items": items}
+    if lacking := dataset.lacking:
+        raise HardGNNError(f"{folder}: no user has a {lacking} item and a history before it")
+    return replace(dataset, manifest=provenance.manifest())
 
 
 def candidates(released: Released) -> Candidates:

@@ -11,7 +11,7 @@ import pytest
 from archives import tarred, zipped
 from hardgnn import InteractionLog
 from hardgnn.data.log import read_log
-from hardgnn.data.readers.raw import BLOCK_BYTES
+from hardgnn.data.raw.file import BLOCK_BYTES
 from hardgnn.errors import HardGNNError
 
 BOM = "\ufeff"

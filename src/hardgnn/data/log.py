@@ -11,8 +11,8 @@ import polars as pl
 
 from hardgnn.arguments import as_path
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
+from hardgnn.data.raw.layers import bare
 from hardgnn.data.readers import READERS, RawFile, formats, guess_format, titles
-from hardgnn.data.readers.layers import bare
 from hardgnn.data.readers.source import Columns, parsing
 from hardgnn.data.readers.tables import checked_frame
 from hardgnn.data.readers.values import checked_table

@@ -11,7 +11,7 @@ from typing import TypeVar
 import polars as pl
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.source import Columns, Source, listed, refuse_columns
 from hardgnn.errors import HardGNNError, machine_fault, reason
 from hardgnn.parts import Parts

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 from hardgnn.data.columns import ITEM, TIMESTAMP, USER
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.base import Fit, reader, text_sample
-from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Source, split_lines
 
 LINE = re.compile(r"[^\t]+\t\s*\d{4}-\d\d-\d\dT[^\t]+\t[^\t]*\t[^\t]*\t[^\t]+[\t ]*")

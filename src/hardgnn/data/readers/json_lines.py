@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.base import Fit, named, reader, text_sample
-from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, streamed
 from hardgnn.data.readers.tables import chosen_names
 from hardgnn.errors import HardGNNError, reason

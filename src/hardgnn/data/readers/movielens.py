@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.base import Fit, named, reader, text_sample
 from hardgnn.data.readers.ratings import refuse_implausible
-from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
 from hardgnn.data.readers.tables import read_csv
 

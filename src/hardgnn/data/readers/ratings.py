@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.times import FIRST_YEAR, plausible_span
 from hardgnn.errors import HardGNNError
 

@@ -12,8 +12,8 @@ from collections import Counter
 import polars as pl
 
 from hardgnn.data.columns import ITEM, TIMESTAMP, USER
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.base import reader, text_sample
-from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, streamed, text_lines
 from hardgnn.data.readers.tables import USUAL_NAMES, plain, read_csv, read_inter, read_parquet
 from hardgnn.errors import HardGNNError

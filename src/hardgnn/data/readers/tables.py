@@ -14,10 +14,10 @@ from typing import IO, Any
 import polars as pl
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
+from hardgnn.data.raw.file import PARQUET_ENDINGS, PARQUET_MAGIC, RawFile
+from hardgnn.data.raw.layers import refuse_swelling
+from hardgnn.data.raw.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.base import Fit, named, reader, text_sample
-from hardgnn.data.readers.layers import refuse_swelling
-from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
-from hardgnn.data.readers.raw import PARQUET_ENDINGS, PARQUET_MAGIC, RawFile
 from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
 from hardgnn.data.readers.values import checked_table
 from hardgnn.errors import HardGNNError, nearest, shown

@@ -6,9 +6,9 @@ Source: https://www.yelp.com/dataset/documentation/main, review.json.
 from __future__ import annotations
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.base import Fit, reader, text_sample
 from hardgnn.data.readers.json_lines import first_text, json_lines, json_object
-from hardgnn.data.readers.raw import RawFile
 from hardgnn.data.readers.source import Source, listed
 from hardgnn.errors import HardGNNError
 

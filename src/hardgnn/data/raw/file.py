@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hardgnn.data.readers.archives import TheOnlyFile, base, shown_member
-from hardgnn.data.readers.layers import bare, opened
-from hardgnn.data.readers.recoded import Recoded, known_encoding
-from hardgnn.data.readers.stored import BUFFER_BYTES, Stored
+from hardgnn.data.raw.archives import TheOnlyFile, base, shown_member
+from hardgnn.data.raw.layers import bare, opened
+from hardgnn.data.raw.recoded import Recoded, known_encoding
+from hardgnn.data.raw.stored import BUFFER_BYTES, Stored
 from hardgnn.errors import HardGNNError, reading, shown
 
 HEAD_BYTES = 65_536

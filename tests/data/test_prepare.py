@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -365,3 +367,18 @@ def test_the_same_bytes_are_the_same_data_whatever_version_wrote_them(tmp_path: 
     assert not same_data(data.manifest, data.manifest | {"files": files})
     unwritten = {key: value for key, value in again.items() if key != "files"}
     assert not same_data(data.manifest, unwritten)
+
+
+def test_a_log_is_prepared_wherever_the_public_names_come_from() -> None:
+    code = (
+        "import polars as pl\nfrom hardgnn{} import InteractionLog\n"
+        "rows = pl.DataFrame({{'user': list('aaab'), 'item': list('xyzx'), 'timestamp': [1.0, 2.0, 3.0, 1.0]}})\n"
+        "print(InteractionLog(rows).prepare(k_core=0).n_items)"
+    )
+
+    def ran(place: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "ignore", "-c", code.format(place)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert ran("").stdout == ran(".prepare").stdout == "3\n"
+    assert "HardGNNError: a log is prepared by hardgnn.prepare; import that" in ran(".data.log").stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from hardgnn.data.columns import ITEM, TIMESTAMP, TITLE, USER
 from hardgnn.data.dataset import Candidates, Dataset
 from hardgnn.data.ids import id_text
-from hardgnn.data.log import InteractionLog, prepares, read_log
+from hardgnn.data.log import InteractionLog, read_log
 from hardgnn.data.provenance import Provenance, versions
 from hardgnn.errors import HardGNNError
 from hardgnn.forks import enter
@@ -71,15 +70,6 @@ def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset
         versions=versions(),
     )
     return replace(data, candidates=drawn, manifest=provenance.manifest())
-
-
-@prepares
-def prepare_log(log: InteractionLog, preset: str | None, settings: dict[str, Any]) -> Dataset:
-    """`InteractionLog.prepare`: the prepared data set, what makes its figures doubtful told as Python warnings."""
-    data = prepare(log, PrepareConfig.checked(preset, **settings))
-    for sentence in data.provenance.warnings:
-        warnings.warn(sentence, stacklevel=3)
-    return data
 
 
 def time_doubts(

@@ -15,23 +15,54 @@ import hardgnn.parts
 from hardgnn import Dataset, HardGNNError
 from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.data.readers import READERS, Fit, RawFile, formats, guess_format, reader
+from hardgnn.metrics import METRICS
 from hardgnn.parts import Parts
 
 SEQUENCES = "sequences"  # the one format that no content tells
 
 
+KINDS: list[Parts[Any]] = [METRICS, READERS]
+"""A kind more is a line here, and tests of its own below."""
+every_kind = pytest.mark.parametrize("parts", KINDS, ids=lambda parts: parts.kind)
+
+
 @pytest.fixture
 def outside() -> Iterator[None]:
-    """Readers registered in a test are gone after it."""
-    before = dict(READERS._known)
+    """Parts registered in a test are gone after it."""
+    before = [dict(parts._known) for parts in KINDS]
     yield
-    READERS._known = before
+    for parts, known in zip(KINDS, before, strict=True):
+        parts._known = known
 
 
 def announce(monkeypatch: pytest.MonkeyPatch, parts: Parts[Any], **points: str) -> None:
     """Makes an installed package of entry points."""
     installed = EntryPoints(EntryPoint(name, value, parts.group) for name, value in points.items())
     monkeypatch.setattr(hardgnn.parts, "entry_points", lambda group: installed.select(group=group))
+
+
+@every_kind
+def test_a_part_is_found_by_its_name_and_a_name_that_is_none_is_told_the_nearest(parts: Parts[Any]) -> None:
+    for name in parts.names():
+        assert parts.find(name).name == name
+    near = parts.names()[0]
+    with pytest.raises(HardGNNError, match=f"unknown {parts.kind} '{near}x'; did you mean '{near}'"):
+        parts.find(f"{near}x")
+
+
+@every_kind
+def test_a_part_of_an_installed_package_that_is_not_there_is_told_with_its_kind(
+    parts: Parts[Any], outside: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / f"broken_{parts.kind}.py").write_text("import no_such_module\n")
+    (tmp_path / f"empty_{parts.kind}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    announce(monkeypatch, parts, broken=f"broken_{parts.kind}", empty=f"empty_{parts.kind}")
+    assert {"broken", "empty"} <= set(parts.names())
+    with pytest.raises(HardGNNError, match=f"{parts.kind} 'broken' .* cannot be loaded: ModuleNotFoundError"):
+        parts.find("broken")
+    with pytest.raises(HardGNNError, match=f"{parts.kind} 'empty' .* registers no {parts.kind} of that name"):
+        parts.find("empty")
 
 
 @pytest.fixture(params=READERS.names())
@@ -165,12 +196,9 @@ def test_a_reader_of_an_installed_package_is_found_by_its_entry_point(
         "import polars as pl\nfrom hardgnn.data.readers import reader\n@reader('far')\n"
         "def far(raw):\n    return pl.DataFrame({'user': ['a'], 'item': ['b'], 'timestamp': [1.4e9]})\n"
     )
-    (tmp_path / "broken_readers.py").write_text("import no_such_module\n")
     (tmp_path / "log.txt").write_bytes(PLAYS)
     monkeypatch.syspath_prepend(tmp_path)
-    announce(monkeypatch, READERS, far="far_readers", broken="broken_readers")
-    assert {"far", "broken"} <= set(formats())
+    announce(monkeypatch, READERS, far="far_readers")
+    assert "far" in formats()
     assert "far" not in READERS._known  # not loaded before it is asked for
     assert Dataset.read(tmp_path / "log.txt", format="far").table.height == 1
-    with pytest.raises(HardGNNError, match="reader 'broken' .* cannot be loaded: ModuleNotFoundError"):
-        Dataset.read(tmp_path / "log.txt", format="broken")

@@ -250,7 +250,7 @@ def fit_once(
         "setting": setting,
         "seed": seed,
         "valid": {FULL: summarise(ranks)},
-        "leaks": list(data.provenance.leaks),
+        "leaks": data.manifest.get("leaks", []),
         "parameters": fitted.parameters,
         "training_seconds": round(seconds, 2),
         "finished": True,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from hardgnn.models.intervals import IntervalEncoder
 
 from hardgnn.config import ModelConfig, SelfAugmentedConfig
 from hardgnn.data.histories import Histories
@@ -15,7 +16,6 @@ from hardgnn.data.intervals import cut, stacked_graph
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.models.attention import SelfAttention
 from hardgnn.models.encoders.attention import SequenceEncoder
-from hardgnn.models.intervals import IntervalEncoder
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.training import losses

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from hardgnn.training.next_item_batches import Sequences, inclusion_probabilities, systematic_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from hardgnn.models.encoders.causal import CausalEncoder
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.models.similarity import cosine_similarity, forward_similarity
 from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, between
-from hardgnn.training.next_item_batches import Sequences, inclusion_probabilities, systematic_sample
 from hardgnn.training.trainer import _objective, build_graph
 
 WITHOUT_LIMITS = TransitionsConfig(use=True, forward=0.7, steps=3, neighbours=1000)

@@ -72,7 +72,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
     negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
     ranker = Trained(network, model, setting.get("length", 0))
     best = fitting.folder / BEST
-    of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"
+    of = f"{dataset.provenance.source_sha256} {fitting.folder.name}"
     progress = checkpoint.load(fitting.folder, model, optimiser, of=of) or Progress()
     stopped = ""
     while not (stopped := _stopped(network, progress, fitting)):

@@ -98,7 +98,7 @@ def export(
     ] = 128,
     as_json: Json = False,
 ) -> None:
-    """Item and user vectors as Parquet, and an index for approximate search with its recall against exact search.
+    """What another system needs to score as the run does, as Parquet; an index for approximate search where vectors do.
 
     Example: `hardgnn export runs/hardgnn --out export`
     """
@@ -110,7 +110,10 @@ def export(
         print_json({"out": str(out), **document})
         return
     print_line(f"{out}: {document['items']:,} items and {document['users']:,} users, {document['dim']} numbers each")
-    if index:
+    print_line(f"score: {document['score']}")
+    if index and "index" not in document:
+        say("no index: the scores are no inner products of two vectors alone, so a search would find other items")
+    if "index" in document:
         print_line(f"recall@{n} against exact search: {document['index']['recall']:.4f}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from hardgnn.config.sections import Chosen, Kinds, Section, search
+from hardgnn.config.sections import Chosen, Kinds, PartSettings, Section, search
 from hardgnn.metrics import FIGURE, JUDGED_AT
 from hardgnn.parts import MODELS, OBJECTIVES
 
@@ -79,8 +79,8 @@ class RunSettings(Section):
 class Config(Section):
     """All settings of one run; a model that is not trained in steps has neither `objective` nor `train`."""
 
-    model: Chosen(MODELS, "selfgnn")  # type: ignore[valid-type]
-    objective: Annotated[SerializeAsAny[Section] | None, Kinds(OBJECTIVES, "pairwise")]
+    model: Annotated[SerializeAsAny[PartSettings], Kinds(MODELS, "selfgnn")]
+    objective: Annotated[SerializeAsAny[PartSettings] | None, Kinds(OBJECTIVES, "pairwise")]
     train: TrainSettings | None
     run: RunSettings
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hardgnn.config.config import Config, own_fields
 from hardgnn.config.sections import KIND, Kinds, Section, groups_of
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.parts import MODELS
+from hardgnn.parts import MODELS, OBJECTIVES
 
 Document = dict[str, dict[str, Any]]
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
@@ -52,7 +52,8 @@ def _place(name: str, group: Kinds | type[Section], document: Document, objectiv
     default = objective if name == "objective" else group.default
     value, known = document.get(name, {}).get(group.told_by, default), group.values()
     if type(value) is not type(default) or value not in known:
-        hint = f"; {nearest(value, known)}" if isinstance(value, str) else ""
+        near = nearest(value, known) if isinstance(value, str) else ""
+        hint = f"; {near}" if near.startswith("did") else ""
         raise HardGNNError(f"{name}.{group.told_by}: expected {_either(known)}, got {repeated(value)}{hint}")
     return Place(group.find(value), {group.told_by: value}, group)
 
@@ -99,17 +100,29 @@ def built(document: Document, where: str) -> Config:
 
     config = make("", Config, {})
     assert isinstance(config, Config)
+    if config.objective is not None:
+        refused = OBJECTIVES.find(config.objective.kind).refuses(config.objective, config.model)
+        if refused:
+            raise HardGNNError(f"{where}: {refused}")
     return config
 
 
 def _told(name: str, error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
-    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    expected = expected.replace("String should match pattern", "expected text that matches")
+    """The first fault as a sentence: the key, what was expected, and what is there."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
     if not first["loc"]:  # what several settings of a section are together
-        return f"{expected}"
-    return f"{key}: {expected}, got {repeated(first['input'])}"
+        return first["msg"].removeprefix("Value error, ")
+    field = first["loc"][0]  # what comes after it names the choices of a union
+    of_field = [fault for fault in faults if fault["loc"][0] == field]
+    expected = " or ".join(dict.fromkeys(_expected(fault["msg"]) for fault in of_field))
+    key = f"{name}.{field}" if name else str(field)
+    return f"{key}: expected {expected}, got {repeated(first['input'])}"
+
+
+def _expected(message: str) -> str:
+    text = message.removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("expected ")
+    return text.replace("String should match pattern", "text that matches")
 
 
 def repeated(value: Any) -> str:

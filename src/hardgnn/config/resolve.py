@@ -13,7 +13,7 @@ from hardgnn.config.earlier import translated
 from hardgnn.config.layout import Document, built, cut, fields_of, known_keys, layout, repeated
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.metrics import check_choice
-from hardgnn.parts import MODELS
+from hardgnn.parts import CALLBACKS, MODELS
 from hardgnn.storage.texts import read_toml
 
 A_CONFIG = "a TOML file of settings"
@@ -63,7 +63,7 @@ def resolve(
         put(document, layer, where)
     if seed is not None:
         document.setdefault("run", {})["seed"] = seed
-    return _chosen_by_a_metric(built(document, "options" if options else "config"), "config")
+    return _to_be_trained(built(document, "options" if options else "config"), "config")
 
 
 def _names_kind(layer: Document) -> bool:
@@ -154,17 +154,19 @@ def _no_field(section: str, field: str, document: Document) -> str:
     return f"unknown key '{cut(key)}': {nearest(key, inside)}"
 
 
-def _chosen_by_a_metric(config: Config, where: str) -> Config:
-    """The config of a run to be trained. A run that was trained is read without the package its metric came from.
+def _to_be_trained(config: Config, where: str) -> Config:
+    """The config of a run to be trained. A run that was trained is read without their packages.
 
     Raises:
-        HardGNNError: `train.metric` is unknown, naming the nearest, or of whole lists.
+        HardGNNError: `train.metric` is unknown, naming the nearest, or of whole lists; or a callback is unknown.
     """
     if config.train is not None:
         try:
             check_choice(config.train.metric)
         except HardGNNError as error:
             raise HardGNNError(f"{where}: train.metric: {error}") from error
+        for name in filter(None, config.train.callbacks.split(",")):
+            CALLBACKS.find(name)
     return config
 
 

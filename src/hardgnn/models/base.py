@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from hardgnn.config.sections import PartSettings
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
+from hardgnn.errors import HardGNNError
 from hardgnn.parts import MODELS
 
 CHOSEN: Final = "chosen"  # a setting that fitting chooses on validation, among a few
@@ -67,6 +69,23 @@ class Model(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `restore` needs, to be kept."""
+
+    def exported(self) -> Exported:
+        """What another system needs to score as it does."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What another system needs to score as a model does.
+
+    `score` is the formula in words; `numbers` are those that it names; `vectors` (I, d) the items'; `similarity` (I, I)
+    from an item of the history (row) to the one scored.
+    """
+
+    score: str
+    numbers: Mapping[str, float]
+    vectors: NDArray[np.float32] | None = None
+    similarity: sparse.csr_array | None = None
 
 
 class Similar(Protocol):
@@ -131,6 +150,10 @@ class ClosedForm:
     def tensors(self) -> dict[str, Tensor]:
         """See `Model.tensors`."""
         raise NotImplementedError
+
+    def exported(self) -> Exported:
+        """See `Model.exported`."""
+        raise HardGNNError(f"{self.name}: the model has nothing that another system could score with")
 
 
 Registered = TypeVar("Registered", bound=type)

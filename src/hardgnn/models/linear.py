@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,17 +15,18 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Quality, Stored, model
+from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Exported, Quality, Stored, model
 from hardgnn.models.neighbours import Best, tried
 from hardgnn.models.similarity import training_matrix
 
+Strength = Annotated[float, Field(gt=0)]
 MOST_ITEMS = 40_000  # its item-to-item matrix is dense: 6.4 GB, and as much again while it is inverted
 
 
 class EASESettings(PartSettings):
     """The strength of the regularisation."""
 
-    weight: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=1.0, high=5000.0, log=True))
+    weight: Literal["chosen"] | Strength = Field(CHOSEN, json_schema_extra=search(low=1.0, high=5000.0, log=True))
     """λ; where it is not given, the best of a few on validation."""
 
 
@@ -69,7 +70,7 @@ class EASE(ClosedForm):
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
             weights = inverse / -inverse.diagonal()
             weights.fill_diagonal_(0)
-            found.ask(cls(weights, {"weight": weight}))
+            found.ask(cls(weights.contiguous(), {"weight": weight}))
         return found.best
 
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
@@ -89,6 +90,10 @@ class EASE(ClosedForm):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"weights": self.weights}
+
+    def exported(self) -> Exported:
+        columns = np.ascontiguousarray(self.weights.numpy().T)  # of an item: what each item of a profile adds
+        return Exported("sum over the different items of the history of vector[item]", {}, columns)
 
     @classmethod
     def restore(cls, settings: EASESettings, stored: Stored) -> Self:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,14 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Quality, Stored, as_tensors, model
+from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Exported, Quality, Stored, as_tensors, model
 from hardgnn.models.query import checked_matrix
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 
 RECENCY_NEIGHBOURS = 2000  # bounds the memory of large catalogues
+Number = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 WHOLE = 0  # as a number of last items or of neighbours: all of them
 
 
@@ -87,6 +90,10 @@ class ItemToItem(ClosedForm):
         }
         return as_tensors(parts)
 
+    def exported(self) -> Exported:
+        numbers = {"decay": self.decay, "last": float(self.window or WHOLE)}
+        return Exported("sum over the last items, newest first, of decay^age * similarity", numbers, None, self.matrix)
+
     @classmethod
     def restore(cls, settings: Any, stored: Stored) -> Self:
         last, decay = stored["query"].tolist()
@@ -96,9 +103,9 @@ class ItemToItem(ClosedForm):
 class ItemKNNSettings(PartSettings):
     """Of each setting that is not given, the value that is best on validation is taken."""
 
-    last: Literal["chosen"] | int = Field(CHOSEN, json_schema_extra=search(1, 2, 3, 5, 10, 20, 50, WHOLE))
+    last: Literal["chosen"] | Number = Field(CHOSEN, json_schema_extra=search(1, 2, 3, 5, 10, 20, 50, WHOLE))
     """How many of the user's last items are asked; 0 is all."""
-    neighbours: Literal["chosen"] | int = Field(CHOSEN, json_schema_extra=search(20, 100, 500, RECENCY_NEIGHBOURS))
+    neighbours: Literal["chosen"] | Number = Field(CHOSEN, json_schema_extra=search(20, 100, 500, RECENCY_NEIGHBOURS))
     """Most similar items that are kept of each item; 0 is all."""
 
 
@@ -122,18 +129,18 @@ class ItemKNN(ItemToItem):
 class RecencyKNNSettings(PartSettings):
     """Of each setting that is not given, the value that is best on validation is taken."""
 
-    last: Literal["chosen"] | int = Field(CHOSEN, json_schema_extra=search(1, 2, 3, 5, 10, 20, 50))
+    last: Literal["chosen"] | Number = Field(CHOSEN, json_schema_extra=search(1, 2, 3, 5, 10, 20, 50))
     """How many of the user's last items are asked; 0 is all."""
-    decay: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.5, high=1.0))
+    decay: Literal["chosen"] | Share = Field(CHOSEN, json_schema_extra=search(low=0.5, high=1.0))
     """Weight of an item relative to the one after it."""
-    forward: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.1, high=10.0, log=True))
+    forward: Literal["chosen"] | Weight = Field(CHOSEN, json_schema_extra=search(low=0.1, high=10.0, log=True))
     """Weight of `forward_similarity` beside the cosine."""
-    popularity: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.0, high=0.5))
+    popularity: Literal["chosen"] | Weight = Field(CHOSEN, json_schema_extra=search(low=0.0, high=0.5))
     """The power of the scored item's count that is multiplied in again: 0 leaves the cosine, 0.5 takes its root back,
     as if only the history's items were normalised."""
-    backward: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.0, high=1.0))
+    backward: Literal["chosen"] | Weight = Field(CHOSEN, json_schema_extra=search(low=0.0, high=1.0))
     """Weight of items that came before, relative to those that follow."""
-    neighbours: int = RECENCY_NEIGHBOURS
+    neighbours: Number = RECENCY_NEIGHBOURS
     """Most similar items that are kept of each item; 0 is all. It bounds the memory of large catalogues."""
 
 

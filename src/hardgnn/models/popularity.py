@@ -11,7 +11,7 @@ from torch import Tensor
 from hardgnn.config.sections import PartSettings
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
-from hardgnn.models.base import Abilities, ClosedForm, Quality, Stored, as_tensors, model
+from hardgnn.models.base import Abilities, ClosedForm, Exported, Quality, Stored, as_tensors, model
 
 
 class PopularitySettings(PartSettings):
@@ -45,6 +45,9 @@ class Popularity(ClosedForm):
 
     def tensors(self) -> dict[str, Tensor]:
         return as_tensors({"counts": self.counts})
+
+    def exported(self) -> Exported:
+        return Exported("train_interactions of the item", {})
 
     @classmethod
     def restore(cls, settings: PopularitySettings, stored: Stored) -> Self:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hardgnn.data.histories import Histories
-from hardgnn.models.base import Abilities, Stored, part_of
+from hardgnn.models.base import Abilities, Exported, Stored, part_of
 from hardgnn.models.encoders.base import Encoder, Frame
 from hardgnn.models.transitions import Transitions, TransitionScores
 from hardgnn.ops.product import product
@@ -148,6 +148,18 @@ class QueryModel:
         rows = torch.from_numpy(window.astype(np.int64))[None].to(self.item_vectors.device)
         found: list[list[float]] = self.encoder.attention(self.item_vectors, rows)[:, 0].tolist()
         return found
+
+    def exported(self) -> Exported:
+        """Vectors, and the transitions with their numbers."""
+        vectors = np.ascontiguousarray(self.item_vectors.cpu().numpy(), dtype=np.float32)
+        if self.transitions is None:
+            return Exported("inner product of the user's and the item's vector", {}, vectors)
+        formula = (
+            "product of the vectors + strength * log(epsilon + sum over the last `window` items, newest first, of "
+            "decay^age * similarity) + popularity * log(1 + train_interactions)"
+        )
+        numbers = self.transitions.numbers() | {"window": float(self.scoring.frame.window)}
+        return Exported(formula, numbers, vectors, self.transitions.matrix)
 
     def tensors(self) -> dict[str, Tensor]:
         """The network's own weights, the final vectors and the matrix of transitions."""

@@ -156,6 +156,16 @@ class TransitionScores:
     def __init__(self, module: Transitions, matrix: sparse.csr_array, counts: Tensor, window: int) -> None:
         self.module, self.matrix, self.counts, self.window = module, matrix, counts, window
 
+    def numbers(self) -> dict[str, float]:
+        """The learned numbers as the score has them."""
+        module = self.module
+        return {
+            "strength": float(module.strength),
+            "epsilon": float(module.log_epsilon.exp()),
+            "decay": float(torch.sigmoid(module.decay_logit)),
+            "popularity": float(module.popularity),
+        }
+
     @torch.no_grad()
     def scores(self, histories: Histories) -> Tensor:
         """`β log(ε + x) + κ log(1 + n)` of all items, (B, I)."""

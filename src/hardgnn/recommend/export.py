@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, reading
@@ -19,7 +20,7 @@ from hardgnn.runs.models import load_model
 from hardgnn.storage.files import atomic_folder, recover
 from hardgnn.storage.records import check_file, read_json, recorded, sha256, write_json
 
-MANIFEST, INDEX = "export.json", "index.usearch"
+MANIFEST, INDEX, SIMILARITY = "export.json", "index.usearch", "similarity.parquet"
 CHECKED_USERS = 16  # whose scores are compared with products before anything is exported
 RECALL_USERS = 1000
 BLOCK = 16_384  # rows at a time
@@ -38,7 +39,11 @@ def export(
     expansion: int = EXPANSION_SEARCH,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes `items.parquet`, `users.parquet` and, with `index`, a usearch index of the item vectors.
+    """Writes what another system needs to score as the run does; `export.json` says how.
+
+    `items.parquet` and `users.parquet` have the vectors, where the model has such; `similarity.parquet` the entries of
+    its item-to-item matrix, where it has one. Where the scores are products of vectors alone, `index` makes a usearch
+    index of the items.
 
     The column `train_interactions` is 0 where training saw nothing of an item or user: an item's vector is random
     then, and the index leaves it out.
@@ -55,34 +60,42 @@ def export(
         progress: called with the items indexed and the items in all.
 
     Returns:
-        What `export.json` holds: run, hash of its weights, counts, dim, and of the index its settings and recall@n:
+        What `export.json` holds: run, hash of its weights, counts, dim, score (the formula in words) and the numbers in
+        it, and of the index, where there is one, its settings and recall@n:
         the share of the exact best `n` items that the search finds, a mean over up to 1,000 users.
 
     Raises:
-        HardGNNError: the run's scores are no inner products, or usearch is not installed.
+        HardGNNError: usearch is not installed, though an index is wanted that the model allows.
     """
     model, tables = load_model(run), load_tables(run)
-    vectors = item_vectors(model, tables.histories)
-    trained = np.flatnonzero(tables.popularity)
+    found, users = model.exported(), len(tables.user_ids)
+    products = model.abilities.vectors
+    if products:
+        item_vectors(model, tables.histories)  # what a model declares is compared with its scores
+    index = index and products
     if index:
         usearch()
-    users = len(tables.user_ids)
     document: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "run": model.name,
         "model_sha256": sha256(run / MODEL),
-        "items": len(vectors),
+        "items": len(tables.item_ids),
         "users": users,
-        "dim": vectors.shape[1],
+        "dim": 0 if found.vectors is None else found.vectors.shape[1],
+        "score": found.score,
+        "numbers": dict(found.numbers),
     }
     with atomic_folder(out, MANIFEST) as folder:
-        queries = np.concatenate(
-            [_queries(model, tables.histories, np.arange(at, min(at + BLOCK, users))) for at in range(0, users, BLOCK)]
-        )
-        _write(folder / "items.parquet", tables.item_ids, vectors, tables.titles, tables.popularity)
+        _write(folder / "items.parquet", tables.item_ids, found.vectors, tables.titles, tables.popularity)
+        queries = _all_queries(model, tables.histories, users) if hasattr(model, "queries") else None
         _write(folder / "users.parquet", tables.user_ids, queries, None, tables.user_interactions)
+        if found.similarity is not None:
+            _write_similarity(folder / SIMILARITY, tables.item_ids, found.similarity)
         if index:
-            built = build_index(vectors, expansion, progress, trained)
+            assert found.vectors is not None
+            assert queries is not None
+            trained = np.flatnonzero(tables.popularity)
+            built = build_index(found.vectors, expansion, progress, trained)
             built.save(str(folder / INDEX))
             asked = np.random.default_rng(0).permutation(users)[:RECALL_USERS]
             document["index"] = {
@@ -92,11 +105,23 @@ def export(
                 "expansion_add": EXPANSION_ADD,
                 "expansion_search": expansion,
                 "n": n,
-                "recall": recall(built, queries[asked], vectors, n, trained),
+                "recall": recall(built, queries[asked], found.vectors, n, trained),
             }
         document["files"] = recorded(folder, sorted(path.name for path in folder.iterdir()))
         write_json(folder / MANIFEST, document, sealed=True)
     return document
+
+
+def _all_queries(model: Any, histories: Histories, users: int) -> NDArray[np.float32]:
+    parts = [_queries(model, histories, np.arange(at, min(at + BLOCK, users))) for at in range(0, users, BLOCK)]
+    return np.concatenate(parts)
+
+
+def _write_similarity(path: Path, raw: pl.Series, similarity: sparse.csr_array) -> None:
+    """The entries of a matrix (I, I): from an item of the history to the one scored."""
+    entries = similarity.tocoo()
+    columns = {"history": raw.gather(entries.row), "item": raw.gather(entries.col), "similarity": entries.data}
+    pl.DataFrame(columns).write_parquet(path)
 
 
 def item_vectors(model: Model, histories: Histories) -> NDArray[np.float32]:
@@ -125,12 +150,13 @@ def _queries(model: Any, histories: Histories, users: NDArray[np.integer]) -> ND
 
 
 def _write(
-    path: Path, raw: pl.Series, vectors: NDArray[np.float32], titles: pl.Series | None, counts: NDArray[np.int32]
+    path: Path, raw: pl.Series, vectors: NDArray[np.float32] | None, titles: pl.Series | None, counts: NDArray[np.int32]
 ) -> None:
     columns: dict[str, Any] = {"id": raw, "train_interactions": counts}
     if titles is not None:
         columns["title"] = titles
-    columns["vector"] = pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+    if vectors is not None:
+        columns["vector"] = pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
     pl.DataFrame(columns).write_parquet(path)
 
 

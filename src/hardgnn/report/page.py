@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hardgnn.config import flat
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.experiments.peers.tuning import PEERS
 from hardgnn.experiments.plan import Study, Variant
@@ -119,7 +120,7 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
             tables, section.figures = groups_parts(document, command)
             section.tables = [*section.tables, *tables]
         elif name == "history":
-            windows = {variant.name: variant.config(0).model.window for variant in plan.variants}
+            windows = {variant.name: flat(variant.config(0))["model"]["window"] for variant in plan.variants}
             section.figures = history_figures(document, windows, command)
         else:
             section.figures = components_figures(document, command)

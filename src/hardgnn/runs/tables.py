@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.config import Config
+from hardgnn.config import Config, flat
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
@@ -76,9 +76,9 @@ def write_tables(folder: Path, tables: RunTables) -> None:
 
 def tables_of(config: Config, data: Dataset) -> RunTables:
     """What a run on `data` knows, in memory, as `read_tables` gives it back."""
-    intervals = None
-    if hasattr(config.model, "intervals"):
-        how = (config.model.intervals, config.model.interval_cut, data.time_span)
+    intervals, settings = None, flat(config)["model"]
+    if "intervals" in settings:
+        how = (settings["intervals"], settings["interval_cut"], data.time_span)
         intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how).astype(np.uint8)
     return RunTables(
         data.user_ids,

@@ -91,7 +91,7 @@ def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:
 
 def _unused(config: Config, section: str, key: str) -> bool:
     """Whether a setting of the self-augmented loss shapes no weights."""
-    return section == "ssl" and (key not in ("dim", "user_weight") or config.model.ssl.weight == 0)
+    return section == "ssl" and (key not in ("dim", "user_weight") or flat(config)["ssl"]["weight"] == 0)
 
 
 def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, label: str) -> None:

@@ -26,7 +26,7 @@ def drawn(seed: int, queries: int, items: int, dim: int = 3) -> tuple[list[Tenso
 
 @pytest.fixture(params=[1, 40, 10_000], ids=["a query at a time", "some", "all at once"])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "CHUNK", request.param)
+    monkeypatch.setattr(candidates, "CHUNK_NUMBERS", request.param)
 
 
 @pytest.mark.usefixtures("chunk")

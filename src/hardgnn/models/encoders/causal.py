@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from hardgnn.config import ModelConfig
 from hardgnn.data.histories import PADDING
-from hardgnn.models.attention import SelfAttention, dropout
+from hardgnn.models.attention import SelfAttention
 from hardgnn.models.encoders.attention import by_length
+from hardgnn.ops.dropout import dropout
 
 
 class CausalEncoder(nn.Module):
@@ -66,8 +67,8 @@ class CausalEncoder(nn.Module):
         width = window.shape[1]
         items = item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)
         state = items * self.config.dim**0.5 + self.positions[self.config.window - width :]
-        before = torch.ones(width, width, dtype=torch.bool).tril()
-        mask = (before & (window != PADDING).unsqueeze(1)) | torch.eye(width, dtype=torch.bool)
+        before = torch.ones(width, width, dtype=torch.bool, device=window.device).tril()
+        mask = (before & (window != PADDING).unsqueeze(1)) | torch.eye(width, dtype=torch.bool, device=window.device)
         return dropout(state, self.config.dropout, generator), mask
 
     def _layer(self, layer: int, state: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -23,12 +23,18 @@ def row_slice(matrix: Rows, rows: Tensor | None) -> Rows:
     if rows is None:
         return matrix
     offsets, columns, values = matrix
+    offsets, place = rows_of(offsets, rows)
+    return offsets, columns[place], None if values is None else values[place]
+
+
+def rows_of(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The row offsets (n + 1,) of the given rows (n,) alone, int32, and the places of their edges, one row after the
+    other."""
     starts = offsets[rows]
     counts = offsets[rows + 1] - starts
     ends = counts.cumsum(0)
     shift = (starts - ends + counts).repeat_interleave(counts)
-    place = torch.arange(len(shift), device=shift.device) + shift
-    return F.pad(ends, (1, 0)).int(), columns[place], None if values is None else values[place]
+    return F.pad(ends, (1, 0)).int(), torch.arange(len(shift), device=shift.device) + shift
 
 
 @dataclass

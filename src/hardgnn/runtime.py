@@ -35,7 +35,7 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?|mps", name):
-        raise HardGNNError(f"unknown device '{shown(name)}'; {nearest(name, DEVICES)}")
+        raise HardGNNError(f"unknown device '{shown(name)}'; known: {', '.join(DEVICES)}")
     if name not in (there := devices()):
         raise HardGNNError(f"device '{name}': not on this machine, which has {', '.join(there)}")
     return torch.device(name)

@@ -23,11 +23,11 @@ class Edges:
     Shapes: offsets (n + 1,), columns (E,), ascending within a row, both int32 or both int64; first, second (E,).
     """
 
+    width: int
     offsets: Tensor
     columns: Tensor
     first: Tensor
     second: Tensor
-    width: int
 
     @staticmethod
     def of(first: sparse.csr_array, second: sparse.csr_array) -> Edges:
@@ -46,7 +46,7 @@ class Edges:
             spread[edges.multiply(numbers).tocsr().data - 1] = one.data
             values.append(torch.from_numpy(spread))
         pattern = (torch.from_numpy(part.astype(kind)) for part in (union.indptr, union.indices))
-        return Edges(*pattern, *values, width=union.shape[1])
+        return Edges(union.shape[1], *pattern, *values)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -55,7 +55,7 @@ class Edges:
     def to(self, device: torch.device) -> Edges:
         """The same on a device."""
         parts = (part.to(device) for part in (self.offsets, self.columns, self.first, self.second))
-        return Edges(*parts, width=self.width)
+        return Edges(self.width, *parts)
 
     @cached_property
     def matrices(self) -> tuple[sparse.csr_array, sparse.csr_array]:
@@ -73,9 +73,9 @@ class Edges:
         if fast(self.first):
             first, second = (one[rows.numpy()] for one in self.matrices)
             parts = (torch.from_numpy(part) for part in (first.indptr, first.indices, first.data, second.data))
-            return Edges(*parts, width=self.width)
+            return Edges(self.width, *parts)
         offsets, place = rows_of(self.offsets, rows)
-        return Edges(offsets, self.columns[place], self.first[place], self.second[place], self.width)
+        return Edges(self.width, offsets, self.columns[place], self.first[place], self.second[place])
 
     def dense(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Both values of all rows and the chosen `columns` (c,), and a last row of zeros: (n + 1, c) each."""

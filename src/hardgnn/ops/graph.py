@@ -149,10 +149,7 @@ def propagate(
     if active is None:
         active = Active.all(len(users), users.device), Active.all(len(items), items.device)
     if not fast(users, items):
-        of_users, of_items = _layers(matrices, users, items, layers, slope, active)
-        return _asked(users, of_users, active[0], user_rows, summed), _asked(
-            items, of_items, active[1], item_rows, summed
-        )
+        return _reference(matrices, users, items, layers, slope, user_rows, item_rows, summed, active)
     found: tuple[Tensor, ...] = Propagation.apply(
         users, items, matrices, layers, slope, user_rows, item_rows, summed, active
     )
@@ -160,15 +157,17 @@ def propagate(
     return list(found[:half]), list(found[half:])
 
 
-def _layers(
+def _reference(
     matrices: tuple[Rows, Rows],
     users: Tensor,
     items: Tensor,
     layers: int,
     slope: float,
+    user_rows: Tensor | None,
+    item_rows: Tensor | None,
+    summed: bool,
     active: tuple[Active, Active],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The layers 0..L of both sides, of their active rows."""
     user, item = users.index_select(0, active[0].rows), items.index_select(0, active[1].rows)
     of_users, of_items = [user], [item]
     for _ in range(layers):
@@ -176,7 +175,7 @@ def _layers(
         user, item = F.leaky_relu(from_items, slope) + user, F.leaky_relu(from_users, slope) + item
         of_users.append(user)
         of_items.append(item)
-    return of_users, of_items
+    return _asked(users, of_users, active[0], user_rows, summed), _asked(items, of_items, active[1], item_rows, summed)
 
 
 def _asked(table: Tensor, layers: list[Tensor], active: Active, asked: Tensor | None, summed: bool) -> list[Tensor]:

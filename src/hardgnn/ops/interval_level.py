@@ -38,13 +38,12 @@ def encode(x: Tensor, level: Level, share: float, generator: torch.Generator | N
     """
     if fast(x):
         return encode_blocks(x, Blocks(**vars(level)), share, generator)
-    hidden: Tensor = level.recurrent(x)[0]  # (T, N, d)
-    return _attended(dropout(hidden, share, generator), level)
+    return _reference(x, level, share, generator)
 
 
-def _attended(hidden: Tensor, level: Level) -> Tensor:
-    """LayerNorm, attention and mean of states (T, N, d): (N, d)."""
-    intervals, nodes, dim = hidden.shape
+def _reference(x: Tensor, level: Level, share: float, generator: torch.Generator | None) -> Tensor:
+    intervals, nodes, dim = x.shape
+    hidden: Tensor = dropout(level.recurrent(x)[0], share, generator)  # (T, N, d)
     if level.norm is not None:
         over = (0, 2) if level.over_states else (2,)
         centred = hidden - hidden.mean(over, keepdim=True)

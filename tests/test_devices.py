@@ -246,7 +246,7 @@ def test_a_part_runs_in_bfloat16_on_a_cuda_device(name: str) -> None:
     assert all(torch.isfinite(one).all() for one in went_back(found) if one.dtype.is_floating_point)
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if name != "graph"])
+@pytest.mark.parametrize("name", PARTS)
 def test_bfloat16_is_near_float32(name: str) -> None:
     device = torch.device("cpu")
     expected = PARTS[name](device, None)

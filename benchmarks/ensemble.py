@@ -18,7 +18,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import Ranker, rank_targets
 from hardgnn.metrics import summarise
 from hardgnn.runs.folder import check_version, load_data
-from hardgnn.runs.trained import load_model
+from hardgnn.runs.models import load_model
 
 
 class Ensemble:

@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import shapes
 
     from hardgnn.data.dataset import Dataset
-    from hardgnn.training.trainer import train
+    from hardgnn.runs.train import train
 
     data = Dataset.load(options.data / options.shape)
     config = shapes.settings(options.shape, options.model, options.set, options.epochs, options.threads)

@@ -30,7 +30,7 @@ from hardgnn.evaluation.protocols import PROTOCOLS, Ranker, blocks, rank_targets
 from hardgnn.evaluation.topn import top_n
 from hardgnn.models.attention import reset
 from hardgnn.models.encoders.attention import SequenceEncoder
-from hardgnn.runs.trained import TrainedModel
+from hardgnn.runs.models import TrainedModel
 from hardgnn.runtime import keep_freed_memory
 
 EVENTS_PER_USER = 20

@@ -37,7 +37,7 @@ def main() -> None:
     from torch.profiler import ProfilerActivity, profile
 
     from hardgnn.data.dataset import Dataset
-    from hardgnn.training.trainer import train
+    from hardgnn.runs.train import train
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(shapes.SHAPES), default="gowalla")

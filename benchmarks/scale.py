@@ -37,8 +37,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from epoch import Clock
 
     from hardgnn.data.dataset import Dataset
+    from hardgnn.runs.train import train
     from hardgnn.runtime import peak_memory_mb
-    from hardgnn.training.trainer import train
 
     idle = peak_memory_mb()
     start = time.perf_counter()

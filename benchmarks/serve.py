@@ -32,7 +32,7 @@ from hardgnn.models.attention import reset
 from hardgnn.models.encoders.attention import SequenceEncoder
 from hardgnn.recommend.export import export
 from hardgnn.runs.folder import FORMAT_VERSION
-from hardgnn.runs.trained import SEQUENCE_PREFIX
+from hardgnn.runs.models import SEQUENCE_PREFIX
 from hardgnn.storage.records import write_json
 from hardgnn.storage.tensors import save_tensors
 

@@ -19,7 +19,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.metrics import summarise
 from hardgnn.runs.folder import load_data
-from hardgnn.runs.trained import load_model
+from hardgnn.runs.models import load_model
 from hardgnn.storage.files import atomic_path
 
 BETWEEN = ":"

@@ -21,12 +21,12 @@ import uvicorn
 from hardgnn.config import resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.prepare.simulate import write_simulated
+from hardgnn.runs.train import train
 from hardgnn.serve.app import create_app
 from hardgnn.serve.pack import pack
 from hardgnn.serve.server import Server
 from hardgnn.serve.sockets import listen
 from hardgnn.serve.state import Settings, State, announce
-from hardgnn.training.trainer import train
 
 COMMAND = [sys.executable, "-c", "from hardgnn.cli import main; main()", "serve"]
 LONG = "A Title <b>with &amp; signs</b> that is much longer than a phone is wide, and then somewhat longer"

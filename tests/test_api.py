@@ -327,7 +327,7 @@ FORKS = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
 from hardgnn import Dataset, HardGNN, HardGNNError
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
 
 run, market, log = sys.argv[1:]
 

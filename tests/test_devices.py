@@ -13,15 +13,17 @@ from torch import Tensor
 from factories import random_dataset
 from guard import device_guard
 from hardgnn import runtime
-from hardgnn.config import ModelConfig, TransitionsConfig
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.intervals import stacked_graph
 from hardgnn.errors import HardGNNError
 from hardgnn.models.attention import reset
-from hardgnn.models.encoders.attention import SequenceEncoder
-from hardgnn.models.encoders.causal import CausalEncoder
-from hardgnn.models.intervals import IntervalEncoder
-from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, between
+from hardgnn.models.encoders.attention import AttentionEncoder, AttentionSettings, PooledEncoder, PooledSettings
+from hardgnn.models.encoders.base import Frame
+from hardgnn.models.encoders.causal import CausalEncoder, CausalSettings
+from hardgnn.models.selfgnn import SelfGNNSettings
+from hardgnn.models.selfgnn.augmented import edge_score, self_augmented
+from hardgnn.models.selfgnn.intervals import IntervalEncoder
+from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, TransitionsSettings, between
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout
 from hardgnn.ops.graph import InteractionGraph, propagate
@@ -81,38 +83,37 @@ def graph(device: torch.device, generator: torch.Generator | None) -> Told:
 def interval_level(device: torch.device, generator: torch.Generator | None) -> Told:
     found: Told = []
     for settings in ({}, {"interval_encoder": "lstm", "interval_norm": "states"}, {"interval_encoder": "sum"}):
-        config = ModelConfig(dim=D, heads=2, **settings)  # type: ignore[arg-type]
-        found.append(ready(IntervalEncoder(config), device)(*drawn(device, (3, 6, D)), generator))
+        made = IntervalEncoder(SelfGNNSettings(kind="selfgnn", dim=D, heads=2, **settings))  # type: ignore[arg-type]
+        found.append(ready(made, device)(*drawn(device, (3, 6, D)), generator))
     return found
 
 
+FRAME = Frame(dim=D, window=6, heads=2, dropout=0.2)
 WINDOWS = [[PADDING, PADDING, 2, 5, 0], [1, 2, 3, 4, 5], [PADDING] * 5]
 
 
 @part
 def attention_encoder(device: torch.device, generator: torch.Generator | None) -> Told:
     (items,), windows = drawn(device, (7, D)), torch.tensor(WINDOWS).to(device)
-    found: Told = []
-    for settings in ({}, {"sequence_pooling": "mean"}, {"sequence": "pooled"}):
-        config = ModelConfig(dim=D, heads=2, window=6, **settings)  # type: ignore[arg-type]
-        encoder = ready(SequenceEncoder(config), device)
-        found.append(encoder(items, windows))
-        if not settings:
-            found.append(encoder.attention(items, windows[1:2]))
-    return found
+    last, mean = (
+        ready(AttentionEncoder(AttentionSettings(kind="attention", pooling=pooling), FRAME), device)
+        for pooling in ("last", "mean")
+    )
+    pooled = ready(PooledEncoder(PooledSettings(kind="pooled"), FRAME), device)
+    return [*(encoder(items, windows) for encoder in (last, mean, pooled)), last.attention(items, windows[1:2])]
 
 
 @part
 def causal_encoder(device: torch.device, generator: torch.Generator | None) -> Told:
     (items,), windows = drawn(device, (7, D)), torch.tensor(WINDOWS).to(device)
-    encoder = ready(CausalEncoder(ModelConfig(dim=D, heads=2, window=6, sequence="causal", dropout=0.2)), device)
+    encoder = ready(CausalEncoder(CausalSettings(kind="causal"), FRAME), device)
     return [encoder(items, windows), encoder.every(items, windows, generator), encoder.attention(items, windows[1:2])]
 
 
 @part
 def transitions(device: torch.device, generator: torch.Generator | None) -> Told:
     data = random_dataset(n_users=9, n_items=12, seed=1)
-    config = TransitionsConfig(use=True, neighbours=4, steps=2)
+    config = TransitionsSettings(neighbours=4, steps=2)
     made, module = TransitionGraph.of(data, config), Transitions(config).to(device)
     matrix = made.joined(0.7)
     made = made.to(device)
@@ -167,8 +168,8 @@ def loss_terms(device: torch.device, generator: torch.Generator | None) -> Told:
         losses.info_nce(anchor, positive, negatives, 0.1, valid),
         losses.info_nce(anchor, positive, negatives[:1], 0.1, counts=torch.arange(4).to(device)),
         losses.hinge(scores, scores.flip(0)),
-        losses.self_augmented(scores, scores * 2, scores * 3),
-        losses.edge_score(anchor, positive, 0.5),
+        self_augmented(scores, scores * 2, scores * 3),
+        edge_score(anchor, positive, 0.5),
     ]
 
 

@@ -13,8 +13,8 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.recommend.export import build_index, check_index, export, item_vectors, open_index, recall
 from hardgnn.recommend.recommender import Recommender
+from hardgnn.runs.train import train
 from hardgnn.storage.records import read_json
-from hardgnn.training.trainer import train
 
 pytest.importorskip("usearch")
 

@@ -16,8 +16,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.noise import with_noise
 from hardgnn.models.attention import SelfAttention
 from hardgnn.report.inspect import draw, inspect_user
-from hardgnn.runs.trained import load_model
-from hardgnn.training.trainer import train
+from hardgnn.runs.models import load_model
+from hardgnn.runs.train import train
 
 OPTIONS = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1", "hard.k=4"]
 

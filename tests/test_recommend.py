@@ -20,7 +20,7 @@ from hardgnn.evaluation.topn import CHUNK, largest, top_n
 from hardgnn.models.neighbours import Popularity
 from hardgnn.recommend.answers import write_blocks
 from hardgnn.recommend.recommender import Recommender, read_ids_file
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
 
 
 @settings(deadline=None, max_examples=60)

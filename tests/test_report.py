@@ -31,7 +31,7 @@ from hardgnn.report.page import _of_study, write_report
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, dots, heat_map, lines, panels
 from hardgnn.report.tables import Cell, Table
 from hardgnn.runs.evaluated import evaluate_run
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -25,11 +25,11 @@ from hardgnn.errors import HardGNNError
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.runs import folder as run
 from hardgnn.runs.evaluated import compare_runs, evaluate_run
-from hardgnn.runs.trained import load_model
+from hardgnn.runs.models import load_model
+from hardgnn.runs.train import train
 from hardgnn.storage.frames import write_frame
 from hardgnn.storage.records import read_json, write_json
 from hardgnn.storage.tensors import open_tensors, save_tensors
-from hardgnn.training.trainer import train
 from hardgnn.verify import verify
 
 SMALL = ["model.dim=8", "train.candidates=16", "hard.k=2", "train.eval_every=1", "train.epochs=2"]

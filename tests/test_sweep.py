@@ -22,7 +22,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.experiments.plan import Study
 from hardgnn.experiments.results import summary
 from hardgnn.experiments.sweep import RETRAINED, Retraining, choices, parse_grid, run_sweep
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1")
 GRID = ("hard.k=2,4", "hard.weight=0.1,0.5")

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hardgnn.training.next_item_batches import Sequences
 from safetensors.torch import load_file
 
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import evaluate
-from hardgnn.models.neighbours import baseline
+from hardgnn.evaluation.quality import baseline
 from hardgnn.models.selfgnn import SelfGNN
-from hardgnn.runs.trained import load_model
+from hardgnn.runs.models import load_model
+from hardgnn.runs.train import train
 from hardgnn.storage.files import atomic_path
-from hardgnn.training.next_item_batches import Sequences
-from hardgnn.training.trainer import train
 
 SMALL = [
     "model.dim=16",

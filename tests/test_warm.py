@@ -18,8 +18,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.prepare.simulate import simulate
 from hardgnn.runs.folder import load_tables
+from hardgnn.runs.train import train
 from hardgnn.runs.warm import WarmStart
-from hardgnn.training.trainer import train
 
 
 def small(*settings: str) -> Config:

@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 
 from hardgnn import metrics
-from hardgnn.config import resolve, with_options
+from hardgnn.config import resolve
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.models.attention import SelfAttention
+from hardgnn.models.network import Seen
 from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.models.selfgnn.augmented import edge_score, self_augmented
 from hardgnn.ops.graph import InteractionGraph
 from hardgnn.training import losses
 from hardgnn.training.samplers import hardest
@@ -59,8 +61,8 @@ class Parity:
             "leaky_slope": meta["leaky"],
         }
         ssl = {"weight": meta["ssl_reg"], "dim": meta["ssldim"]}
-        config = with_options(resolve("released"), {"model": sizes, "ssl": ssl})
-        self.model = SelfGNN(config.model, config.ssl, meta["users"], meta["items"], torch.Generator()).to(self.dtype)
+        config = resolve("released", options={"model": sizes, "ssl": ssl})
+        self.model = SelfGNN(config.model, meta["users"], meta["items"], Seen(graph=self._graph())).to(self.dtype)
         self.parameters = self._pair_parameters()
         with torch.no_grad():
             for name, (parameter, rows, transposed) in self.parameters.items():
@@ -68,6 +70,18 @@ class Parity:
                 parameter[rows] = value.T if transposed else value
             for side in (self.model.user_encoder, self.model.item_encoder):
                 side.recurrent.bias_hh_l0.zero_()  # Keras has one bias
+
+    def _graph(self) -> InteractionGraph:
+        edges = [
+            self.integers(f"in/adj_{t}_{side}").numpy() for t in range(self.shape[0]) for side in ("users", "items")
+        ]
+        intervals, users, items = self.shape
+        rows = np.concatenate([t * users + edges[2 * t] for t in range(intervals)])
+        columns = np.concatenate([t * items + edges[2 * t + 1] for t in range(intervals)])
+        stacked = sp.csr_matrix(
+            (np.ones(len(rows), np.float32), (rows, columns)), shape=(intervals * users, intervals * items)
+        )
+        return InteractionGraph(stacked, self.shape)
 
     def tensor(self, name: str) -> Tensor:
         """A float array of the fixture."""
@@ -133,24 +147,13 @@ class Parity:
 
     def run(self) -> bool:
         """Computes everything; whether all of it is within tolerance."""
-        edges = [
-            self.integers(f"in/adj_{t}_{side}").numpy() for t in range(self.shape[0]) for side in ("users", "items")
-        ]
-        intervals, users, items = self.shape
-        rows = np.concatenate([t * users + edges[2 * t] for t in range(intervals)])
-        columns = np.concatenate([t * items + edges[2 * t + 1] for t in range(intervals)])
-        stacked = sp.csr_matrix(
-            (np.ones(len(rows), np.float32), (rows, columns)), shape=(intervals * users, intervals * items)
-        )
-        graph = InteractionGraph(stacked, self.shape)
-
         model, seen = self.model, dict[str, Tensor]()
 
         model.sequence_encoder.norms[0].register_forward_hook(
             lambda _module, inputs, _output: seen.__setitem__("sequence_input", inputs[0])
         )
 
-        short = model.short_term(graph)
+        short = model.short_term()
         self.check("short-term user vectors", short.users, self.arrays["out/user_vectors"], "vector")
         self.check("short-term item vectors", short.items, self.arrays["out/item_vectors"], "vector")
         long_users, long_items = model.users(short), model.items(short)
@@ -198,7 +201,7 @@ class Parity:
     def _predict(self, where: str, users: Tensor, items: Tensor, sequence: Tensor) -> Tensor:
         rows = self.integers(f"{where}/uLocs_seq")
         own = users[self.integers(f"{where}/uids")]
-        query = SelfGNN.query_vector(self.model.config, own, sequence[rows])
+        query = self.model.scoring.query(own, sequence[rows])
         return (query * items[self.integers(f"{where}/iids")]).sum(-1)
 
     def _self_augmented(self, short_u: Tensor, short_i: Tensor, long_u: Tensor, long_i: Tensor) -> Tensor:
@@ -207,10 +210,10 @@ class Parity:
         self.check("user weights", weights, self.arrays["out/ssl_user_weight"], "vector")
         for t in range(self.shape[0]):
             u, v = self.integers(f"in/suids_{t}"), self.integers(f"in/siids_{t}")
-            short_score = losses.edge_score(short_u[t][u], short_i[t][v], slope)
+            short_score = edge_score(short_u[t][u], short_i[t][v], slope)
             self.check(f"interval scores {t}", short_score, self.arrays[f"out/ssl_interval_scores_{t}"], "score")
-            long_score = losses.edge_score(long_u[u], long_i[v], slope)
-            total = total + losses.self_augmented(weights[t][u], long_score, short_score)
+            long_score = edge_score(long_u[u], long_i[v], slope)
+            total = total + self_augmented(weights[t][u], long_score, short_score)
         return total
 
     def _info_nce(self, sequence: Tensor, items: Tensor, half: int) -> Tensor:
@@ -253,9 +256,7 @@ class Parity:
         judged = self.arrays["data/test_users"]
         candidates = np.column_stack([self.arrays["data/test_negatives"], self.arrays["data/test_item"][judged]])
         window = torch.from_numpy(self._histories().windows(judged, self.meta["pos_length"]))
-        query = SelfGNN.query_vector(
-            self.model.config, users[torch.from_numpy(judged).long()], self.model.sequence(items, window)
-        )
+        query = self.model.scoring.query(users[torch.from_numpy(judged).long()], self.model.sequence(items, window))
         scores = torch.einsum("vd,vcd->vc", query, items[torch.from_numpy(candidates).long()])
         self.check("all eval predictions", scores, self.arrays["eval_all/preds"], "score")
         self._check_sums("eval_all", scores)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import polars as pl
 
 from hardgnn import arguments
 from hardgnn import config as settings
-from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.align import align, trained_targets
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.lists import with_lists
 from hardgnn.evaluation.protocols import checked_part, checked_protocol, evaluate
 from hardgnn.metrics import DEFAULT, named, parted
+from hardgnn.models.base import Model
 from hardgnn.recommend.recommender import Ids, Recommender
-from hardgnn.runs.folder import CONFIG, check_version, load_tables, read_result
-from hardgnn.runs.trained import load_model
-from hardgnn.training.trainer import train
+from hardgnn.runs.folder import CONFIG, check_version, load_config, load_tables, read_result
+from hardgnn.runs.models import load_model
+from hardgnn.runs.tables import RunTables, tables_of
+from hardgnn.runs.train import Fitted, Stopped, copy_run, fit, train, write_run
+from hardgnn.training.bar import TrainingBar
+from hardgnn.training.callbacks import Snapshot
 
 
 class HardGNN:
@@ -44,12 +47,13 @@ class HardGNN:
 
     def __init__(self, preset: str = "hardgnn", seed: int = 0, **options: dict[str, Any]) -> None:
         self.preset = arguments.text(preset, "preset")
-        resolved = settings.resolve(self.preset, seed=arguments.whole(seed, "seed", least=0))
-        self.config = settings.with_options(resolved, options)
+        checked = arguments.whole(seed, "seed", least=0)
+        self.config = settings.resolve(self.preset, seed=checked, options=options)
         self.folder: Path | None = None
+        """The run folder, where there is one."""
         self.result: dict[str, Any] = {}
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._stopped: tuple[Path, tempfile.TemporaryDirectory[str] | None] | None = None
+        self._kept: Kept | None = None
+        self._stopped: Path | Snapshot | None = None
 
     def fit(
         self,
@@ -65,47 +69,71 @@ class HardGNN:
 
         Args:
             data: a prepared data set.
-            out: the run folder; a temporary one, gone with this object, by default.
+            out: the run folder; without one the model is in memory, and `save` writes it.
             resume: go on with a run that was stopped: the one in `out`, or by default this object's last one.
             allow_leaks: accept settings that let the test part steer training, as those of the preset `released` do.
             warm_start: an older run folder whose weights, matched by raw id, training starts from.
 
         Raises:
-            HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.training.trainer.train`.
+            HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.runs.train.train`.
             KeyboardInterrupt: stopped; `fit(data, resume=True)` goes on.
         """
         data = arguments.dataset(data)
         resume, allow_leaks = arguments.flag(resume, "resume"), arguments.flag(allow_leaks, "allow_leaks")
         older = None if warm_start is None else arguments.as_path(warm_start, "warm_start")
-        temporary = None
-        if out is not None:
-            folder = arguments.as_path(out, "out")
-        elif resume:
-            if self._stopped is None:
-                raise HardGNNError("resume: no fit of this model was stopped, so there is nothing to go on with")
-            folder, temporary = self._stopped
-        else:
-            temporary = tempfile.TemporaryDirectory(prefix="hardgnn-")
-            folder = Path(temporary.name)
+        folder = None if out is None else arguments.as_path(out, "out")
+        if resume and folder is None and self._stopped is None:
+            raise HardGNNError("resume: no fit of this model was stopped, so there is nothing to go on with")
+        if resume and folder is None and isinstance(self._stopped, Path):
+            folder = self._stopped
+        with TrainingBar(self.preset) as bar:
+            if folder is None:
+                self._fit_in_memory(data, resume, allow_leaks, older, bar)
+            else:
+                self._fit_in_folder(folder, data, resume, allow_leaks, older, bar)
+        self._stopped = None
+        return self
+
+    def _fit_in_folder(
+        self, folder: Path, data: Dataset, resume: bool, allow_leaks: bool, older: Path | None, bar: TrainingBar
+    ) -> None:
         ours = resume or not (folder / CONFIG).exists()
+        how: dict[str, Any] = {"resume": resume, "allow_leaks": allow_leaks, "preset": self.preset}
         try:
-            with TrainingBar(self.preset, self.config) as bar:
-                result = train(
-                    data,
-                    self.config,
-                    folder,
-                    resume=resume,
-                    allow_leaks=allow_leaks,
-                    preset=self.preset,
-                    watcher=bar,
-                    warm_start=older,
-                )
+            result = train(data, self.config, folder, callbacks=[bar], warm_start=older, **how)
         except BaseException:
             if ours and (folder / CONFIG).exists():
-                self._stopped = folder, temporary
+                self._stopped = folder
             raise
-        self.folder, self.result, self._temporary, self._stopped = folder, result, temporary, None
-        return self
+        self.folder, self.result, self._kept = folder, result, None
+
+    def _fit_in_memory(
+        self, data: Dataset, resume: bool, allow_leaks: bool, older: Path | None, bar: TrainingBar
+    ) -> None:
+        earlier = self._stopped if resume and isinstance(self._stopped, Snapshot) else None
+        how: dict[str, Any] = {"allow_leaks": allow_leaks, "warm_start": older, "earlier": earlier}
+        try:
+            fitted = fit(data, self.config, callbacks=[bar], **how)
+        except Stopped as stopped:
+            self._stopped = stopped.snapshot
+            raise
+        assert fitted.model is not None
+        self._kept = Kept(fitted, tables_of(self.config, data), data.manifest)
+        self.folder, self.result = None, fitted.result
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the model into a new run folder, which `load` and every command can read; answers the folder.
+
+        Raises:
+            HardGNNError: nothing is trained yet, or the folder holds something else.
+        """
+        out = arguments.as_path(folder, "folder")
+        if self._kept is not None:
+            write_run(out, self.config, self._kept.fitted, self._kept.tables, self._kept.manifest, self.preset)
+        else:
+            copy_run(self._trained(), out)
+        self.folder, self._kept = out, None
+        return out
 
     @classmethod
     def load(cls, folder: str | Path) -> HardGNN:
@@ -115,11 +143,12 @@ class HardGNN:
             HardGNNError: it is no run folder, has no trained model yet, or is damaged.
         """
         folder = arguments.as_path(folder, "folder")
+        load_model(folder)  # tells what is wrong with it
         model = cls.__new__(cls)
-        model.config = load_model(folder).config
+        model.config = load_config(folder)
         model.preset = check_version(folder).get("preset") or "config"
         model.result = read_result(folder)
-        model.folder, model._temporary, model._stopped = folder, None, None
+        model.folder, model._kept, model._stopped = folder, None, None
         return model
 
     def evaluate(
@@ -140,11 +169,10 @@ class HardGNN:
         Raises:
             HardGNNError: an argument that cannot be, or nearly nothing in `data` that the model knows.
         """
-        folder = self._trained()
+        model, tables = self._asked()
         data, at, metrics = arguments.dataset(data), arguments.cutoffs(at), named(metrics)
         checked_part(part)
         checked_protocol(protocol)
-        model, tables = load_model(folder), load_tables(folder)
         aligned = align(data, tables.user_ids, tables.item_ids)
         for sentence in aligned.sentences(part):
             warnings.warn(sentence, stacklevel=2)
@@ -190,10 +218,26 @@ class HardGNN:
         Raises:
             HardGNNError: an argument that cannot be, or nothing that may be recommended.
         """
-        recommender = Recommender(self._trained())
+        recommender = Recommender.of(*self._asked())
         return recommender.for_users(users, n, exclude_seen, items=items, events=events, allow=allow, block=block)
+
+    def _asked(self) -> tuple[Model, RunTables]:
+        if self._kept is not None:
+            assert self._kept.fitted.model is not None
+            return self._kept.fitted.model, self._kept.tables
+        folder = self._trained()
+        return load_model(folder), load_tables(folder)
 
     def _trained(self) -> Path:
         if self.folder is None:
             raise HardGNNError("the model is not trained yet; call fit(data) first")
         return self.folder
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A fit that is in memory, with all that its run folder will hold."""
+
+    fitted: Fitted
+    tables: RunTables
+    manifest: dict[str, Any]

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
-from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import PROTOCOLS, evaluate
+from hardgnn.evaluation.quality import baseline
 from hardgnn.metrics import JUDGED_AT
-from hardgnn.models.neighbours import baseline
 from hardgnn.prepare.download import download
 from hardgnn.report.page import write_report
 from hardgnn.runs.evaluated import compare_runs, evaluate_run
 from hardgnn.runs.folder import is_started, load_config
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
+from hardgnn.training.bar import TrainingBar
 
 MODELS = ("selfgnn", "hardgnn", "best")
 FLOORS = ("popularity", "itemknn", "recencyknn")
@@ -49,8 +49,8 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
         if is_started(folder) and load_config(folder) != config:
             raise HardGNNError(f"{folder}: holds a run with other settings; remove it or choose another --to")
-        with TrainingBar(name, config) as bar:
-            train(data, config, folder, resume=True, preset=name, data_path=to / "data", watcher=bar)
+        with TrainingBar(name) as bar:
+            train(data, config, folder, resume=True, preset=name, data_path=to / "data", callbacks=[bar])
         for protocol in PROTOCOLS:
             evaluate_run(folder, "test", protocol)
         say(f"trained {name}")

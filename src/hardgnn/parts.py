@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -20,10 +21,11 @@ class Parts(Generic[Part]):
         kind: what sentences call one, as in "metric".
         group: the entry points (`importlib.metadata`) under which installed packages announce theirs, as
             `NAME = "package.module"`; that module is loaded when the name is first asked for, and registers it.
+        home: the module of ours that registers our own, loaded when a name is first asked for.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
-        self.kind, self.group = kind, group
+    def __init__(self, kind: str, group: str, home: str = "") -> None:
+        self.kind, self.group, self.home = kind, group, home
         self._known: dict[str, tuple[Part, str]] = {}
 
     def add(self, name: str, part: Part, made_by: Callable[..., Any]) -> None:
@@ -49,13 +51,19 @@ class Parts(Generic[Part]):
         Raises:
             HardGNNError: there is none, naming the nearest; or the package's own fails.
         """
+        self._ours()
         if name not in self._known:
             self._load(name)
         return self._known[name][0]
 
     def names(self) -> list[str]:
         """All names, those of installed packages that are not loaded yet among them."""
+        self._ours()
         return [*dict.fromkeys([*self._known, *(point.name for point in self._announced())])]
+
+    def _ours(self) -> None:
+        if self.home:
+            importlib.import_module(self.home)
 
     def _announced(self) -> list[EntryPoint]:
         return list(entry_points(group=self.group))
@@ -73,3 +81,11 @@ class Parts(Generic[Part]):
             raise HardGNNError(f"{whose} cannot be loaded: {type(error).__name__}: {reason(error)}") from error
         if name not in self._known:
             raise HardGNNError(f"{whose}: {point.value} was loaded and registers no {self.kind} of that name")
+
+
+MODELS: Parts[Any] = Parts("model", "hardgnn.models", "hardgnn.models")
+ENCODERS: Parts[Any] = Parts("encoder", "hardgnn.encoders", "hardgnn.models.encoders")
+OBJECTIVES: Parts[Any] = Parts("objective", "hardgnn.objectives", "hardgnn.training.objectives")
+SAMPLERS: Parts[Any] = Parts("sampler", "hardgnn.samplers", "hardgnn.training.samplers")
+LOSSES: Parts[Any] = Parts("loss", "hardgnn.losses", "hardgnn.training.losses")
+CALLBACKS: Parts[Any] = Parts("callback", "hardgnn.callbacks", "hardgnn.training.callbacks")

@@ -31,7 +31,7 @@ from hardgnn.runs.folder import (
     read_result,
     state,
 )
-from hardgnn.runs.trained import load_model
+from hardgnn.runs.models import load_model
 from hardgnn.storage.kinds import kind_of
 from hardgnn.storage.records import check_file, read_json
 from hardgnn.storage.tensors import read_seal
@@ -115,7 +115,7 @@ def _weights(folder: Path) -> None:
 
 def _state(folder: Path) -> None:
     progress, config = checkpoint.whole(folder, identity(folder)), load_config(folder).train
-    ended = progress.epoch >= config.epochs or 0 < config.patience <= progress.waited
+    ended = config is None or progress.epoch >= config.epochs or 0 < config.patience <= progress.waited
     if ended and not os.path.lexists(folder / RESULT):
         raise HardGNNError(f"{shown(folder / RESULT)}: missing, though training has ended; go on with --resume")
 

@@ -34,7 +34,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, MachineError, shown
 from hardgnn.recommend.answers import safe_for_spreadsheets, write_blocks
 from hardgnn.runs.evaluated import evaluate_run
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
 
 SMALL = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
 MAIN = [sys.executable, "-c", "from hardgnn.cli import main; main()"]

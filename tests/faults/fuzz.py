@@ -136,7 +136,7 @@ def resume(path: Path) -> Result:
     """A stopped run that goes on."""
     from hardgnn.config import load
     from hardgnn.data.dataset import Dataset
-    from hardgnn.training.trainer import train
+    from hardgnn.runs.train import train
 
     data = path.parent / "data"
     result = train(Dataset.load(data), load(path / "config.toml"), path, resume=True, preset="hardgnn", data_path=data)

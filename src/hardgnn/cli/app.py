@@ -13,8 +13,8 @@ import typer
 
 from hardgnn.cli import judging, logs, serving, studies, training
 from hardgnn.cli import peers as others
-from hardgnn.cli.progress import say
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.screen import say
 
 COMMANDS = (
     logs.download,

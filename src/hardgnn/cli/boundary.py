@@ -23,8 +23,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from hardgnn.cli.terminal import REPLACED, printable
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
+from hardgnn.screen import REPLACED, printable
 
 INPUT, FAULT, READER_GONE = HardGNNError.status, 70, 128 + 13
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from hardgnn.cli.options import Json
-from hardgnn.cli.progress import say, users_bar
+from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
+from hardgnn.screen import say
 
 
 def recommend(

@@ -10,10 +10,11 @@ import typer
 
 from hardgnn.cli.options import Json, Workers, command_line, cutoffs_of, whole_numbers
 from hardgnn.cli.peers import print_leaderboard
-from hardgnn.cli.progress import RunsBar, say
+from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.report.tables import p_value, spread
+from hardgnn.screen import say
 
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting of every run, as in model.dim=64.")]

@@ -6,36 +6,15 @@ No id, title, path or name is ever markup, a terminal sequence or an emoji's cod
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import sys
-from typing import Any, TextIO
+from typing import Any
 
-from hardgnn.errors import UNSEEN, shown
+from hardgnn.errors import UNSEEN
+from hardgnn.screen import PLAIN, printable
 
 WIDTH = 160  # columns, where standard output is no terminal
-IN_ASCII = {"→": "->", "−": "-", "–": "-", "±": "+/-", "…": "...", "≥": ">=", "≤": "<=", "·": "*"}
-PLAIN = {"markup": False, "emoji": False, "highlight": False}
-"""For every console of rich: what it prints is text."""
-REPLACED = "hardgnn.replaced"
-
-
-def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """The signs of our own tables in ASCII, everything else as an escape."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    signs = error.object[error.start : error.end]
-    return "".join(IN_ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in signs), error.end
-
-
-codecs.register_error(REPLACED, _replaced)
-
-
-def printable(text: object, stream: TextIO | None = None) -> str:
-    """Text as it can be shown on one line of `stream`, standard output by default."""
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
-    return shown(text).encode(encoding, REPLACED).decode(encoding)
 
 
 def print_line(text: object) -> None:

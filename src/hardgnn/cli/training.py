@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hardgnn.cli.options import Json
-from hardgnn.cli.progress import TrainingBar, console, say
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.screen import console, say
 
 
 def train(
@@ -47,14 +47,15 @@ def train(
         raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
     from hardgnn.data.dataset import Dataset
     from hardgnn.runs.folder import is_started
-    from hardgnn.training.trainer import train as run
+    from hardgnn.runs.train import train as run
+    from hardgnn.training.bar import TrainingBar
 
     resolved = settings.resolve(preset, config, set_ or [], seed)
     prepared = Dataset.load(data)
     console.print(resolved.to_toml())
     if resume and not is_started(out):
         say(f"warning: {shown(out)}: no run is there to go on with, so a new one begins")
-    with TrainingBar(out.name, resolved, tensorboard) as bar:
+    with TrainingBar(out.name) as bar:
         result = run(
             prepared,
             resolved,
@@ -63,21 +64,35 @@ def train(
             allow_leaks=allow_leaks,
             preset=preset,
             data_path=data,
-            watcher=bar,
+            callbacks=[bar, *loggers(tensorboard)],
             warm_start=warm_start,
         )
     if as_json:
         print_json({"run": str(out), **result})
         return
-    part = resolved.train.choose_on
-    chosen = result[part][resolved.train.protocol]
+    part = "test" if resolved.train is not None and resolved.train.choose_on == "test" else "valid"
+    protocol = "full" if resolved.train is None else resolved.train.protocol
+    chosen = result[part][protocol]
     print_table(
         f"{out}: best of {result['epochs']} epochs is {result['best_epoch']}, {result['chosen_by']}",
-        [f"{part}, {resolved.train.protocol}", *chosen],
+        [f"{part}, {protocol}", *chosen],
         [[marked(out.name, result), *(f"{value:.4f}" for value in chosen.values())]],
     )
     print_leaks([(out.name, result)])
     print_line(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
+
+
+def loggers(tensorboard: Path | None) -> list[Any]:
+    """The loggers that the options name, as callbacks."""
+    if tensorboard is None:
+        return []
+    from hardgnn.training.callbacks import TensorBoard
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise HardGNNError("--tensorboard needs an extra: pip install 'hardgnn[tensorboard]'") from None
+    return [TensorBoard(SummaryWriter(str(tensorboard)))]
 
 
 def demo(

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
-from hardgnn.config import Config
+from hardgnn.config import Config, TrainSettings
 from hardgnn.data.dataset import read_manifest, same_data
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.evaluation.noise import NOISE
 from hardgnn.evaluation.protocols import PROTOCOLS
+from hardgnn.evaluation.quality import BASELINES
 from hardgnn.evaluation.ranks import ranks_path
 from hardgnn.experiments.work import carry_out_run, rank_floors
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Task, carry_out, raise_failed
-from hardgnn.models.neighbours import BASELINES
 from hardgnn.runs.folder import check_version, is_started, load_config, read_result
 from hardgnn.storage.files import is_leftover, sweep, writing
 from hardgnn.storage.locks import LOCK, locked
@@ -54,6 +54,11 @@ class Variant:
             HardGNNError: an unknown preset or setting.
         """
         return settings.resolve(self.preset, settings=(*self.settings, *self.chosen.get(data, ())), seed=seed)
+
+    @property
+    def judged(self) -> TrainSettings:
+        """How its epochs are judged on validation; the usual way, where it is fitted in one go."""
+        return self.config(0).train or TrainSettings()
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Variant:

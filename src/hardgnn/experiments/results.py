@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import PROTOCOLS
+from hardgnn.evaluation.quality import BASELINES
 from hardgnn.evaluation.ranks import ranks_path, read_ranks
 from hardgnn.evaluation.stats import compare_ranks, correct, over_seeds, paired_over_seeds
 from hardgnn.experiments.plan import Plan, Study, Variant
 from hardgnn.metrics import DEFAULT, per_user, split, summarise
-from hardgnn.models.neighbours import BASELINES
 from hardgnn.runs.folder import load_tables, read_metrics, read_result
 
 GROUPS = 4

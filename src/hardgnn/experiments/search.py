@@ -25,10 +25,10 @@ from hardgnn.experiments.sweep import (
     retrain,
 )
 from hardgnn.experiments.trials import JOURNAL, Asked, optuna_trials, pull_trials, require_optuna
-from hardgnn.experiments.work import ReportingWatcher
+from hardgnn.experiments.work import Reporting
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report, Task, carry_out
 from hardgnn.runs.folder import METRICS, RESULT, read_metrics, read_result
-from hardgnn.training.trainer import train
+from hardgnn.runs.train import train
 
 if TYPE_CHECKING:
     import optuna
@@ -59,7 +59,10 @@ def chosen_space(keys: Sequence[str], preset: str) -> dict[str, dict[str, Any]]:
     Raises:
         HardGNNError: a key without a range; names the nearest.
     """
-    declared = settings.search_space(settings.resolve(preset))
+    config = settings.resolve(preset)
+    if config.train is None:
+        raise HardGNNError(f"--preset {preset}: its model is fitted in one go and chooses its settings itself")
+    declared = settings.search_space(config)
     for key in keys:
         if key not in declared:
             raise HardGNNError(f"--search {key}: no search range is declared for it, {nearest(key, declared)}")
@@ -137,7 +140,7 @@ def run_search(
 
 def _own_settings(config: settings.Config, space: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What `config` itself has of the settings searched, where that lies in the range."""
-    document = config.model_dump()
+    document = settings.flat(config)
     own = {key: document[section][field] for key in space for section, field in [key.split(".")]}
     return {key: value for key, value in own.items() if _within(value, space[key])}
 
@@ -169,21 +172,22 @@ def _figure(
         path = folder / "runs" / run.name
         config = run.config
         judged = config.train
+        assert judged is not None
         first = seed == search.seeds[0]
         if first:
             _report_earlier(trial, path, judged.metric)
-        watcher = _PruningWatcher(judged.epochs, report, trial if first else None, judged.metric)
+        watcher = _Pruning(report, trial if first else None, judged.metric)
         shared: dict[str, Any] = {"preset": search.preset, "data_path": data_path, "patience_s": LOCK_PATIENCE_S}
-        result = train(data, config, path, resume=True, watcher=watcher, **shared)
+        result = train(data, config, path, resume=True, callbacks=[watcher], **shared)
         figures.append(result["valid"][judged.protocol][judged.metric])
     return float(sum(figures) / len(figures))
 
 
-class _PruningWatcher(ReportingWatcher):
+class _Pruning(Reporting):
     """Reports the validation curve to the trial and stops it where the pruner says so."""
 
-    def __init__(self, epochs: int, report: Report, trial: optuna.Trial | None, metric: str) -> None:
-        super().__init__(epochs, report)
+    def __init__(self, report: Report, trial: optuna.Trial | None, metric: str) -> None:
+        super().__init__(report)
         self.trial, self.metric = trial, metric
 
     def epoch(self, line: dict[str, Any]) -> None:
@@ -219,11 +223,11 @@ def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> 
         }
         folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
         if trial.state == states.COMPLETE and all((folder / RESULT).exists() for folder in folders):
-            protocol = variant.config(0).train.protocol
+            protocol = variant.judged.protocol
             each = [read_result(folder)["valid"][protocol] for folder in folders]
             point |= {"seeds": list(search.seeds), "valid": by_metric(each)}
         elif trial.state == states.COMPLETE:
-            metric = variant.config(0).train.metric  # another machine has the run folders
+            metric = variant.judged.metric  # another machine has the run folders
             point |= {"seeds": list(search.seeds), "valid": by_metric([{metric: float(trial.value or 0)}])}
         found.append(point)
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn import config as settings
-from hardgnn.errors import HardGNNError, nearest
+from hardgnn.errors import HardGNNError
 from hardgnn.experiments.plan import Plan, Study, Variant, opened
 from hardgnn.experiments.results import by_metric, finished
 
@@ -38,8 +38,8 @@ class Watched:
     told: Callable[[float, int, str], None] = lambda done, failed, names: None
 
 
-def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
-    """The values by key from words such as `hard.k=3,5,7`.
+def parse_grid(words: Sequence[str], preset: str = "hardgnn", shared: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The values by key from words such as `hard.k=3,5,7`, for a preset with some settings.
 
     Raises:
         HardGNNError: another form, a key twice, or one that a sweep must not change.
@@ -52,8 +52,10 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
             raise HardGNNError(f"--grid {word}: expected section.field=value,value,… as in hard.k=3,5,7")
         if key in grid:
             raise HardGNNError(f"--grid {word}: '{key}' is given twice")
-        if key not in settings.known_keys():
-            raise HardGNNError(f"--grid {word}: unknown key '{key}': {nearest(key, settings.known_keys())}")
+        try:
+            settings.resolve(preset, settings=(*shared, f"{key}={listed[0]}"))
+        except HardGNNError as error:
+            raise HardGNNError(f"--grid {word}: {str(error).partition(': ')[2] or error}") from None
         if key in FIXED:
             raise HardGNNError(f"--grid {word}: '{key}' decides how runs are judged, so it is the same for all")
         grid[key] = listed
@@ -96,7 +98,7 @@ def run_sweep(
             retrained for another grid, so that its test part has been read.
     """
     watched = watched or Watched()
-    parsed = parse_grid(grid)
+    parsed = parse_grid(grid, preset, shared)
     if not parsed:
         raise HardGNNError("a sweep needs --grid, as in --grid hard.k=3,5,7, or --trials")
     with opened(out) as study:
@@ -179,7 +181,7 @@ def choices(study: Study) -> list[dict[str, Any]]:
     if SWEEP not in study.plans:
         raise HardGNNError(f"{study.folder}: no sweep has been in this folder")
     plan = study.plans[SWEEP]
-    judged = plan.variants[0].config(0).train if plan.variants else settings.resolve(plan.more["preset"]).train
+    judged = (plan.variants[0] if plan.variants else Variant("", plan.more["preset"])).judged
     found = []
     for data in plan.data:
         if "trials" in plan.more:

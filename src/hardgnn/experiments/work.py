@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hardgnn.data.dataset import Dataset
 from hardgnn.evaluation.noise import with_noise
 from hardgnn.evaluation.protocols import PROTOCOLS, rank_targets
+from hardgnn.evaluation.quality import baseline
 from hardgnn.evaluation.ranks import ranks_path, write_ranks
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report
-from hardgnn.models.neighbours import baseline
 from hardgnn.runs.evaluated import evaluate_run
+from hardgnn.runs.train import train
 from hardgnn.storage.files import writing
-from hardgnn.training.trainer import train
+from hardgnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from hardgnn.experiments.plan import Run
 
 
-class ReportingWatcher:
+class Reporting(Callback):
     """Tells how far a run's training is."""
 
-    def __init__(self, epochs: int, report: Report) -> None:
-        self.epochs, self.report = epochs, report
+    def __init__(self, report: Report) -> None:
+        self.report = report
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """After each step."""
-        self.report((epoch - 1 + step / steps) / self.epochs)
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """After each epoch."""
+        self.report((epoch - 1 + step / steps) / self.trainer.epochs)
 
 
 def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_leaks: bool, report: Report) -> None:
@@ -52,7 +50,7 @@ def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_lea
         allow_leaks=allow_leaks,
         preset=run.variant.preset,
         data_path=data_path,
-        watcher=ReportingWatcher(config.train.epochs, partial(_trained_share, report)),
+        callbacks=[Reporting(partial(_trained_share, report))],
         patience_s=LOCK_PATIENCE_S,
     )
     if not test:

@@ -1,209 +1,199 @@
-"""Floors that need no gradient: popularity, item neighbours, and item neighbours that know recency.
+"""Item neighbours, plain and such that know recency: no gradient, a second to fit, hard to beat.
 
-All learn from training interactions only; at test time the validation item is in the history they are asked with.
+They learn from training interactions only; at test time the validation item is in the history they are asked with.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
+from torch import Tensor
 
-from hardgnn.data.dataset import VALID, Dataset
+from hardgnn.config.sections import PartSettings, search
+from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
-from hardgnn.errors import HardGNNError, nearest
-from hardgnn.evaluation.protocols import Ranker, rank_targets
-from hardgnn.metrics import judged
+from hardgnn.errors import HardGNNError
+from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Quality, Stored, as_tensors, model
+from hardgnn.models.query import checked_matrix
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 
 RECENCY_NEIGHBOURS = 2000  # bounds the memory of large catalogues
+WHOLE = 0  # as a number of last items or of neighbours: all of them
 
 
-class Popularity:
-    """Scores an item by its number of training interactions, the same for every user."""
-
-    name = "popularity"
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.counts = dataset.train.item_counts(dataset.n_items).astype(np.float32)  # (I,)
-
-    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
-        """Scores (B, I)."""
-        return np.tile(self.counts, (len(users), 1))
-
-
-class ItemToItem:
+class ItemToItem(ClosedForm):
     """Sums the similarity of an item to the user's last items: `s_uj = Σ_age decay^age · S[i_age, j]`.
 
     Args:
         similarity: (I, I), from a history's item (row) to the item scored (column).
-        last: how many of the user's last items are asked; None = the whole history.
+        last: how many of the user's last items are asked; 0 or None = the whole history.
         decay: weight of an item relative to the one after it; 1 = all alike.
 
     Raises:
-        HardGNNError: `last` is below 1 or `decay` outside (0, 1].
+        HardGNNError: `last` is below 0 or `decay` outside (0, 1].
     """
 
-    name = "itemtoitem"
-
-    def __init__(self, similarity: sparse.csr_array, last: int | None, decay: float) -> None:
-        if last is not None and last < 1:
-            raise HardGNNError(f"the number of last items must be at least 1, got {last}")
-        if not 0 < decay <= 1:
-            raise HardGNNError(f"the decay must be above 0 and at most 1, got {decay}")
-        self.similarity, self.last, self.decay = similarity, last, decay
-
-    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
-        """Scores (B, I)."""
-        query = decayed_history(histories, self.decay, self.last, self.similarity.shape[0])
-        return (query @ self.similarity).toarray()
-
-
-class ItemKNN(ItemToItem):
-    """Cosine item neighbours over the user's `last` items (None = all); see `cosine_similarity`."""
-
-    name = "itemknn"
-
-    def __init__(self, dataset: Dataset, last: int | None = None, neighbours: int | None = 100) -> None:
-        super().__init__(cosine_similarity(dataset, neighbours), last, 1.0)
-        self.settings = {"last": last, "neighbours": neighbours}
-
-
-class RecencyKNN(ItemToItem):
-    """Cosine similarity plus `forward` times `forward_similarity`, the last items weighted by age.
-
-    `backward` is the weight, in the latter, of items that came before, relative to those that follow. Both are divided
-    by the root of the scored item's training count; `popularity` is the power of the count that is multiplied in again:
-    0 leaves the cosine, 0.5 takes the root back, as if only the history's items were normalised.
-    """
-
-    name = "recencyknn"
+    abilities = Abilities(similar=True)
 
     def __init__(
         self,
-        dataset: Dataset,
-        last: int | None = 5,
-        decay: float = 0.7,
-        forward: float = 1.0,
-        neighbours: int | None = RECENCY_NEIGHBOURS,
-        popularity: float = 0.0,
-        backward: float = 0.0,
+        similarity: sparse.csr_array,
+        last: int | None,
+        decay: float = 1.0,
+        chosen: Mapping[str, Any] | None = None,
     ) -> None:
-        near = forward_similarity(dataset, backward=backward)
-        similarity = cosine_similarity(dataset, neighbours) + forward * near
-        super().__init__((similarity @ _popular(dataset, popularity)).tocsr(), last, decay)
-        self.settings = {
-            "last": last,
-            "decay": decay,
-            "forward": forward,
-            "neighbours": neighbours,
-            "popularity": popularity,
-            "backward": backward,
+        if last is not None and last < 0:
+            raise HardGNNError(f"the number of last items must be at least 1, or 0 for all, got {last}")
+        if not 0 < decay <= 1:
+            raise HardGNNError(f"the decay must be above 0 and at most 1, got {decay}")
+        self.matrix, self.window, self.decay = similarity, last or None, decay
+        self.chosen = chosen or {}
+
+    @property
+    def n_items(self) -> int:
+        return int(self.matrix.shape[0])
+
+    @property
+    def parameters(self) -> int:
+        return int(self.matrix.nnz)
+
+    def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
+        query = decayed_history(histories, self.decay, self.window, self.matrix.shape[0])
+        return (query @ self.matrix).toarray()
+
+    def similarity(self, item: int) -> NDArray[np.float32]:
+        """How much one item speaks for each (I,)."""
+        return self.matrix[[item]].toarray()[0]
+
+    def reasons(self, history: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.float32]:
+        """What each item of a history (m,) adds to the score of each of `items` (K,): (K, m)."""
+        age = np.arange(len(history))[::-1]
+        asked = age < (self.window or len(history))
+        weights = np.where(asked, self.decay**age, 0.0).astype(np.float32)
+        return self.matrix[history][:, items].toarray().T * weights
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {
+            "offsets": self.matrix.indptr.astype(np.int64),
+            "columns": self.matrix.indices,
+            "values": self.matrix.data.astype(np.float32),
+            "query": np.array([self.window or WHOLE, self.decay], dtype=np.float64),
         }
+        return as_tensors(parts)
+
+    @classmethod
+    def restore(cls, settings: Any, stored: Stored) -> Self:
+        last, decay = stored["query"].tolist()
+        return cls(checked_matrix(dict(stored), len(stored["offsets"]) - 1), int(last), decay)
 
 
-def fit_item_knn(
-    dataset: Dataset,
-    *,
-    lasts: Sequence[int | None] = (1, 2, 3, 5, 10, 20, 50, None),
-    neighbours: Sequence[int | None] = (20, 100, 500, RECENCY_NEIGHBOURS),
-    sample: int = 2000,
-    seed: int = 0,
-) -> ItemKNN:
-    """`ItemKNN` with the settings that have the best NDCG@10 (full) on validation; the test part is not read.
+class ItemKNNSettings(PartSettings):
+    """Of each setting that is not given, the value that is best on validation is taken."""
 
-    Args:
-        dataset: the prepared data set.
-        lasts, neighbours: the grid of the settings; the first of equals is taken.
-        sample, seed: as in `fit_recency_knn`.
-
-    Raises:
-        HardGNNError: nobody can be ranked on validation.
-    """
-    judge = _Judge(dataset, sample, seed)
-    for cut in neighbours:
-        similarity = cosine_similarity(dataset, cut)
-        for last in lasts:
-            judge.ask((last, cut), ItemToItem(similarity, last, 1.0))
-    return ItemKNN(dataset, *judge.best)
+    last: Literal["chosen"] | int = Field(CHOSEN, json_schema_extra=search(1, 2, 3, 5, 10, 20, 50, WHOLE))
+    """How many of the user's last items are asked; 0 is all."""
+    neighbours: Literal["chosen"] | int = Field(CHOSEN, json_schema_extra=search(20, 100, 500, RECENCY_NEIGHBOURS))
+    """Most similar items that are kept of each item; 0 is all."""
 
 
-def fit_recency_knn(
-    dataset: Dataset,
-    *,
-    lasts: Sequence[int | None] = (1, 2, 3, 5, 10, 20, 50),
-    decays: Sequence[float] = (0.7, 0.8, 0.9),
-    forwards: Sequence[float] = (0.3, 1.0, 3.0),
-    popularities: Sequence[float] = (0.0, 0.25),
-    backwards: Sequence[float] = (0.0, 0.5),
-    neighbours: int | None = RECENCY_NEIGHBOURS,
-    sample: int = 2000,
-    seed: int = 0,
-) -> RecencyKNN:
-    """`RecencyKNN` with the settings that have the best NDCG@10 (full) on validation; the test part is not read.
+@model("itemknn")
+class ItemKNN(ItemToItem):
+    """Cosine item neighbours over the user's `last` items; see `cosine_similarity`."""
 
-    Args:
-        dataset: the prepared data set.
-        lasts, decays, forwards, popularities, backwards: the grid of the settings; the first of equals is taken.
-        neighbours: as in `cosine_similarity`.
-        sample: at most so many validation users are asked, drawn with `seed`, so that large logs stay cheap.
-        seed: of that draw.
+    name = "itemknn"
+    Settings = ItemKNNSettings
 
-    Raises:
-        HardGNNError: nobody can be ranked on validation.
-    """
-    judge = _Judge(dataset, sample, seed)
-    cosine = cosine_similarity(dataset, neighbours)
-    near = {backward: forward_similarity(dataset, backward=backward) for backward in backwards}
-    for forward, popularity, backward in itertools.product(forwards, popularities, backwards):
-        similarity = ((cosine + forward * near[backward]) @ _popular(dataset, popularity)).tocsr()
-        for last, decay in itertools.product(lasts, decays):
-            if last == 1 and decay != decays[0]:
-                continue  # one item's weight is a common factor
-            judge.ask((last, decay, forward, neighbours, popularity, backward), ItemToItem(similarity, last, decay))
-    return RecencyKNN(dataset, *judge.best)
+    @classmethod
+    def fit(cls, data: Dataset, settings: ItemKNNSettings, quality: Quality) -> Self:
+        found = Best(quality)
+        for neighbours in tried(settings.neighbours, (20, 100, 500, RECENCY_NEIGHBOURS)):
+            similarity = cosine_similarity(data, neighbours or None)
+            for last in tried(settings.last, (1, 2, 3, 5, 10, 20, 50, WHOLE)):
+                found.ask(cls(similarity, last, chosen={"last": last, "neighbours": neighbours}))
+        return found.best
 
 
-def _popular(dataset: Dataset, power: float) -> sparse.dia_array:
+class RecencyKNNSettings(PartSettings):
+    """Of each setting that is not given, the value that is best on validation is taken."""
+
+    last: Literal["chosen"] | int = Field(CHOSEN, json_schema_extra=search(1, 2, 3, 5, 10, 20, 50))
+    """How many of the user's last items are asked; 0 is all."""
+    decay: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.5, high=1.0))
+    """Weight of an item relative to the one after it."""
+    forward: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.1, high=10.0, log=True))
+    """Weight of `forward_similarity` beside the cosine."""
+    popularity: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.0, high=0.5))
+    """The power of the scored item's count that is multiplied in again: 0 leaves the cosine, 0.5 takes its root back,
+    as if only the history's items were normalised."""
+    backward: Literal["chosen"] | float = Field(CHOSEN, json_schema_extra=search(low=0.0, high=1.0))
+    """Weight of items that came before, relative to those that follow."""
+    neighbours: int = RECENCY_NEIGHBOURS
+    """Most similar items that are kept of each item; 0 is all. It bounds the memory of large catalogues."""
+
+
+@model("recencyknn")
+class RecencyKNN(ItemToItem):
+    """Cosine similarity plus `forward` times `forward_similarity`, the last items weighted by age."""
+
+    name = "recencyknn"
+    Settings = RecencyKNNSettings
+
+    @classmethod
+    def fit(cls, data: Dataset, settings: RecencyKNNSettings, quality: Quality) -> Self:
+        found = Best(quality)
+        cosine = cosine_similarity(data, settings.neighbours or None)
+        backwards = tried(settings.backward, (0.0, 0.5))
+        near = {backward: forward_similarity(data, backward=backward) for backward in backwards}
+        decays = tried(settings.decay, (0.7, 0.8, 0.9))
+        for forward, popularity, backward in itertools.product(
+            tried(settings.forward, (0.3, 1.0, 3.0)), tried(settings.popularity, (0.0, 0.25)), backwards
+        ):
+            similarity = ((cosine + np.float32(forward) * near[backward]) @ _popular(data, popularity)).tocsr()
+            for last, decay in itertools.product(tried(settings.last, (1, 2, 3, 5, 10, 20, 50)), decays):
+                if last == 1 and decay != decays[0]:
+                    continue  # one item's weight is a common factor
+                chosen = {"last": last, "decay": decay, "forward": forward, "neighbours": settings.neighbours}
+                chosen |= {"popularity": popularity, "backward": backward}
+                found.ask(cls(similarity, last, decay, chosen))
+        return found.best
+
+
+def tried(given: Any, grid: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What is tried of a setting: the value given, or a grid."""
+    return grid if given == CHOSEN else (given,)
+
+
+def _popular(data: Dataset, power: float) -> sparse.dia_array:
     """Each item's training count to this power, on the diagonal: (I, I)."""
-    counts = np.maximum(dataset.train.item_counts(dataset.n_items), 1)
+    counts = np.maximum(data.train.item_counts(data.n_items), 1)
     return sparse.diags_array((counts**power).astype(np.float32))
 
 
-class _Judge:
-    """Compares settings by NDCG@10 (full) on at most `sample` validation users."""
+class Best:
+    """The best of the models asked; of equals the first, and one alone without being asked."""
 
-    def __init__(self, dataset: Dataset, sample: int, seed: int) -> None:
-        users, _ = dataset.targets(VALID)
-        self.dataset, self.users = dataset, np.random.default_rng(seed).permutation(users)[:sample]
-        self.quality: dict[tuple[Any, ...], float] = {}
+    def __init__(self, quality: Quality) -> None:
+        self._quality = quality
+        self._found: Any = None
+        self._value = -np.inf
 
-    def ask(self, settings: tuple[Any, ...], ranker: Ranker) -> None:
-        frame = rank_targets(ranker, self.dataset, "valid", users=self.users)
-        self.quality[settings] = judged(frame["rank"].to_numpy())
+    def ask(self, candidate: Any) -> None:
+        """Compares one more."""
+        if self._found is None:
+            self._found = candidate
+            return
+        if self._value == -np.inf:
+            self._value = self._quality(self._found)
+        if (value := self._quality(candidate)) > self._value:
+            self._found, self._value = candidate, value
 
     @property
-    def best(self) -> tuple[Any, ...]:
-        return max(self.quality, key=lambda settings: self.quality[settings])
-
-
-BASELINES: dict[str, Callable[..., Ranker]] = {
-    "popularity": Popularity,
-    "itemknn": fit_item_knn,
-    "recencyknn": fit_recency_knn,
-}
-
-
-def baseline(name: str, dataset: Dataset, **settings: Any) -> Ranker:
-    """The fitted baseline called "popularity", "itemknn" or "recencyknn".
-
-    Raises:
-        HardGNNError: there is none of that name.
-    """
-    if name not in BASELINES:
-        raise HardGNNError(f"unknown baseline '{name}'; {nearest(name, BASELINES)}")
-    return BASELINES[name](dataset, **settings)
+    def best(self) -> Any:
+        """The one with the best figure."""
+        return self._found

@@ -4,20 +4,57 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 from torch import Tensor, nn
 
-from hardgnn.config import TransitionsConfig
+from hardgnn.config.sections import Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
 from hardgnn.ops.sparse import Rows, sparse_product
+
+
+class NoTransitions(Section):
+    """The score is a product alone."""
+
+    use: Literal[False] = False
+    """Whether `β log(ε + x)` is added to the score, x the transitions from the user's items to the one scored."""
+
+
+class TransitionsSettings(Section):
+    """Item-to-item transitions in the score (docs/model.md); they are learned for the next item at every position."""
+
+    use: Literal[True] = True
+    """Whether `β log(ε + x)` is added to the score, x the transitions from the user's items to the one scored."""
+    forward: float = Field(1.0, gt=0)
+    """First value of the weight of the directed co-occurrence beside the cosine similarity of items; learned."""
+    steps: int = Field(5, ge=1)
+    """Distance up to which an item that comes after another counts as following it, with weight 1 / distance."""
+    backward: float = Field(0.5, ge=0, json_schema_extra=search(low=0.0, high=1.0))
+    """Weight of an item that comes before another, relative to one that follows it at the same distance."""
+    neighbours: int = Field(2000, ge=1)
+    """Most similar items that the cosine keeps per item; bounds the memory of large catalogues."""
+    decay: float = Field(0.8, gt=0, lt=1)
+    """First value of the weight of an item relative to the one after it in the user's history; learned."""
+    epsilon: float = Field(0.03, gt=0)
+    """First value of ε, what an item without transitions has; learned."""
+    popularity: float = Field(0.5, ge=0)
+    """First value of the power of an item's training count; learned. Transitions are divided by the root of the count,
+    so a half gives that back."""
+    rate: float = Field(10.0, gt=0, json_schema_extra=search(low=1, high=30, log=True))
+    """The five learned numbers take steps of so many times `train.lr`. Adam's steps are about as long whatever the
+    gradient, and these have further to go than the entries of a table."""
+
+
+TRANSITIONS = {False: NoTransitions, True: TransitionsSettings}
 
 
 @dataclass(frozen=True)
@@ -31,7 +68,7 @@ class TransitionGraph:
     counts: Tensor
 
     @staticmethod
-    def of(data: Dataset, config: TransitionsConfig) -> TransitionGraph:
+    def of(data: Dataset, config: TransitionsSettings) -> TransitionGraph:
         """Counted in the training part."""
         cosine = cosine_similarity(data, config.neighbours)
         follows = forward_similarity(data, config.steps, config.backward)
@@ -58,7 +95,7 @@ class Transitions(nn.Module):
     time too.
     """
 
-    def __init__(self, config: TransitionsConfig) -> None:
+    def __init__(self, config: TransitionsSettings) -> None:
         super().__init__()
         self.config = config
         self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))

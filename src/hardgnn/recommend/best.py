@@ -11,7 +11,8 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import Progress, Ranker
 from hardgnn.evaluation.topn import NO_ITEM, top_n
-from hardgnn.runs.trained import TrainedModel
+from hardgnn.models.base import Model
+from hardgnn.models.popularity import Popularity
 
 UNKNOWN = -1
 SOURCES = ("user+sequence", "user", "sequence", "popularity")
@@ -34,7 +35,7 @@ class Best:
 class Anonymous:
     """Scores from the sequence term alone, for somebody the model does not know (specification, section 2, Score)."""
 
-    def __init__(self, model: TrainedModel) -> None:
+    def __init__(self, model: Model) -> None:
         self.model, self.name = model, model.name
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
@@ -42,29 +43,16 @@ class Anonymous:
         return self.model.scores(None, histories)
 
 
-class Counted:
-    """Scores an item by a count (I,), the same for everybody: popularity from a run folder, without the data."""
-
-    name = "popularity"
-
-    def __init__(self, counts: NDArray[np.number]) -> None:
-        self.counts = counts.astype(np.float32)
-
-    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
-        """Scores (B, I)."""
-        return np.tile(self.counts, (len(users), 1))
-
-
-def sources(model: TrainedModel, users: NDArray[np.integer], histories: Histories) -> NDArray[np.uint8]:
+def sources(model: Model, users: NDArray[np.integer], histories: Histories) -> NDArray[np.uint8]:
     """What speaks for each user (B,): an index into `SOURCES`; a user -1 is unknown."""
-    listens = (histories.lengths > 0) & (model.config.model.sequence != "none")
-    known = (users >= 0) & model.config.model.user_term
+    listens = (histories.lengths > 0) & model.abilities.histories
+    known = (users >= 0) & model.abilities.known_users
     found = np.where(listens, np.where(known, USER_AND_SEQUENCE, SEQUENCE_ALONE), POPULARITY)
     return np.where(known & ~listens, USER_ALONE, found).astype(np.uint8)
 
 
 def best_items(
-    model: TrainedModel,
+    model: Model,
     popularity: NDArray[np.integer],
     users: NDArray[np.integer],
     histories: Histories,
@@ -98,7 +86,7 @@ def best_items(
         USER_AND_SEQUENCE: model,
         USER_ALONE: model,
         SEQUENCE_ALONE: Anonymous(model),
-        POPULARITY: Counted(popularity),
+        POPULARITY: Popularity(popularity),
     }
     done = 0
     for source, ranker in rankers.items():

@@ -13,8 +13,9 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, reading
 from hardgnn.evaluation.protocols import Progress
 from hardgnn.evaluation.topn import top_n
+from hardgnn.models.base import Model
 from hardgnn.runs.folder import MODEL, load_tables
-from hardgnn.runs.trained import TrainedModel, load_model
+from hardgnn.runs.models import load_model
 from hardgnn.storage.files import atomic_folder, recover
 from hardgnn.storage.records import check_file, read_json, recorded, sha256, write_json
 
@@ -98,7 +99,7 @@ def export(
     return document
 
 
-def item_vectors(model: TrainedModel, histories: Histories) -> NDArray[np.float32]:
+def item_vectors(model: Model, histories: Histories) -> NDArray[np.float32]:
     """The item vectors (I, d) of a model whose scores are inner products.
 
     Raises:
@@ -118,7 +119,7 @@ def item_vectors(model: TrainedModel, histories: Histories) -> NDArray[np.float3
     )
 
 
-def _queries(model: TrainedModel, histories: Histories, users: NDArray[np.integer]) -> NDArray[np.float32]:
+def _queries(model: Any, histories: Histories, users: NDArray[np.integer]) -> NDArray[np.float32]:
     found: NDArray[np.float32] = model.queries(users, histories.take(users)).numpy()
     return found
 

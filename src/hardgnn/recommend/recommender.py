@@ -20,9 +20,11 @@ from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluation.protocols import Progress
 from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.forks import enter
+from hardgnn.models.base import Model
 from hardgnn.recommend.best import SOURCES, UNKNOWN, best_items, shifted
 from hardgnn.runs.folder import load_tables
-from hardgnn.runs.trained import TrainedModel, load_model
+from hardgnn.runs.models import load_model
+from hardgnn.runs.tables import RunTables
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.texts import read_text
 
@@ -64,9 +66,16 @@ class Recommender:
 
     def __init__(self, folder: str | Path, say: Callable[[str], None] = warnings.warn) -> None:
         keep_freed_memory()
-        self.model: TrainedModel = load_model(folder)
+        self.model: Model = load_model(folder)
         self.tables = load_tables(Path(folder))
         self.say = say
+
+    @classmethod
+    def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warnings.warn) -> Recommender:
+        """A model in memory with its ids and histories."""
+        found = cls.__new__(cls)
+        found.model, found.tables, found.say = model, tables, say
+        return found
 
     def for_users(
         self,

@@ -15,14 +15,17 @@ from hardgnn.config import Config
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.noise import NOISE, with_noise
-from hardgnn.models.selfgnn import SelfGNN, ShortTerm
+from hardgnn.models.base import part_of
+from hardgnn.models.network import Network
+from hardgnn.models.query import PARAMETERS
+from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.ops.graph import InteractionGraph
+from hardgnn.parts import MODELS
 from hardgnn.report.plots import Figure, panels
 from hardgnn.runs.folder import AGAIN, MODEL, check_version, load_config, load_data
-from hardgnn.runs.trained import PARAMETERS, load_model, part_of
+from hardgnn.runs.models import Stored, load_model
 from hardgnn.storage.tensors import open_tensors
 from hardgnn.training.samplers import hardest
-from hardgnn.training.trainer import build_graph
 
 
 def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:
@@ -56,51 +59,59 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
     index = found[:1]
     if prepared.train.lengths[index[0]] == 0:
         raise HardGNNError(f"user '{user}' has no training interactions, so the model has not seen them")
-    graph = build_graph(prepared, config)
     model = load_network(folder, config, prepared)
     with torch.no_grad():
-        return {"user": user, **_seen(model, graph, prepared, config, index, n)}
+        return {"user": user, **_seen(model, prepared, config, index, n)}
 
 
-def load_network(folder: Path, config: Config, data: Dataset) -> SelfGNN:
+def load_network(folder: Path, config: Config, data: Dataset) -> Network:
     """The whole network of a run's best epoch, which scoring alone does not need.
 
     Raises:
         HardGNNError: the file is missing, damaged, or of another network.
     """
-    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
+    kind = MODELS.find(config.model.kind)
+    if not issubclass(kind, Network):
+        raise HardGNNError(f"{folder}: its model is {config.model.kind}, which has no vectors to look into")
+    network = kind.build(config.model, data, torch.Generator())
     with open_tensors(folder / MODEL, AGAIN) as (stored, _):
-        weights = part_of(stored, PARAMETERS)
+        weights = part_of(Stored(stored), PARAMETERS)
+    table = weights.get("item_embedding")
+    if table is not None and table.dim() > network.tables()[-1].dim():  # of an earlier version
+        weights["item_embedding"] = table.flatten(0, 1)
+        weights.pop("user_embedding", None)
     try:
-        model.load_state_dict(weights)
+        network.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise HardGNNError(f"{folder / MODEL}: not of this config or version ({reason}); {AGAIN}") from None
-    return model
+    return network
 
 
-def _seen(
-    model: SelfGNN, graph: InteractionGraph, data: Dataset, config: Config, index: np.ndarray, n: int
-) -> dict[str, Any]:
-    who = torch.from_numpy(index)
-    short = model.short_term(graph)
-    items = model.items(short)  # (I, d)
-    of_user = short.users.index_select(1, who) if model.with_users else short.users
-    own = model.users(ShortTerm(of_user, short.items))  # (1, d), or (0, d)
-    window = torch.from_numpy(data.train.windows(index, config.model.window))  # (1, m)
-    anchor, query = _anchor(model, config, items, own, window)
+def _seen(network: Network, data: Dataset, config: Config, index: np.ndarray, n: int) -> dict[str, Any]:
+    found = network.vectors()
+    items = found.items  # (I, d)
+    own = found.users[torch.from_numpy(index)] if network.with_users else found.users  # (1, d), or (0, d)
+    window = torch.from_numpy(data.train.windows(index, network.scoring.frame.window))  # (1, m)
+    choice = config.objective.hard  # type: ignore[union-attr]
+    anchor, query = _anchor(network, getattr(choice, "rank_by", "user"), choice.active, items, own, window)
     similarity = F.normalize(items, dim=-1, eps=1e-6) @ F.normalize(query[0], dim=-1, eps=1e-6)  # (I,)
     history = data.train.take(index)
-    mined = config.hard.active and config.hard.used_in != "none" and config.hard.searched == "items"
-    hard, valid = hardest(query, items, history, config.hard.k if mined else n)
+    mined = choice.mined and hasattr(choice, "rank_by")
+    hard, valid = hardest(query, items, history, choice.k if mined else n)
     users, targets = data.targets(VALID)
     target = targets[users == index[0]]
     nearest_items = torch.topk(similarity, min(n, len(similarity))).indices.tolist()
     known = set(history.items.tolist())
-    attention = _attention(model, config, items, window)
-    weights = None
-    if config.ssl.weight > 0:
-        weights = model.user_weight(own.expand(graph.shape[0], -1), short.users[:, index[0]]).tolist()
+    attention = None
+    if network.sequence_encoder.attends:
+        attention = network.sequence_encoder.attention(items, window)[:, 0].tolist() or None
+    weights, per_interval = None, [len(history.items)]
+    if isinstance(network, SelfGNN):
+        per_interval = _per_interval(network.graph, int(index[0]))
+        if network.auxiliary is not None:
+            long = own.expand(len(per_interval), -1)
+            weights = network.user_weight(long, found.short.users[:, index[0]]).tolist()
     return {
         "anchor": anchor,
         "window": [
@@ -109,7 +120,7 @@ def _seen(
         ],
         "intervals": [
             {"interval": number + 1, "interactions": count, "weight": None if weights is None else weights[number]}
-            for number, count in enumerate(_per_interval(graph, int(index[0])))
+            for number, count in enumerate(per_interval)
         ],
         "nearest": [
             {**_named(data, item), "similarity": float(similarity[item]), "seen": item in known}
@@ -127,21 +138,15 @@ def _seen(
     }
 
 
-def _anchor(model: SelfGNN, config: Config, items: Tensor, own: Tensor, window: Tensor) -> tuple[str, Tensor]:
+def _anchor(
+    network: Network, rank_by: str, mining: bool, items: Tensor, own: Tensor, window: Tensor
+) -> tuple[str, Tensor]:
     """What similarities are to, in words and as a vector (1, d): what the run's hard negatives are ranked by."""
-    if config.hard.active and config.hard.rank_by == "positive":
+    if mining and rank_by == "positive":
         return "the last training item, as the positive", items[window[:, -1]]
-    if config.model.sequence == "none":
+    if network.sequence_encoder.silent:
         return "the user's long-term vector, as there is no sequence encoder", own
-    return "the sequence vector of the window", model.sequence(items, window)
-
-
-def _attention(model: SelfGNN, config: Config, items: Tensor, window: Tensor) -> list[list[float]] | None:
-    """Per layer the attention on each item of the window; None where there is none."""
-    if config.model.sequence not in ("full", "causal"):
-        return None
-    found: list[list[float]] = model.sequence_encoder.attention(items, window)[:, 0].tolist()
-    return found or None
+    return "the sequence vector of the window", network.sequence(items, window)
 
 
 def _per_interval(graph: InteractionGraph, user: int) -> list[int]:

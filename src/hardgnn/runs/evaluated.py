@@ -25,7 +25,7 @@ from hardgnn.runs.folder import (
     run_name,
     write_result,
 )
-from hardgnn.runs.trained import load_model
+from hardgnn.runs.models import load_model
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import read_seal
 

@@ -19,8 +19,8 @@ from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.locks import LOCK, is_locked, locked
 from hardgnn.storage.records import check_file, digest, read_json, recorded, write_json
 
-FORMAT_VERSION = 2
-READABLE = (1, FORMAT_VERSION)  # 1 has no hashes
+FORMAT_VERSION = 3
+READABLE = (1, 2, FORMAT_VERSION)  # 1 has no hashes; 1 and 2 name their settings as earlier versions did
 CONFIG, METRICS, MODEL, RESULT, ENVIRONMENT, FAILURE = (
     "config.toml",
     "metrics.jsonl",
@@ -76,9 +76,11 @@ def check_free(folder: Path) -> None:
 def start(
     folder: Path,
     config: Config,
-    data: Dataset,
-    data_path: Path | None,
-    preset: str | None,
+    tables: RunTables,
+    manifest: dict[str, Any],
+    *,
+    data_path: Path | None = None,
+    preset: str | None = None,
     warm_start: dict[str, Any] | None = None,
 ) -> None:
     """Writes what a run folder holds before the first epoch: config, ids, histories, and last the record of all that.
@@ -89,11 +91,11 @@ def start(
 
     with atomic_path(folder / CONFIG, make_parent=False) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
-    write_tables(folder, config, data)
+    write_tables(folder, tables)
     described: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "preset": preset,
-        "data": {"path": None if data_path is None else str(data_path.resolve()), "manifest": data.manifest},
+        "data": {"path": None if data_path is None else str(data_path.resolve()), "manifest": manifest},
         "files": recorded(folder, list(BEGUN)),
     }
     if warm_start is not None:

@@ -45,31 +45,51 @@ class RunTables:
     popularity: NDArray[np.int32]
 
 
-def write_tables(folder: Path, config: Config, data: Dataset) -> None:
-    """Writes the tables of a run on `data`, in an existing folder.
+def write_tables(folder: Path, tables: RunTables) -> None:
+    """Writes the tables of a run, in an existing folder.
 
     Raises:
         MachineError: the disk is full, or another fault of the machine.
         HardGNNError: the folder may not be written, or is gone.
     """
-    how = (config.model.intervals, config.model.interval_cut, data.time_span)
-    intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how)
-    events = {"index": data.user, "history": data.item, "history_time": data.timestamp, "history_interval": intervals}
-    of_users = pl.DataFrame(events).group_by("index", maintain_order=True).agg(pl.all())
-    columns = {"raw_id": data.user_ids, "index": np.arange(data.n_users, dtype=np.int32)}
-    users = pl.DataFrame({**columns, "train_interactions": data.train.lengths}).join(
-        of_users, on="index", how="left", maintain_order="left"
-    )
-    lists = pl.col("history", "history_time", "history_interval")
+    lengths = tables.histories.lengths
+    lists: dict[str, Any] = {"history": tables.histories.items}
+    times = {}
+    for name, values in (("history_time", tables.times), ("history_interval", tables.intervals)):
+        if values is not None:
+            lists[name], times[name] = values, USER_TIMES[name]
+    index = np.arange(len(lengths), dtype=np.int32)
+    of_users = pl.DataFrame({"index": np.repeat(index, lengths)} | lists)
+    of_users = of_users.group_by("index", maintain_order=True).agg(pl.all())
+    columns = {"raw_id": tables.user_ids, "index": index, "train_interactions": tables.user_interactions}
+    users = pl.DataFrame(columns).join(of_users, on="index", how="left", maintain_order="left")
     with atomic_path(folder / USERS, make_parent=False) as temporary:
-        write_frame(temporary, users.with_columns(lists.fill_null([])), USER_TABLE | USER_TIMES)
-    items = {"raw_id": data.item_ids, "index": np.arange(data.n_items, dtype=np.int32)}
-    items["train_interactions"] = data.train.item_counts(data.n_items)
+        write_frame(temporary, users.with_columns(pl.col(*lists).fill_null([])), USER_TABLE | times)
+    items: dict[str, Any] = {"raw_id": tables.item_ids, "index": np.arange(len(tables.item_ids), dtype=np.int32)}
+    items["train_interactions"] = tables.popularity
     schema = ITEM_TABLE
-    if data.item_titles is not None:
-        items["title"], schema = data.item_titles, ITEM_TABLE | ITEM_TITLES
+    if tables.titles is not None:
+        items["title"], schema = tables.titles, ITEM_TABLE | ITEM_TITLES
     with atomic_path(folder / ITEMS, make_parent=False) as temporary:
         write_frame(temporary, pl.DataFrame(items), schema)
+
+
+def tables_of(config: Config, data: Dataset) -> RunTables:
+    """What a run on `data` knows, in memory, as `read_tables` gives it back."""
+    intervals = None
+    if hasattr(config.model, "intervals"):
+        how = (config.model.intervals, config.model.interval_cut, data.time_span)
+        intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how).astype(np.uint8)
+    return RunTables(
+        data.user_ids,
+        data.everything,
+        data.train.lengths.astype(np.int32),
+        data.timestamp,
+        intervals,
+        data.item_ids,
+        data.item_titles,
+        data.train.item_counts(data.n_items).astype(np.int32),
+    )
 
 
 def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:

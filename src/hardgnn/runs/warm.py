@@ -11,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hardgnn.config import Config
+from hardgnn.config import Config, flat
 from hardgnn.data.align import places
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
+from hardgnn.models.query import PARAMETERS
 from hardgnn.runs.folder import AGAIN, MODEL, load_config, load_tables
-from hardgnn.runs.trained import PARAMETERS, load_model
+from hardgnn.runs.models import load_model
 from hardgnn.storage.records import sha256
 from hardgnn.storage.tensors import open_tensors
 
-FREE = ("dropout", "edge_dropout")  # settings of the network that a warm start may change
+FREE = ("model.dropout", "model.edge_dropout")  # settings of the network that a warm start may change
+SHAPING = ("model", "encoder", "ssl")
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,20 @@ class WarmStart:
 
 def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:
     """The settings that shape the network or its meaning must be the same."""
-    for key, value in config.model.model_dump().items():
-        before = getattr(old.model, key)
-        if key not in FREE and value != before:
-            raise HardGNNError(
-                f"{folder}: its model.{key} is {before}, not {value}; a warm start needs the same network "
-                f"(--set model.{key}={before})"
-            )
-    for key in ("dim", "user_weight"):
-        value, before = getattr(config.ssl, key), getattr(old.ssl, key)
-        if config.ssl.weight > 0 and value != before:
-            raise HardGNNError(f"{folder}: its ssl.{key} is {before}, not {value}; a warm start needs the same network")
+    new, before = flat(config), flat(old)
+    for section in SHAPING:
+        for key, value in new.get(section, {}).items():
+            was = before.get(section, {}).get(key)
+            if f"{section}.{key}" not in FREE and value != was and not _unused(config, section, key):
+                hint = "" if was is None else f" (--set {section}.{key}={was})"
+                raise HardGNNError(
+                    f"{folder}: its {section}.{key} is {was}, not {value}; a warm start needs the same network{hint}"
+                )
+
+
+def _unused(config: Config, section: str, key: str) -> bool:
+    """Whether a setting of the self-augmented loss shapes no weights."""
+    return section == "ssl" and (key not in ("dim", "user_weight") or config.model.ssl.weight == 0)
 
 
 def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, label: str) -> None:
@@ -96,5 +101,10 @@ def _put(parameter: Tensor, before: Tensor, rows: NDArray[np.int64] | None, labe
         parameter.copy_(before)
         return
     here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
+    if parameter.dim() < before.dim():  # earlier versions kept a single table as one of T
+        before = before.flatten(0, 1)
+    if parameter.dim() == 2:
+        parameter[here] = before[there]
+        return
     for table, old_table in zip(parameter, before, strict=True):  # one of the T intervals at a time
         table[here] = old_table[there]

@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.topn import NO_ITEM, largest
 from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, sources
 from hardgnn.recommend.export import INDEX, open_index
-from hardgnn.runs.trained import TrainedModel, load_model
+from hardgnn.runs.models import load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
 from hardgnn.storage.records import check_file, read_json
 
 REASONS = 3  # items of the history that a recommendation is told to be near to
-NEAREST_ROWS = 2**16  # item vectors compared at once
 
 
 @dataclass(frozen=True)
@@ -59,13 +55,14 @@ class Engine:
         description = read_json(folder / DESCRIPTION)
         for name, record in description["files"].items():
             check_file(folder / name, record, "pack the run again")
-        self.model: TrainedModel = load_model(folder)
+        self.model: Any = load_model(folder)
         self.version: str = description["version"]
         self.model.name = description["run"]
         self.users, self.items = Strings(folder, "users"), Strings(folder, "items")
         self.titles = Strings(folder, "titles") if (folder / "titles.text").exists() else None
         self.histories = Histories(load("offsets"), load("history"))
         self.times, self.intervals = load("times"), load("intervals")
+        self.intervals_of_time: int = getattr(getattr(self.model, "scoring", None), "intervals", None) or 1
         self.trained, self.popularity = load("trained"), load("popularity")
         self.index: Any = None
         if (folder / INDEX).exists():
@@ -184,12 +181,12 @@ class Engine:
         """
         if self.popularity[item] == 0:
             return []
-        vectors = self._vectors()
-        wanted = F.normalize(vectors[item], dim=-1, eps=1e-6)
-        cosines = torch.cat([F.normalize(part, dim=-1, eps=1e-6) @ wanted for part in vectors.split(NEAREST_ROWS)])
-        cosines[item] = -torch.inf
-        cosines[torch.from_numpy(self.popularity == 0)] = -torch.inf
-        found, values = largest(cosines.unsqueeze(0).numpy(), min(n, int(np.count_nonzero(self.popularity)) - 1))
+        if not self.model.abilities.similar:
+            raise HardGNNError(f"{self.model.name}: the model cannot tell which items are alike")
+        likeness = np.array(self.model.similarity(item), dtype=np.float32)
+        likeness[item] = -np.inf
+        likeness[self.popularity == 0] = -np.inf
+        found, values = largest(likeness[None], min(n, int(np.count_nonzero(self.popularity)) - 1))
         return [
             {**self.named(int(one)), "similarity": float(value)} for one, value in zip(found[0], values[0], strict=True)
         ]
@@ -222,37 +219,32 @@ class Engine:
         """An item's id, and its title where the run knows titles."""
         return {"item": self.items[item], "title": None if self.titles is None else self.titles[item] or None}
 
-    def _vectors(self) -> Tensor:
-        vectors = getattr(self.model, "item_vectors", None)
-        if vectors is None:
-            raise HardGNNError(f"{self.model.name}: the model has no item vectors to compare")
-        return vectors
-
     def _reasons(self, history: NDArray[np.int32], best: list[int]) -> list[list[dict[str, Any]]]:
-        """For each recommended item the items of the window that are nearest to it by cosine."""
-        window = np.array(list(dict.fromkeys(history[-self.model.config.model.window :].tolist())), dtype=np.int64)
+        """For each recommended item the items of the window that speak for it most."""
+        window = np.array(list(dict.fromkeys(self._window(history).tolist())), dtype=np.int64)
         window = window[self.popularity[window] > 0]
-        if len(window) == 0 or not best:
+        if len(window) == 0 or not best or not self.model.abilities.similar:
             return [[] for _ in best]
-        vectors = self._vectors()
-        near = F.normalize(vectors[torch.tensor(best)], dim=-1, eps=1e-6) @ (
-            F.normalize(vectors[torch.from_numpy(window)], dim=-1, eps=1e-6).T
-        )
-        values, places = near.topk(min(REASONS, len(window)), dim=1)
+        near = self.model.reasons(window, np.array(best))  # (K, m)
+        places = np.argsort(-near, axis=1, kind="stable")[:, :REASONS]
         return [
-            [{**self.named(int(window[place])), "similarity": float(value)} for value, place in zip(row, columns)]
-            for row, columns in zip(values.tolist(), places.tolist(), strict=True)
+            [{**self.named(int(window[place])), "similarity": float(near[row, place])} for place in columns]
+            for row, columns in enumerate(places)
         ]
+
+    def _window(self, history: NDArray[np.int32]) -> NDArray[np.int32]:
+        """What the model looks at of a history."""
+        return history if self.model.window is None else history[-self.model.window :]
 
     def _attention(self, history: NDArray[np.int32]) -> list[dict[str, Any]] | None:
         """The last layer's weight of each item of the window, oldest first; None where there is no such thing."""
-        config, encoder = self.model.config.model, getattr(self.model, "sequence_encoder", None)
-        attends = config.sequence in ("full", "causal")
-        if not attends or config.sequence_layers == 0 or encoder is None or len(history) == 0:
+        if not self.model.abilities.attention or len(history) == 0:
             return None
-        window = history[-config.window :].astype(np.int64)
-        layers = encoder.attention(self._vectors(), torch.from_numpy(window)[None])  # (L, 1, m)
-        return [{**self.named(int(item)), "weight": weight} for item, weight in zip(window, layers[-1, 0].tolist())]
+        window = self._window(history)
+        layers = self.model.attention(window)
+        if not layers:
+            return None
+        return [{**self.named(int(item)), "weight": weight} for item, weight in zip(window, layers[-1])]
 
 
 def _first(numbers: Any, n: int) -> list[int]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.models.query import PARAMETERS
 from hardgnn.recommend.export import AGAIN as EXPORT_AGAIN
 from hardgnn.recommend.export import INDEX, MANIFEST, check_index, item_vectors, open_index
 from hardgnn.runs.folder import AGAIN, CONFIG, ENVIRONMENT, FORMAT_VERSION, MODEL, load_tables, run_name
-from hardgnn.runs.trained import PARAMETERS, load_model
+from hardgnn.runs.models import load_model
 from hardgnn.serve.strings import Strings
 from hardgnn.storage.files import writing
 from hardgnn.storage.records import recorded, sha256, write_json
@@ -31,7 +32,7 @@ def pack(run: Path, out: Path, export: Path | None = None) -> None:
     """
     with reading(run, AGAIN):
         model, tables = load_model(run), load_tables(run)
-        if model.item_vectors.shape[0] != len(tables.item_ids):
+        if len(tables.item_ids) != model.n_items:
             raise HardGNNError(f"{shown(run)}: damaged run folder, its weights and its items differ in number")
     files = [run / CONFIG, run / ENVIRONMENT]
     if export is not None:

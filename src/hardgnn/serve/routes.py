@@ -156,7 +156,7 @@ async def history(request: Request, user: str, n: Annotated[int, Query(ge=1, le=
         user=user,
         trained=bool(engine.trained[row]),
         interactions=len(engine.histories.of(row)),
-        intervals=engine.model.config.model.intervals,
+        intervals=engine.intervals_of_time,
         history=[schemas.Seen(**one) for one in engine.history(row, n)],
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.storage.files import writing
@@ -38,21 +38,54 @@ class Progress:
     """The figures of each epoch, as `metrics.jsonl` has them."""
 
 
+def tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a training as tensors: its own, not copies."""
+    tensors = {f"parameters/{name}": value.detach() for name, value in network.named_parameters()}
+    tensors |= {f"average/{name}": value for name, value in average.items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
+    return tensors
+
+
+def put(
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+) -> None:
+    """Puts a state that `tensors_of` gave into a training of the same network."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name in tensors:
+        kind, key = name.split("/", 1)
+        if kind == "adam":
+            index, moment = key.split("/")
+            moments.setdefault(int(index), {})[moment] = tensors[name].clone()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(tensors[f"parameters/{name}"])
+        for name, value in average.items():
+            value.copy_(tensors[f"average/{name}"])
+    document = optimiser.state_dict()
+    document["state"] = moments
+    optimiser.load_state_dict(document)
+
+
+def as_document(progress: Progress) -> dict[str, Any]:
+    """The progress as JSON has it, a copy."""
+    return asdict(progress)
+
+
 def save(
     folder: Path,
     progress: Progress,
-    model: torch.nn.Module,
-    optimiser: torch.optim.Adam,
-    average: AveragedModel | None = None,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor] | None = None,
     *,
     of: str,
 ) -> None:
     """Writes the state after an epoch in one file, so that a kill leaves the one before; `of` tells whose it is."""
-    tensors = {f"parameters/{name}": value.detach() for name, value in model.named_parameters()}
-    if average is not None:
-        tensors |= {f"average/{name}": value for name, value in _averaged(average).items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
+    tensors = {name: value.cpu() for name, value in tensors_of(network, optimiser, average or {}).items()}
     with writing(folder):
         (folder / FOLDER).mkdir(exist_ok=True)
     save_tensors(
@@ -61,32 +94,25 @@ def save(
 
 
 def load(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Adam, average: AveragedModel | None = None, *, of: str
+    folder: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor] | None = None,
+    *,
+    of: str,
 ) -> Progress | None:
-    """Puts the saved state into `model`, `optimiser` and `average`; None where there is none.
+    """Puts the saved state into `network`, `optimiser` and `average`; None where there is none.
 
     Raises:
-        HardGNNError: the file is damaged or of another model.
+        HardGNNError: the file is damaged or of another training.
     """
     path = folder / FOLDER / STATE
     if not os.path.lexists(path):
         return None
-    moments: dict[int, dict[str, Tensor]] = {}
     with open_tensors(path, REMEDY) as (stored, note):
         progress = _progress(path, note, of)
-        for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-            kind, key = name.split("/", 1)
-            if kind == "adam":
-                index, moment = key.split("/")
-                moments.setdefault(int(index), {})[moment] = stored.get_tensor(name)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(stored.get_tensor(f"parameters/{name}"))
-            for name, value in ({} if average is None else _averaged(average)).items():
-                value.copy_(stored.get_tensor(f"average/{name}"))
-        document = optimiser.state_dict()
-        document["state"] = moments
-        optimiser.load_state_dict(document)
+        names = stored.keys()
+        put({name: stored.get_tensor(name) for name in names}, network, optimiser, average or {})
     return progress
 
 
@@ -106,8 +132,3 @@ def _progress(path: Path, note: str, of: str) -> Progress:
     if noted.get("of", of) != of:
         raise HardGNNError(f"{shown(path)}: of another run than the rest of its folder; {REMEDY}")
     return Progress(**noted.get("progress", noted))  # earlier versions kept nothing else
-
-
-def _averaged(average: AveragedModel) -> dict[str, Tensor]:
-    """The average's weights, and the number of steps in it, by name."""
-    return {name: value.detach() for name, value in (*average.named_parameters(), *average.named_buffers())}

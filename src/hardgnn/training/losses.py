@@ -1,35 +1,148 @@
-"""The losses, as pure functions of tensors (specification, sections 2 and 3)."""
+"""The losses, as functions of scores (specification, sections 2 and 3); docs/extending.md adds one."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hardgnn.config.sections import PartSettings
+from hardgnn.ops.candidates import sampled_softmax
+from hardgnn.parts import LOSSES
+
+
+@dataclass
+class Scores:
+    """The scores that a loss compares: of P positives, each with N negatives.
+
+    Shapes: `positive` (P,); `negative` (P, N); `valid` (P, N) bool, False where a negative is the user's own item and
+    does not count, or None where all do; `offsets` (N,): what stands for how likely each negative was to be drawn,
+    -log of that, or None where all were alike.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    valid: Tensor | None = None
+    offsets: Tensor | None = None
+
+    def mean(self, each: Tensor) -> Tensor:
+        """The mean over the P positives of the mean over the negatives that count, of `each` (P, N)."""
+        if self.valid is None:
+            return each.mean()
+        return ((each * self.valid).sum(1) / self.valid.sum(1).clamp_min(1)).mean()
+
+
+class CandidateScores(Scores):
+    """Scores of candidates that all positives share; the table (P, C) is made where a loss asks for it.
+
+    Args:
+        positive: (P,).
+        queries, items: (P, d) and (C, d).
+        offsets: (C,), -log of how likely each was to be drawn.
+        own, owner: (B, C) bool, a user's own items, and the row of it of each query (P,).
+        popularity: (C,), what is added to the product, or None.
+        prior: x (P, C), β and ε of `β log(ε + x)`, which is added too, or None.
+    """
+
+    def __init__(
+        self,
+        positive: Tensor,
+        queries: Tensor,
+        items: Tensor,
+        offsets: Tensor,
+        own: Tensor,
+        owner: Tensor,
+        popularity: Tensor | None = None,
+        prior: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> None:
+        self.positive, self.queries, self.items, self.offsets = positive, queries, items, offsets
+        self.own, self.owner, self.popularity, self.prior = own, owner, popularity, prior
+
+    @property
+    def added(self) -> Tensor:
+        """What is added to each candidate's product, log-Q correction and popularity: (C,)."""
+        assert self.offsets is not None
+        return self.offsets if self.popularity is None else self.offsets + self.popularity
+
+    @property
+    def negative(self) -> Tensor:  # type: ignore[override]
+        """The table of scores, (P, C)."""
+        table = self.queries @ self.items.T
+        if self.popularity is not None:
+            table = table + self.popularity
+        if self.prior is not None:
+            reached, strength, epsilon = self.prior
+            table = table + strength * torch.log(reached + epsilon)
+        return table
+
+    @property
+    def valid(self) -> Tensor:  # type: ignore[override]
+        """Which of them count, (P, C) bool."""
+        return ~self.own.index_select(0, self.owner)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A registered loss."""
+
+    name: str
+    Settings: type[PartSettings]
+    function: Callable[[Scores, Any], Tensor]
+
+
+def loss(name: str, settings: type[PartSettings] = PartSettings) -> Callable[..., Callable[[Scores, Any], Tensor]]:
+    """Registers a loss: a function of `Scores` and of its settings, that answers one number to be made small.
+
+    Any objective takes it: `loss.kind = NAME`, its settings beside it.
+
+    Raises:
+        HardGNNError: the name cannot be, or is taken.
+    """
+
+    def register(function: Callable[[Scores, Any], Tensor]) -> Callable[[Scores, Any], Tensor]:
+        LOSSES.add(name, Loss(name, settings, function), function)
+        return function
+
+    return register
+
+
+class HingeSettings(PartSettings):
+    """The hinge."""
+
+    reduction: Literal["mean", "sum"] = "mean"
+    """The mean over pairs, or (the paper) their sum, beside which other terms vanish."""
+
+
+@loss("hinge", HingeSettings)
+def hinge_of(scores: Scores, settings: HingeSettings) -> Tensor:
+    """`max(0, 1 - s⁺ + s⁻)` (specification, section 2, Loss)."""
+    if scores.valid is None:
+        return hinge(scores.positive.unsqueeze(1), scores.negative, settings.reduction)
+    margin = F.relu(1 - scores.positive.unsqueeze(1) + scores.negative)
+    return scores.mean(margin) if settings.reduction == "mean" else (margin * scores.valid).sum()
+
+
+@loss("softmax")
+def softmax(scores: Scores, settings: PartSettings) -> Tensor:
+    """`log(e^{s⁺} + Σ e^{s⁻ - log P}) - s⁺`: the cross-entropy whose sum stands for all items (log-Q correction)."""
+    if isinstance(scores, CandidateScores):
+        return sampled_softmax(
+            scores.queries, scores.items, scores.added, scores.positive, scores.own, scores.owner, scores.prior
+        )
+    table = scores.negative if scores.offsets is None else scores.negative + scores.offsets
+    if scores.valid is not None:
+        table = table.masked_fill(~scores.valid, -torch.inf)
+    return (torch.logaddexp(scores.positive, torch.logsumexp(table, 1)) - scores.positive).mean()
+
 
 def hinge(positive: Tensor, negative: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-    """Recommendation loss `max(0, 1 - s⁺ + s⁻)` over pairs; positive, negative (P,) -> scalar."""
+    """Recommendation loss `max(0, 1 - s⁺ + s⁻)` over pairs of any shape that fit each other -> scalar."""
     margin = F.relu(1 - positive + negative)
     return margin.mean() if reduction == "mean" else margin.sum()
-
-
-def edge_score(user: Tensor, item: Tensor, slope: float) -> Tensor:
-    """`Σ_d σ(e_u ⊙ e_v)` per edge: (m, d), (m, d) -> (m,)."""
-    return F.leaky_relu(user * item, slope).sum(-1)
-
-
-def self_augmented(weight: Tensor, long_score: Tensor, short_score: Tensor) -> Tensor:
-    """Self-augmented loss of one interval: its edges 0..m/2-1 are paired with m/2..m-1.
-
-    `Σ max(0, 1 - (w_u s̄_uv - w_u' s̄_u'v')(s_uv - s_u'v'))`; no gradient flows into s̄ (SelfGNN, section 3.4).
-
-    Shapes: weight, long_score, short_score (m,) with m even -> scalar.
-    """
-    half = len(weight) // 2
-    target = weight * long_score.detach()
-    return F.relu(1 - (target[:half] - target[half:]) * (short_score[:half] - short_score[half:])).sum()
 
 
 def info_nce(

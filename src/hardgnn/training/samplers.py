@@ -1,21 +1,62 @@
-"""The hardest negatives by cosine similarity. The sampler knows only the histories it is given."""
+"""Negatives: samplers by name (docs/extending.md), and the hardest by cosine. They know only the training part."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from hardgnn.config.sections import Chosen, PartSettings, search
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.histories import PADDING, Histories
+from hardgnn.data.negatives import UniformNegatives
 from hardgnn.ops.form import fast
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
+from hardgnn.parts import SAMPLERS
 
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
 DEVICE_BLOCK = 2**28  # the same where memory is far and many cores wait for work: 1 GiB of float32
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A registered sampler. It draws `pairs` (`sample`: a negative for each user named) or `candidates` (`draw`)."""
+
+    name: str
+    Settings: type[PartSettings]
+    draws: Literal["pairs", "candidates"]
+    make: Callable[[Any, Dataset], Any]
+
+
+def sampler(name: str, settings: type[PartSettings], draws: Literal["pairs", "candidates"]) -> Callable[[type], type]:
+    """Registers a class, made of its settings and the data set, as the sampler of that name (docs/extending.md).
+
+    One that draws pairs has `sample(users (P,), rng) -> (P,)`, and `avoided`, the histories that negatives lie outside
+    of; one that draws candidates has `draw(rng) -> (candidates (C,) sorted, probability of each (C,))`. It learns
+    from the training part alone.
+
+    Raises:
+        HardGNNError: the name cannot be, or is taken.
+    """
+
+    def register(found: type) -> type:
+        SAMPLERS.add(name, Sampler(name, settings, draws, found), found)
+        return found
+
+    return register
+
+
+def sampler_settings(draws: Literal["pairs", "candidates"], default: str) -> Any:
+    """The type of a field that holds the settings of a sampler that draws so."""
+    return Chosen(SAMPLERS, default, suits=lambda part: part.draws == draws)
 
 
 @torch.no_grad()
@@ -78,3 +119,78 @@ def distinct_rows(size: int, *groups: NDArray[np.integer], device: torch.device 
     row = np.zeros(size, dtype=np.int64)
     row[distinct] = np.arange(len(distinct))
     return torch.from_numpy(distinct).to(device), torch.from_numpy(row).to(device)
+
+
+class UniformSettings(PartSettings):
+    """Any item outside the user's history, each alike."""
+
+    avoid: Literal["train", "all"] = "train"
+    """Items that are never a user's negative: those of the training part, or of all parts. The latter LEAKS: what is
+    never pushed down is the target. It is the released code's, and needs --allow-leaks."""
+
+    def leaks(self) -> list[str]:
+        """Whether negatives avoid what is to be predicted."""
+        if self.avoid == "train":
+            return []
+        return ["negatives avoid the validation and test items (sampler.avoid=all)"]
+
+
+@sampler("uniform", UniformSettings, "pairs")
+class UniformSampler:
+    """Negatives one by one, uniformly."""
+
+    def __init__(self, settings: UniformSettings, data: Dataset) -> None:
+        self.avoided = data.train if settings.avoid == "train" else data.everything
+        self._uniform = UniformNegatives(self.avoided, data.n_items)
+
+    def sample(self, users: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
+        """One negative for each entry of `users` (P,), none of whom has interacted with every item -> (P,)."""
+        return self._uniform.sample(users, rng)
+
+
+class WeightedSettings(PartSettings):
+    """Random items that a whole step shares."""
+
+    candidates: int = Field(1024, ge=1)
+    """How many; from as many as there are items on, all."""
+    popularity: float = Field(0.5, ge=0, le=1, json_schema_extra=search(low=0.0, high=1.0))
+    """They are drawn in proportion to their training count to this power; 0 draws all alike. The loss takes it back
+    (log-Q correction)."""
+
+
+@sampler("weighted", WeightedSettings, "candidates")
+class WeightedSampler:
+    """Different items, each with a known probability, the same for all users of a step."""
+
+    def __init__(self, settings: WeightedSettings, data: Dataset) -> None:
+        counts = np.maximum(data.train.item_counts(data.n_items), 1)
+        self._inclusion = inclusion_probabilities(counts**settings.popularity, settings.candidates)
+
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The candidates (C,), sorted, and the probability with which each was among them (C,)."""
+        found = systematic_sample(self._inclusion, rng)
+        return found, self._inclusion[found].astype(np.float32)
+
+
+def inclusion_probabilities(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+    """Probabilities `min(1, c · weight)` of being drawn, with c such that `size` items are: (I,).
+
+    `weights` (I,), above 0; where there are no more items than `size`, all are certain.
+    """
+    if size >= len(weights):
+        return np.ones(len(weights))
+    falling = np.sort(weights)[::-1]
+    rest = np.cumsum(falling[::-1])[::-1]  # the sum of a weight and all below it
+    # The k heaviest are certain, for the smallest k that leaves the next one a probability of at most 1.
+    k = int(np.argmax((size - np.arange(size)) * falling[:size] <= rest[:size]))
+    return np.minimum(1, (size - k) / rest[k] * weights)
+
+
+def systematic_sample(probabilities: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Different items, each drawn with exactly its probability: sorted, as many as the probabilities' sum (rounded).
+
+    Equal steps over the probabilities laid end to end, in random order (Madow 1949).
+    """
+    order = rng.permutation(len(probabilities))
+    marks = np.floor(np.cumsum(probabilities[order]) + rng.random())
+    return np.sort(order[np.diff(marks, prepend=0) > 0])

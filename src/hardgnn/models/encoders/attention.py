@@ -3,87 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardgnn.config import ModelConfig
+from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.histories import PADDING
 from hardgnn.models.attention import SelfAttention
+from hardgnn.models.encoders.base import Encoder, Frame, encoder
 
 ITEMS_TOGETHER = 1024  # items of windows of like length that are encoded at once, about
 
 
-class SequenceEncoder(nn.Module):
-    """One vector per window: `S_0 = LN(ē_v) + LN(p)`, `S_l = σ(SelfAtt(LN(S_{l-1}))) + S_{l-1}`, then pooling.
+class PooledSettings(PartSettings):
+    """Attention layers over the window."""
 
-    SelfGNN, section 3.3; specification, section 2. `sequence = "pooled"` sums items and positions over the window
-    before the LayerNorms, so that the layers see one token, as the released code does. Padding is masked out of keys,
-    queries and sums. The positions count from the end of the window.
+    layers: int = Field(2, ge=0, le=8, json_schema_extra=search(low=1, high=4))
+    """Attention layers."""
 
-    Shapes: item vectors (n, d), window (B, m) of row numbers into them, `PADDING` where there is no item -> (B, d).
+
+class AttentionSettings(PooledSettings):
+    """Attention layers over the window, and how its positions become one vector."""
+
+    pooling: Literal["sum", "mean", "last"] = "last"
+    """How the positions become one vector; the paper's sum over 200 of them hardly learns."""
+
+
+class _Layers(Encoder):
+    """The layers of both: `S_0 = LN(ē_v) + LN(p)`, `S_l = σ(SelfAtt(LN(S_{l-1}))) + S_{l-1}`.
+
+    SelfGNN, section 3.3; specification, section 2. The positions count from the end of the window.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.positions = nn.Parameter(torch.empty(config.window, config.dim))
+    settings: PooledSettings
+
+    def __init__(self, settings: PooledSettings, frame: Frame) -> None:
+        super().__init__(settings, frame)
+        self.positions = nn.Parameter(torch.empty(frame.window, frame.dim))
 
         def norm() -> nn.Module:
-            return nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.layer_norm else nn.Identity()
+            return nn.LayerNorm(frame.dim, eps=frame.norm_epsilon) if frame.layer_norm else nn.Identity()
 
         self.item_norm, self.position_norm = norm(), norm()
-        self.norms = nn.ModuleList(norm() for _ in range(config.sequence_layers))
+        self.norms = nn.ModuleList(norm() for _ in range(settings.layers))
         self.layers = nn.ModuleList(
-            SelfAttention(config.dim, config.heads, config.attention_projection) for _ in range(config.sequence_layers)
+            SelfAttention(frame.dim, frame.heads, frame.attention_projection) for _ in range(settings.layers)
         )
 
-    def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        if self.config.sequence == "pooled":
-            return self._pooled(item_vectors, window)
-        return by_length(window, lambda part: self._full(item_vectors, part))
-
-    @torch.no_grad()
-    def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        """How much each item of unpadded windows (B, m) counts in each layer, (L, B, m), rows sum to 1.
-
-        It is what the last position looks at where that one is kept, and else the mean over positions.
-
-        Raises:
-            ValueError: the window is pooled to one token, which looks at itself.
-        """
-        if self.config.sequence == "pooled":
-            raise ValueError("a pooled window has no attention over its items")
-        items, positions, _ = self._look_up(item_vectors, window)
-        state = self.item_norm(items) + self.position_norm(positions)
-        found = []
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            assert isinstance(layer, SelfAttention)
-            weights = layer.weights(norm(state))  # (B, m, m)
-            found.append(weights[:, -1] if self.config.sequence_pooling == "last" else weights.mean(1))
-            state = F.leaky_relu(layer(norm(state)), self.config.leaky_slope) + state
-        return torch.stack(found) if found else state.new_zeros(0, *window.shape)
-
-    def _pooled(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        items, positions, seen = self._look_up(item_vectors, window)
-        state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)
-        return self._attend(state.unsqueeze(1), None).squeeze(1)
-
-    def _full(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        items, positions, seen = self._look_up(item_vectors, window)
-        state = self.item_norm(items) + self.position_norm(positions)
-        real = window != PADDING
-        # A row without items may look anywhere, since an all-masked softmax is no number; its sum stays 0.
-        last_only = self.config.sequence_pooling == "last"
-        state = self._attend(state, real | ~real.any(1, keepdim=True), last_only) * (
-            seen[:, -1:] if last_only else seen
-        )
-        if last_only:
-            return state[:, -1]
-        summed = state.sum(1)
-        return summed if self.config.sequence_pooling == "sum" else summed / seen.sum(1).clamp_min(1)
+    def decayed(self) -> list[Tensor]:
+        return [self.positions]
 
     def _look_up(self, item_vectors: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The window's item vectors (B, m, d), its positions (m, d), and 1 for items and 0 for padding (B, m, 1)."""
@@ -98,6 +70,66 @@ class SequenceEncoder(nn.Module):
             attended = F.leaky_relu(layer(norm(state), mask, top), self.config.leaky_slope)
             state = attended + (state[:, -1:] if top else state)
         return state
+
+
+@encoder("attention")
+class AttentionEncoder(_Layers):
+    """Attention over the M positions, then pooling; padding is masked out of keys, queries and sums.
+
+    Shapes: item vectors (n, d), window (B, m) of row numbers into them, `PADDING` where there is no item -> (B, d).
+    """
+
+    Settings = AttentionSettings
+    settings: AttentionSettings
+    attends = True
+
+    def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        return by_length(window, lambda part: self._full(item_vectors, part))
+
+    @torch.no_grad()
+    def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """How much each item of unpadded windows (B, m) counts in each layer, (L, B, m), rows sum to 1.
+
+        It is what the last position looks at where that one is kept, and else the mean over positions.
+        """
+        items, positions, _ = self._look_up(item_vectors, window)
+        state = self.item_norm(items) + self.position_norm(positions)
+        found = []
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            assert isinstance(layer, SelfAttention)
+            weights = layer.weights(norm(state))  # (B, m, m)
+            found.append(weights[:, -1] if self.settings.pooling == "last" else weights.mean(1))
+            state = F.leaky_relu(layer(norm(state)), self.config.leaky_slope) + state
+        return torch.stack(found) if found else state.new_zeros(0, *window.shape)
+
+    def _full(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        items, positions, seen = self._look_up(item_vectors, window)
+        state = self.item_norm(items) + self.position_norm(positions)
+        real = window != PADDING
+        # A row without items may look anywhere, since an all-masked softmax is no number; its sum stays 0.
+        last_only = self.settings.pooling == "last"
+        state = self._attend(state, real | ~real.any(1, keepdim=True), last_only) * (
+            seen[:, -1:] if last_only else seen
+        )
+        if last_only:
+            return state[:, -1]
+        summed = state.sum(1)
+        return summed if self.settings.pooling == "sum" else summed / seen.sum(1).clamp_min(1)
+
+
+@encoder("pooled")
+class PooledEncoder(_Layers):
+    """Items and positions are summed over the window before the LayerNorms (the released code).
+
+    So the layers see one token, and no order. Shapes as of `AttentionEncoder`.
+    """
+
+    Settings = PooledSettings
+
+    def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        items, positions, seen = self._look_up(item_vectors, window)
+        state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)
+        return self._attend(state.unsqueeze(1), None).squeeze(1)
 
 
 def by_length(window: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardgnn.config import ModelConfig
+from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.histories import PADDING
 from hardgnn.models.attention import SelfAttention
 from hardgnn.models.encoders.attention import by_length
+from hardgnn.models.encoders.base import Encoder, Frame, encoder
 from hardgnn.ops.dropout import dropout
 
 
-class CausalEncoder(nn.Module):
+class CausalSettings(PartSettings):
+    """A causal transformer over the window."""
+
+    layers: int = Field(2, ge=0, le=8, json_schema_extra=search(low=1, high=4))
+    """Transformer layers."""
+
+
+@encoder("causal")
+class CausalEncoder(Encoder):
     """`x_0 = √d ē_v + p`; per layer `x += Att(LN(x))`, `x += W_2 GELU(W_1 LN(x))`; in the end `LN(x)`.
 
     Attention sees a position and those before it. Dropout falls on x_0 and on what each half of a layer adds. The
@@ -24,18 +34,23 @@ class CausalEncoder(nn.Module):
     the last position, zeros where the window is empty.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        dim = config.dim
-        self.positions = nn.Parameter(torch.empty(config.window, dim))
-        layers = range(config.sequence_layers)
+    Settings = CausalSettings
+    every_position = attends = True
+
+    def __init__(self, settings: CausalSettings, frame: Frame) -> None:
+        super().__init__(settings, frame)
+        dim = frame.dim
+        self.positions = nn.Parameter(torch.empty(frame.window, dim))
+        layers = range(settings.layers)
         self.attention_norms = nn.ModuleList(nn.LayerNorm(dim) for _ in layers)
-        self.attentions = nn.ModuleList(SelfAttention(dim, config.heads, config.attention_projection) for _ in layers)
+        self.attentions = nn.ModuleList(SelfAttention(dim, frame.heads, frame.attention_projection) for _ in layers)
         self.forward_norms = nn.ModuleList(nn.LayerNorm(dim) for _ in layers)
         self.widen = nn.ModuleList(nn.Linear(dim, 2 * dim) for _ in layers)
         self.narrow = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in layers)
         self.last_norm = nn.LayerNorm(dim)
+
+    def decayed(self) -> list[Tensor]:
+        return [self.positions]
 
     def start(self, generator: torch.Generator) -> None:
         """First positions of the size of item vectors: larger ones would outshout them for many epochs."""

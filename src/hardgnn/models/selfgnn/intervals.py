@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hardgnn.config import ModelConfig
 from hardgnn.models.attention import SelfAttention
+from hardgnn.models.selfgnn.settings import SelfGNNSettings
 from hardgnn.ops.interval_level import Level, encode
 
 
@@ -19,7 +19,7 @@ class IntervalEncoder(nn.Module):
     Shapes: states (T, N, d) -> (N, d).
     """
 
-    def __init__(self, config: ModelConfig, recurrent: nn.RNNBase | None = None) -> None:
+    def __init__(self, config: SelfGNNSettings, recurrent: nn.RNNBase | None = None) -> None:
         super().__init__()
         self.config = config
         if config.interval_encoder == "sum":

@@ -1,0 +1,23 @@
+"""Settings: checked once, at the border; each part of the house declares its own (`sections.Section`)."""
+
+from hardgnn.config.config import Config, TrainSettings, leaks, search_space
+from hardgnn.config.layout import flat, known_keys
+from hardgnn.config.resolve import build, load, presets, resolve
+from hardgnn.config.sections import Chosen, PartSettings, Section, search
+
+__all__ = [
+    "Chosen",
+    "Config",
+    "PartSettings",
+    "Section",
+    "TrainSettings",
+    "build",
+    "flat",
+    "known_keys",
+    "leaks",
+    "load",
+    "presets",
+    "resolve",
+    "search",
+    "search_space",
+]

@@ -1,0 +1,125 @@
+"""Which sections a document of settings has, by the kinds it names; and the config that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from hardgnn.config.config import Config, own_fields
+from hardgnn.config.sections import KIND, Kinds, Section, groups_of
+from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.parts import MODELS
+
+Document = dict[str, dict[str, Any]]
+LONGEST_VALUE = 60  # characters of a value that a sentence repeats
+
+
+@dataclass(frozen=True)
+class Place:
+    """The class of a section, and what tells its kind, if it has several."""
+
+    settings: type[Section]
+    told: dict[str, Any]
+    kinds: Kinds | None = None
+
+
+def layout(document: Document) -> dict[str, Place]:
+    """Where each section of a config of this document has its settings.
+
+    Raises:
+        HardGNNError: a kind that is none, naming the nearest.
+    """
+    found: dict[str, Place] = {}
+
+    def enter(settings: type[Section]) -> None:
+        for name, group in groups_of(settings).items():
+            if name not in found and (trained or name not in ("objective", "train")):
+                found[name] = _place(name, group, document, objective)
+                enter(found[name].settings)
+
+    model = _place("model", groups_of(Config)["model"], document, None)
+    objective = MODELS.find(model.told[KIND]).objective
+    trained = objective is not None
+    enter(Config)
+    return found
+
+
+def _place(name: str, group: Kinds | type[Section], document: Document, objective: str | None) -> Place:
+    if not isinstance(group, Kinds):
+        return Place(group, {})
+    default = objective if name == "objective" else group.default
+    value, known = document.get(name, {}).get(group.told_by, default), group.values()
+    if type(value) is not type(default) or value not in known:
+        hint = f"; {nearest(value, known)}" if isinstance(value, str) else ""
+        raise HardGNNError(f"{name}.{group.told_by}: expected {_either(known)}, got {repeated(value)}{hint}")
+    return Place(group.find(value), {group.told_by: value}, group)
+
+
+def _either(values: list[Any]) -> str:
+    words = [str(value).lower() if isinstance(value, bool) else f"'{value}'" for value in values]
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 2 else words)
+
+
+def known_keys(document: Document) -> list[str]:
+    """Every key that a document with these kinds may set, as `section.field`."""
+    return [f"{name}.{key}" for name, place in layout(document).items() for key in fields_of(place.settings)]
+
+
+def fields_of(settings: type[Section]) -> list[str]:
+    """The names of a section's own settings."""
+    inside = groups_of(settings)
+    return [name for name in settings.model_fields if name not in inside]
+
+
+def flat(config: Config) -> Document:
+    """The document of a config: its sections, each with all of its own settings."""
+    return {name: dict(own_fields(section)) for name, section in config.sections().items()}
+
+
+def built(document: Document, where: str) -> Config:
+    """The checked config of a document whose keys are known.
+
+    Raises:
+        HardGNNError: names the key, what was expected and the value it got.
+    """
+    places = layout(document)
+
+    def make(name: str, settings: type[Section], values: dict[str, Any]) -> Section:
+        groups: dict[str, Section | None] = {}
+        for inner in groups_of(settings):
+            place = places.get(inner)
+            own = None if place is None else place.told | document.get(inner, {})
+            groups[inner] = None if place is None or own is None else make(inner, place.settings, own)
+        try:
+            return settings.model_validate(values | groups, strict=True)
+        except ValidationError as error:
+            raise HardGNNError(f"{where}: {_told(name, error)}") from None
+
+    config = make("", Config, {})
+    assert isinstance(config, Config)
+    return config
+
+
+def _told(name: str, error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
+    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    expected = expected.replace("String should match pattern", "expected text that matches")
+    if not first["loc"]:  # what several settings of a section are together
+        return f"{expected}"
+    return f"{key}: {expected}, got {repeated(first['input'])}"
+
+
+def repeated(value: Any) -> str:
+    """A value as a sentence repeats it."""
+    try:
+        return cut(repr(value))
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"a {type(value).__name__} that is too large"
+
+
+def cut(text: str) -> str:
+    """A text as a sentence repeats it: not too long, and printable."""
+    return shown(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")

@@ -1,0 +1,42 @@
+"""How good a model is on validation, for a fit that chooses among a few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hardgnn.data.dataset import VALID, Dataset
+from hardgnn.errors import HardGNNError, nearest
+from hardgnn.evaluation.protocols import Ranker, rank_targets
+from hardgnn.metrics import judged
+from hardgnn.models.base import Model
+from hardgnn.parts import MODELS
+
+BASELINES = ("popularity", "itemknn", "recencyknn")
+"""Models that a study fits beside ours: a second each."""
+
+
+def quality_on(data: Dataset, sample: int = 2000, seed: int = 0) -> Callable[[Ranker], float]:
+    """NDCG@10 over all items on at most `sample` validation users, drawn with `seed`, so that large logs stay cheap.
+
+    The test part is not read.
+    """
+    users, _ = data.targets(VALID)
+    asked = np.random.default_rng(seed).permutation(users)[:sample]
+    return lambda model: judged(rank_targets(model, data, "valid", users=asked)["rank"].to_numpy())
+
+
+def baseline(name: str, data: Dataset, **settings: Any) -> Model:
+    """A model that is fitted in one go; of the settings that are not given, the best on validation are taken.
+
+    Raises:
+        HardGNNError: there is none of that name, or nobody can be ranked on validation.
+    """
+    known = [kind for kind in MODELS.names() if MODELS.find(kind).objective is None]
+    if name not in known:
+        raise HardGNNError(f"unknown baseline '{name}'; {nearest(name, known)}")
+    kind = MODELS.find(name)
+    found: Model = kind.fit(data, kind.Settings(kind=name, **settings), quality_on(data))
+    return found

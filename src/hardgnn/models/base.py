@@ -1,0 +1,166 @@
+"""What a model is: fitted, it scores items for users; registered, it can be named, fitted, kept and asked anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardgnn.config.sections import PartSettings
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.parts import MODELS
+
+CHOSEN: Final = "chosen"  # a setting that fitting chooses on validation, among a few
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a fitted model can do, so that nobody looks it up in its settings."""
+
+    known_users: bool = False
+    """It has learnt something of each user of its training beside their items."""
+    histories: bool = True
+    """It listens to the items that it is given of a user, known or not."""
+    vectors: bool = False
+    """Its scores are products of a vector of the user and one of the item: an index can serve it."""
+    similar: bool = False
+    """It can tell how like items are to another (`similarity`) and why one is recommended (`reasons`)."""
+    attention: bool = False
+    """It can tell how much it looked at each item of the window."""
+
+
+class Model(Protocol):
+    """A fitted model, a `hardgnn.evaluation.protocols.Ranker`. It knows the indices that it was fitted on."""
+
+    name: str
+    """What tables call it."""
+    seal: str
+    """The hash of the file it came from; empty where it came from none."""
+
+    @property
+    def window(self) -> int | None:
+        """How many of a user's last items it looks at; None is all."""
+
+    @property
+    def n_items(self) -> int:
+        """How many items it scores."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has learnt."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do."""
+
+    def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I) of all items, higher is better, for `users` (B,), or None where nobody is known.
+
+        `histories` are their items, oldest first, in the same order.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `restore` needs, to be kept."""
+
+
+class Similar(Protocol):
+    """A model with the ability `similar`."""
+
+    def similarity(self, item: int) -> NDArray[np.float32]:
+        """How like each item (I,) is to one."""
+
+    def reasons(self, history: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.float32]:
+        """How much each item of a history (m,), oldest first, speaks for each of `items` (K,): (K, m)."""
+
+
+class Quality(Protocol):
+    """Tells how good a model is on validation (NDCG@10 over all items), the higher the better; a fit chooses by it."""
+
+    def __call__(self, model: Any) -> float: ...
+
+
+Stored = Mapping[str, Tensor]
+"""Tensors by name, read when they are asked for."""
+
+
+class ClosedForm:
+    """A model that is fitted in one go, registered by `@model("name")`.
+
+    What it has learnt is in arrays; nothing of the data set is kept.
+    """
+
+    Settings: ClassVar[type[PartSettings]]
+    objective: ClassVar[str | None] = None
+    name: str = ""
+    seal: str = ""
+    window: int | None = None
+    abilities = Abilities()
+    chosen: Mapping[str, Any] = {}
+    """The settings that it was fitted with, where fitting chose them."""
+
+    @property
+    def n_items(self) -> int:
+        """How many items it scores."""
+        raise NotImplementedError
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has learnt."""
+        return sum(tensor.numel() for tensor in self.tensors().values())
+
+    @classmethod
+    def fit(cls, data: Dataset, settings: Any, quality: Quality) -> Self:
+        """Learns from the training part of `data`; `quality` compares candidates on validation."""
+        raise NotImplementedError
+
+    @classmethod
+    def restore(cls, settings: Any, stored: Stored) -> Self:
+        """The model out of what `tensors` gave."""
+        raise NotImplementedError
+
+    def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
+        """See `Model.scores`."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Model.tensors`."""
+        raise NotImplementedError
+
+
+Registered = TypeVar("Registered", bound=type)
+
+
+def model(name: str) -> Callable[[Registered], Registered]:
+    """Registers a class as the model of that name: a `ClosedForm`, or a `hardgnn.models.network.Network`.
+
+    Raises:
+        HardGNNError: the name cannot be, or is taken.
+    """
+
+    def register(found: Registered) -> Registered:
+        MODELS.add(name, found, found)
+        found.kind = name  # type: ignore[attr-defined]
+        return found
+
+    return register
+
+
+def part_of(stored: Stored, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): stored[name] for name in stored if name.startswith(prefix)}
+
+
+def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Arrays of numpy as tensors."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def with_prefix(prefix: str, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors under names that begin with `prefix`."""
+    return {prefix + name: tensor for name, tensor in tensors}

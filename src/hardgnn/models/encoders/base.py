@@ -1,0 +1,82 @@
+"""What an encoder of windows is, and how one is registered (docs/extending.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hardgnn.config.sections import PartSettings
+from hardgnn.parts import ENCODERS
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a network's settings tell its encoder: sizes, and how its layers are made."""
+
+    dim: int
+    """Size d of the vectors."""
+    window: int
+    """The longest window M."""
+    heads: int = 1
+    dropout: float = 0.0
+    attention_projection: bool = True
+    layer_norm: bool = True
+    norm_epsilon: float = 1e-5
+    leaky_slope: float = 0.5
+
+
+class Encoder(nn.Module):
+    """A window of items as one vector.
+
+    Registered by `@encoder("name")`. It needs `__init__(settings, frame)` and `forward`; with `every` it can be trained
+    for the next item at every position, with `attention` it can tell what it looked at.
+    """
+
+    Settings: ClassVar[type[PartSettings]]
+    every_position: ClassVar[bool] = False
+    """Whether it has `every`."""
+    attends: ClassVar[bool] = False
+    """Whether it has `attention`."""
+    silent: ClassVar[bool] = False
+    """Whether it says nothing at all: the score is then the user's own vector's alone."""
+
+    def __init__(self, settings: Any, frame: Frame) -> None:
+        super().__init__()
+        self.settings, self.config = settings, frame
+
+    def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """The vectors (B, d) of windows (B, m) of rows of `item_vectors` (n, d), -1 on the left where shorter."""
+        raise NotImplementedError
+
+    def every(self, item_vectors: Tensor, window: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The vectors of all positions (B, m, d), of which each sees what came before; `generator` drives dropout."""
+        raise NotImplementedError
+
+    def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """How much the last position looks at each item in each layer, (L, B, m); rows sum to 1."""
+        raise NotImplementedError
+
+    def start(self, generator: torch.Generator) -> None:
+        """Draws first weights other than the usual ones (Xavier)."""
+
+    def decayed(self) -> list[Tensor]:
+        """The weights that an L2 term over embeddings covers, too."""
+        return []
+
+
+def encoder(name: str) -> Callable[[type[Encoder]], type[Encoder]]:
+    """Registers a class as the encoder of that name.
+
+    Raises:
+        HardGNNError: the name cannot be, or is taken.
+    """
+
+    def register(found: type[Encoder]) -> type[Encoder]:
+        ENCODERS.add(name, found, found)
+        return found
+
+    return register

@@ -1,0 +1,21 @@
+"""No encoder: the ablation without the instance level."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hardgnn.config.sections import PartSettings
+from hardgnn.models.encoders.base import Encoder, encoder
+
+
+@encoder("none")
+class NoEncoder(Encoder):
+    """Zeros for every window."""
+
+    class Settings(PartSettings):
+        """None."""
+
+    silent = True
+
+    def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        return item_vectors.new_zeros(len(window), item_vectors.shape[1])

@@ -1,0 +1,201 @@
+"""What the networks have in common: an encoder of windows, perhaps transitions, and a score that is a product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hardgnn.config.sections import Chosen, PartSettings
+from hardgnn.data.dataset import Dataset
+from hardgnn.models.attention import reset
+from hardgnn.models.base import Stored
+from hardgnn.models.encoders.attention import AttentionSettings
+from hardgnn.models.encoders.base import Encoder
+from hardgnn.models.query import PARAMETERS, QueryModel, Scoring, restored
+from hardgnn.models.transitions import (
+    TRANSITIONS,
+    NoTransitions,
+    TransitionGraph,
+    Transitions,
+    TransitionScores,
+)
+from hardgnn.ops.graph import InteractionGraph
+from hardgnn.parts import ENCODERS
+
+
+class NetworkSettings(PartSettings):
+    """What every network's settings have."""
+
+    encoder: Chosen(ENCODERS, "attention") = AttentionSettings(kind="attention")  # type: ignore[valid-type]
+    transitions: Chosen(TRANSITIONS, False, "use") = NoTransitions()  # type: ignore[valid-type]
+
+    def scoring(self) -> Scoring:
+        """What they say of the score."""
+        raise NotImplementedError
+
+
+@dataclass
+class Vectors:
+    """The vectors of the users (n_u, d) and items (n_i, d) that were asked for; `short` is the network's own."""
+
+    users: Tensor
+    items: Tensor
+    short: Any = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network counts in the training part beside its weights; copies of the network share it."""
+
+    counted: TransitionGraph | None = None
+    """The transitions, where its settings use them."""
+    idle: NDArray[np.bool_] | None = None
+    """Which users have no training interactions, (U,)."""
+    graph: InteractionGraph | None = None
+    """The interval graphs, where it has such."""
+
+    def __deepcopy__(self, memo: Any) -> Seen:
+        return self
+
+    @classmethod
+    def of(cls, data: Dataset, settings: Any, graph: InteractionGraph | None = None) -> Seen:
+        """What the training part has of it."""
+        counted = TransitionGraph.of(data, settings.transitions) if settings.transitions.use else None
+        return cls(counted, data.train.lengths == 0, graph)
+
+
+class Auxiliary(Protocol):
+    """A loss term that a network brings with it, with the rows of users and items that it needs in a step."""
+
+    name: str
+    weight: float
+
+    def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> Any:
+        """What the term of a step with these users is computed on."""
+
+    def rows(self, drawn: Any) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
+        """The users and the items that it needs vectors of."""
+
+    def loss(self, network: Any, drawn: Any, vectors: Vectors, user_row: Tensor, item_row: Tensor) -> Tensor:
+        """The term; `user_row` (U,) and `item_row` (I,) tell where the vectors of each are."""
+
+
+class Network(nn.Module):
+    """A network whose score is `query(user, window) · item`, plus transitions where its settings have them.
+
+    Registered by `@model("name")`. It needs `Settings`, `build` and `vectors`; any objective trains it, and what comes
+    of it is a `QueryModel`. Random dropout happens only where a generator is passed; without one every method is
+    deterministic.
+    """
+
+    Settings: ClassVar[type[NetworkSettings]]
+    objective: ClassVar[str | None] = "pairwise"
+    """The objective that it is trained with where none is named."""
+    kind: ClassVar[str]
+    auxiliary: Auxiliary | None = None
+    with_users: bool = False
+    """Whether users have vectors."""
+
+    def __init__(self, settings: Any, n_users: int, n_items: int, seen: Seen) -> None:
+        super().__init__()
+        self.settings, self.scoring = settings, settings.scoring()
+        self.n_users, self.n_items = n_users, n_items
+        self._seen = seen
+
+    @classmethod
+    def build(cls, settings: Any, data: Dataset, generator: torch.Generator) -> Self:
+        """The network with first weights from `generator`; graphs and transitions are counted in training."""
+        raise NotImplementedError
+
+    def make_encoder(self) -> Encoder:
+        """The encoder that the settings name."""
+        found: Encoder = ENCODERS.find(self.settings.encoder.kind)(self.settings.encoder, self.scoring.frame)
+        return found
+
+    def make_transitions(self) -> Transitions | None:
+        """The learned numbers of the transitions, if there are any."""
+        return Transitions(self.settings.transitions) if self.settings.transitions.use else None
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draws the first weights."""
+        raise NotImplementedError
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draws first weights of all parts but the tables, which the network draws itself."""
+        for child in self.children():
+            reset(child, generator)
+        self.sequence_encoder.start(generator)
+
+    sequence_encoder: Encoder
+    transitions: Transitions | None
+
+    @property
+    def counted(self) -> TransitionGraph | None:
+        """The transitions as counted in training."""
+        return self._seen.counted
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def vectors(
+        self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Vectors:
+        """The vectors of distinct `users` and `items` (n,), or of all; of no users without `with_users`."""
+        raise NotImplementedError
+
+    def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`."""
+        found: Tensor = self.sequence_encoder(item_vectors, window)
+        return found
+
+    @torch.no_grad()
+    def all_items(self) -> Tensor:
+        """The vectors of all items, (I, d), without gradient or dropout."""
+        return self.vectors(torch.empty(0, dtype=torch.int64, device=self.device)).items
+
+    def decayed(self, over: str = "embeddings") -> list[Tensor]:
+        """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""
+        return list(self.parameters()) if over == "all" else [*self.tables(), *self.sequence_encoder.decayed()]
+
+    def tables(self) -> list[Tensor]:
+        """The tables of embeddings."""
+        raise NotImplementedError
+
+    def rates(self) -> dict[str, float]:
+        """Parameters that take steps of so many times the learning rate, by the beginning of their names."""
+        return {"transitions.": self.settings.transitions.rate} if self.settings.transitions.use else {}
+
+    @torch.no_grad()
+    def fitted(self, name: str) -> QueryModel:
+        """The network as it now scores. Its tensors are the network's own: training on changes some of them."""
+        found = self.vectors()
+        if len(found.users) and self._seen.idle is not None:  # who has no training interactions has no vector
+            found.users[torch.from_numpy(self._seen.idle).to(found.users.device)] = 0
+        scores = None
+        if self.transitions is not None and self.counted is not None:
+            matrix = self.counted.joined(self.transitions.forward_weight)
+            scores = TransitionScores(self.transitions, matrix, self.counted.counts, self.scoring.frame.window)
+        weights = {PARAMETERS + key: value for key, value in self.state_dict().items()}
+        return QueryModel(name, self.scoring, found.users, found.items.detach(), self.sequence_encoder, scores, weights)
+
+    @classmethod
+    def restore(cls, settings: Any, stored: Stored) -> QueryModel:
+        """The model that `fitted` made, out of its tensors; it needs no network and no data.
+
+        Raises:
+            ValueError: tensors that cannot be.
+        """
+        return restored(settings, stored)
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """Raises ValueError where the vectors cannot be divided among the heads."""
+    if dim % heads:
+        raise ValueError(f"model.dim must be a multiple of model.heads, got {dim} and {heads}")

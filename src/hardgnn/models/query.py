@@ -1,0 +1,221 @@
+"""A fitted network: final vectors, the encoder of windows, transitions; no graph is needed any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+from torch.nn import functional as F
+
+from hardgnn.data.histories import Histories
+from hardgnn.models.base import Abilities, Stored, part_of
+from hardgnn.models.encoders.base import Encoder, Frame
+from hardgnn.models.transitions import Transitions, TransitionScores
+from hardgnn.ops.product import product
+from hardgnn.parts import ENCODERS
+
+NEAREST_ROWS = 2**16  # item vectors compared at once
+CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
+PARAMETERS, VECTORS, MATRIX = "parameters/", "vectors/", "transitions/"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What the settings of a network say of its score."""
+
+    frame: Frame
+    slope: float | None = None
+    """Of the LeakyReLU that the sequence vector passes before the score; None is no such thing."""
+    user_term: bool = False
+    """Whether the score has the user's own vector."""
+    intervals: int | None = None
+    """How many intervals time is cut into."""
+
+    def query(self, users: Tensor | None, sequence: Tensor) -> Tensor:
+        """The vector whose product with an item's is the score: ē^(u) + σ(ẽ^(u)), (B, d), or σ(ẽ^(u)) alone."""
+        if self.slope is not None:
+            sequence = F.leaky_relu(sequence, self.slope)
+        return sequence if users is None else users + sequence
+
+
+@dataclass
+class QueryModel:
+    """Everything that scoring needs of a network. It is a `hardgnn.models.base.Model`.
+
+    Shapes: `user_vectors` (U, d), zero rows for users without training interactions, or (0, d) where nothing asks for
+    them; `item_vectors` (I, d). `weights` are the network's own, kept to start from or to look into.
+    """
+
+    name: str
+    scoring: Scoring
+    user_vectors: Tensor
+    item_vectors: Tensor
+    encoder: Encoder
+    transitions: TransitionScores | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    seal: str = ""
+
+    @property
+    def window(self) -> int | None:
+        """How many of a user's last items it looks at."""
+        return self.scoring.frame.window
+
+    @property
+    def n_items(self) -> int:
+        """How many items it scores."""
+        return len(self.item_vectors)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its network has learnt."""
+        return sum(value.numel() for value in self.weights.values())
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do."""
+        return Abilities(
+            known_users=self.scoring.user_term,
+            histories=not self.encoder.silent,
+            vectors=self.transitions is None,
+            similar=True,
+            attention=self.encoder.attends,
+        )
+
+    @torch.no_grad()
+    def queries(self, users: NDArray[np.integer] | None, histories: Histories) -> Tensor:
+        """The query vectors ē^(u) + σ(ẽ^(u)), (B, d); without `users` σ(ẽ) alone (specification, section 2, Score)."""
+        rows = np.arange(len(histories.offsets) - 1)
+        device = self.item_vectors.device
+        own = None
+        if users is not None and self.scoring.user_term:
+            own = self.user_vectors[torch.from_numpy(users).long().to(device)]
+        if self.encoder.silent:
+            return self.item_vectors.new_zeros(len(rows), self.item_vectors.shape[1]) if own is None else own
+        window = torch.from_numpy(histories.windows(rows, self.scoring.frame.window)).to(device)
+        return self.scoring.query(own, self.encoder(self.item_vectors, window))
+
+    @torch.no_grad()
+    def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
+        """The scores of all items for these users, (B, I)."""
+        return self._added(product(self.queries(users, histories), self.item_vectors), histories).cpu().numpy()
+
+    def _added(self, scores: Tensor, histories: Histories, items: Tensor | None = None) -> Tensor:
+        """Scores (B, I), or (B, C) of `items` (B, C), with transitions added in place."""
+        if self.transitions is not None:
+            prior = self.transitions.scores(histories).to(scores.device)
+            scores += prior if items is None else prior.gather(1, items)
+        return scores
+
+    @torch.no_grad()
+    def candidate_scores(
+        self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """The scores of `items` (B, C) for these users, (B, C): a gather of C vectors instead of a product with all."""
+        queries = self.queries(users, histories).unsqueeze(-1)  # (B, d, 1)
+        asked = torch.from_numpy(items).long().to(queries.device)
+        scores = queries.new_empty(items.shape)
+        for start in range(0, len(items), CANDIDATE_ROWS):
+            rows = slice(start, start + CANDIDATE_ROWS)
+            chosen = asked[rows]
+            vectors = self.item_vectors.index_select(0, chosen.flatten()).view(*chosen.shape, -1)  # (b, C, d)
+            scores[rows] = (vectors @ queries[rows]).squeeze(-1)
+        return self._added(scores, histories, asked).cpu().numpy()
+
+    @torch.no_grad()
+    def similarity(self, item: int) -> NDArray[np.float32]:
+        """The cosine of each item (I,) to one."""
+        wanted = F.normalize(self.item_vectors[item], dim=-1, eps=1e-6)
+        parts = [F.normalize(part, dim=-1, eps=1e-6) @ wanted for part in self.item_vectors.split(NEAREST_ROWS)]
+        return torch.cat(parts).cpu().numpy()
+
+    @torch.no_grad()
+    def reasons(self, history: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The cosine of each item of a history (m,) to each of `items` (K,): (K, m)."""
+        first, second = (
+            F.normalize(self.item_vectors[torch.from_numpy(rows.astype(np.int64))], dim=-1, eps=1e-6)
+            for rows in (items, history)
+        )
+        return (first @ second.T).cpu().numpy()
+
+    @torch.no_grad()
+    def attention(self, window: NDArray[np.integer]) -> list[list[float]]:
+        """The weight of each item of a window (m,) in each layer, the mean over heads: L lists of m, each sums to 1."""
+        rows = torch.from_numpy(window.astype(np.int64))[None].to(self.item_vectors.device)
+        found: list[list[float]] = self.encoder.attention(self.item_vectors, rows)[:, 0].tolist()
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The network's own weights, the final vectors and the matrix of transitions."""
+        found = self.weights | {f"{VECTORS}users": self.user_vectors, f"{VECTORS}items": self.item_vectors}
+        if self.transitions is not None:
+            matrix = self.transitions.matrix
+            parts = {"offsets": matrix.indptr.astype(np.int64), "columns": matrix.indices, "values": matrix.data}
+            found |= {MATRIX + name: torch.from_numpy(part) for name, part in parts.items()}
+            found[MATRIX + "counts"] = self.transitions.counts
+        return found
+
+
+def restored(settings: Any, stored: Stored) -> QueryModel:
+    """The model out of its tensors, without its network's weights.
+
+    Raises:
+        ValueError: tensors that cannot be.
+    """
+    scoring: Scoring = settings.scoring()
+    users, items = stored[f"{VECTORS}users"], stored[f"{VECTORS}items"]
+    for name, vectors in (("users", users), ("items", items)):
+        if vectors.dim() != 2 or vectors.shape[1] != scoring.frame.dim:
+            raise ValueError(
+                f"vectors of {name} have shape {tuple(vectors.shape)}, expected {scoring.frame.dim} numbers"
+            )
+        if vectors.dtype != torch.float32 or not bool(torch.isfinite(vectors).all()):
+            raise ValueError(f"vectors of {name} are not all finite numbers")
+    encoder = ENCODERS.find(settings.encoder.kind)(settings.encoder, scoring.frame)
+    encoder.load_state_dict(part_of(stored, f"{PARAMETERS}sequence_encoder."))
+    transitions = None
+    if settings.transitions.use:
+        module = Transitions(settings.transitions)
+        module.load_state_dict(part_of(stored, f"{PARAMETERS}transitions."))
+        parts = part_of(stored, MATRIX)
+        matrix = _checked_matrix(parts, len(items))
+        transitions = TransitionScores(module, matrix, parts["counts"], scoring.frame.window)
+    return QueryModel("", scoring, users, items, encoder, transitions)
+
+
+def _checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:
+    """The matrix of transitions (I, I): a column out of bounds would make SciPy write anywhere.
+
+    Raises:
+        ValueError: its parts cannot be those of such a matrix.
+    """
+    counts = parts["counts"]
+    if counts.shape != (n_items,) or not bool((torch.isfinite(counts) & (counts >= 0)).all()):
+        raise ValueError("the items' counts cannot be")
+    return checked_matrix(parts, n_items)
+
+
+def checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:
+    """A sparse matrix (I, I) from its `offsets` (I + 1,), `columns` and `values` (E,).
+
+    Raises:
+        ValueError: they cannot be those of such a matrix.
+    """
+    values, columns, offsets = (parts[name].numpy() for name in ("values", "columns", "offsets"))
+    fits = (
+        offsets.shape == (n_items + 1,)
+        and columns.ndim == values.ndim == 1
+        and len(columns) == len(values) == offsets[-1]
+        and offsets[0] == 0
+        and (np.diff(offsets) >= 0).all()
+        and columns.dtype.kind == "i"
+    )
+    if not fits or (len(columns) and (columns.min() < 0 or columns.max() >= n_items)):
+        raise ValueError("the matrix of transitions points outside itself")
+    if not np.isfinite(values).all():
+        raise ValueError("a transition is not a finite number")
+    return sparse.csr_array((values, columns, offsets), shape=(n_items, n_items))

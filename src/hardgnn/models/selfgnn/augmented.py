@@ -1,0 +1,88 @@
+"""The self-augmented loss: short-term against long-term taste, over pairs of edges (SelfGNN, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from hardgnn.models.network import Vectors
+from hardgnn.models.selfgnn.settings import SelfAugmentedSettings
+from hardgnn.ops.graph import InteractionGraph
+
+if TYPE_CHECKING:
+    from hardgnn.models.selfgnn.network import SelfGNN
+
+Edges = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Per interval (users, items), each (m_t,), of which edge j is paired with edge j + m_t / 2."""
+
+
+class SelfAugmented:
+    """The term of a network, and the edges that a step has for it. It is a `hardgnn.models.network.Auxiliary`."""
+
+    name = "ssl"
+
+    def __init__(self, settings: SelfAugmentedSettings, slope: float, graph: InteractionGraph) -> None:
+        self.settings, self.slope, self.weight, self.shape = settings, slope, settings.weight, graph.shape
+        self._offsets, self._columns = (part.numpy() for part in graph.rows)
+
+    def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> Edges:
+        """Random training edges of these users in each interval, an even number per user, then paired."""
+        pairs = []
+        intervals, n_users, n_items = self.shape
+        for interval in range(intervals):
+            starts = self._offsets[interval * n_users + users]
+            degree = self._offsets[interval * n_users + users + 1] - starts
+            count = 2 * np.minimum(self.settings.pairs, degree // 2)
+            place = np.repeat(starts, count) + (rng.random(count.sum()) * np.repeat(degree, count)).astype(np.int64)
+            owners, items = np.repeat(users, count), self._columns[place] - interval * n_items
+            if self.settings.pairing == "random":
+                order = rng.permutation(len(owners))
+                owners, items = owners[order], items[order]
+            pairs.append((owners.astype(np.int64), items.astype(np.int64)))
+        return pairs
+
+    def rows(self, drawn: Edges) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
+        """The users and the items of the edges."""
+        return [users for users, _ in drawn], [items for _, items in drawn]
+
+    def loss(self, network: SelfGNN, drawn: Edges, vectors: Vectors, user_row: Tensor, item_row: Tensor) -> Tensor:
+        """`Σ_t` of `self_augmented` over the intervals."""
+        total = vectors.items.new_zeros(())
+        device = vectors.items.device
+        # Unbound once: each `short.items[interval]` would fill a whole gradient of its own with zeros.
+        short: Any = vectors.short
+        for edges, users_then, items_then in zip(drawn, short.users.unbind(), short.items.unbind(), strict=True):
+            if len(edges[0]) == 0:
+                continue
+            u, v = (row[torch.from_numpy(ids).to(device)] for row, ids in zip((user_row, item_row), edges, strict=True))
+            short_u, short_v = users_then.index_select(0, u), items_then.index_select(0, v)
+            long_u = vectors.users.index_select(0, u)
+            with torch.no_grad():
+                long_v = vectors.items.index_select(0, v)
+                long_score = edge_score(long_u, long_v, self.slope)
+            weight = network.user_weight(long_u, short_u)
+            short_score = edge_score(short_u, short_v, self.slope)
+            total = total + self_augmented(weight, long_score, short_score)
+        return total
+
+
+def edge_score(user: Tensor, item: Tensor, slope: float) -> Tensor:
+    """`Σ_d σ(e_u ⊙ e_v)` per edge: (m, d), (m, d) -> (m,)."""
+    return F.leaky_relu(user * item, slope).sum(-1)
+
+
+def self_augmented(weight: Tensor, long_score: Tensor, short_score: Tensor) -> Tensor:
+    """Self-augmented loss of one interval: its edges 0..m/2-1 are paired with m/2..m-1.
+
+    `Σ max(0, 1 - (w_u s̄_uv - w_u' s̄_u'v')(s_uv - s_u'v'))`; no gradient flows into s̄ (SelfGNN, section 3.4).
+
+    Shapes: weight, long_score, short_score (m,) with m even -> scalar.
+    """
+    half = len(weight) // 2
+    target = weight * long_score.detach()
+    return F.relu(1 - (target[:half] - target[half:]) * (short_score[:half] - short_score[half:])).sum()

@@ -1,0 +1,249 @@
+"""What listens to training: validation, averages, checkpoints, loggers, your own (docs/extending.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hardgnn.parts import CALLBACKS
+from hardgnn.training import checkpoint
+
+if TYPE_CHECKING:
+    from hardgnn.training.trainer import Trainer
+
+
+class Callback:
+    """Told how training goes; what it raises ends training. All methods do nothing by default.
+
+    One of your own is registered by `@callback("name")`, named in `train.callbacks`, and made with the run folder, or
+    None where there is none.
+    """
+
+    trainer: Trainer
+
+    def begin(self, trainer: Trainer) -> None:
+        """Before the first step; a resumed training is at its epoch (`trainer.progress`)."""
+        self.trainer = trainer
+
+    def updated(self) -> None:
+        """After the weights of a step have changed."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After each step, counted from 1, of so many steps."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After each epoch, with its line of metrics.jsonl, to which earlier callbacks have added."""
+
+    def validated(self, metric: str, value: float) -> None:
+        """After a validation, with the figure that is compared."""
+
+    def ends(self) -> str:
+        """Why training is at its end, asked before each epoch; nothing where it may go on."""
+        return ""
+
+    def end(self) -> None:
+        """After the last epoch."""
+
+    def close(self) -> None:
+        """When training has ended in whatever way."""
+
+
+def callback(name: str) -> Callable[[type[Callback]], type[Callback]]:
+    """Registers a class as the callback of that name.
+
+    Raises:
+        HardGNNError: the name cannot be, or is taken.
+    """
+
+    def register(found: type[Callback]) -> type[Callback]:
+        CALLBACKS.add(name, found, found)
+        return found
+
+    return register
+
+
+class MovingAverage(Callback):
+    """Keeps an average of the weights: per step the past weighs 1 − 1 / (epochs · steps of an epoch).
+
+    `network` is the average, which validation ranks and the run keeps.
+    """
+
+    def __init__(self, network: nn.Module, epochs: float, steps: int) -> None:
+        past = max(0.0, 1 - 1 / (epochs * steps))
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(past))
+        self.network: nn.Module = self.average.module
+
+    def updated(self) -> None:
+        """Takes a step's weights in."""
+        self.average.update_parameters(self.trainer.network)
+
+    def state(self) -> dict[str, Tensor]:
+        """The average's weights, and the number of steps in it, by name."""
+        return {
+            name: value.detach() for name, value in (*self.average.named_parameters(), *self.average.named_buffers())
+        }
+
+
+class Penalty(Callback):
+    """Tells `l2 · Σ‖θ‖²` of some parameters in the log."""
+
+    def __init__(self, parameters: list[Tensor], l2: float) -> None:
+        self.parameters, self.l2 = parameters, l2
+
+    @torch.no_grad()
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Adds it before the seconds."""
+        seconds = line.pop("seconds")
+        line["loss_l2"] = self.l2 * sum(float(parameter.square().sum()) for parameter in self.parameters)
+        line["seconds"] = seconds
+
+
+class Validation(Callback):
+    """Judges every few epochs, keeps the best one, and stops where there was no better one for long.
+
+    Args:
+        judge: the figures of the network as it is now.
+        keep: told the epoch of the best network so far, which is the one just judged.
+        metric: the figure that is compared, the higher the better.
+        name: what the figures are called in the log.
+        every: epochs between two looks; the last epoch has one, too.
+        patience: looks without improvement before training stops; 0 never stops.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[], dict[str, float]],
+        keep: Callable[[int], None],
+        metric: str,
+        *,
+        name: str = "valid",
+        every: int = 1,
+        patience: int = 0,
+    ) -> None:
+        self.judge, self.keep, self.metric, self.name = judge, keep, metric, name
+        self.every, self.patience = every, patience
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Adds the figures."""
+        progress = self.trainer.progress
+        if progress.epoch % self.every and progress.epoch != self.trainer.epochs:
+            return
+        line[self.name] = self.judge()
+        value = line[self.name][self.metric]
+        if value > progress.best_metric:
+            progress.best_metric, progress.best_epoch, progress.waited = value, progress.epoch, 0
+            self.keep(progress.epoch)
+        else:
+            progress.waited += 1
+        for listener in self.trainer.callbacks:
+            listener.validated(self.metric, value)
+
+    def ends(self) -> str:
+        """Whether it has waited long enough."""
+        return "patience" if 0 < self.patience <= self.trainer.progress.waited else ""
+
+
+class Checkpoint(Callback):
+    """Keeps all that a stopped training needs to go on to the same result, in a folder, replaced as one.
+
+    Args:
+        folder: where.
+        of: tells whose training it is; the state of another is refused.
+        average: the moving average, if there is one.
+        before: called before anything is written, for instance to make sure that the folder is still ours.
+    """
+
+    def __init__(
+        self, folder: Path, of: str, average: MovingAverage | None = None, before: Callable[[], None] = lambda: None
+    ) -> None:
+        self.folder, self.of, self.average, self.before = folder, of, average, before
+
+    def begin(self, trainer: Trainer) -> None:
+        """Goes on where an earlier training was stopped.
+
+        Raises:
+            HardGNNError: the state is damaged or of another training.
+        """
+        super().begin(trainer)
+        found = checkpoint.load(self.folder, trainer.network, trainer.optimiser, self._average(), of=self.of)
+        trainer.progress = found or trainer.progress
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Writes the state."""
+        self.before()
+        self.save()
+
+    def save(self) -> None:
+        """Writes the state now."""
+        trainer = self.trainer
+        checkpoint.save(self.folder, trainer.progress, trainer.network, trainer.optimiser, self._average(), of=self.of)
+
+    def _average(self) -> dict[str, Tensor]:
+        return {} if self.average is None else self.average.state()
+
+
+class Snapshot(Callback):
+    """As `Checkpoint`, in memory: of a training without a folder, so that it can go on after an interrupt."""
+
+    def __init__(self, average: MovingAverage | None = None, earlier: Snapshot | None = None) -> None:
+        self.average = average
+        self._kept: tuple[dict[str, Any], dict[str, Tensor]] | None = None if earlier is None else earlier._kept
+        self.best: Any = None
+        """The best model so far, for whoever goes on."""
+
+    def begin(self, trainer: Trainer) -> None:
+        """Goes on where an earlier training was stopped."""
+        super().begin(trainer)
+        if self._kept is not None:
+            progress, tensors = self._kept
+            trainer.progress = checkpoint.Progress(**progress)
+            checkpoint.put(tensors, trainer.network, trainer.optimiser, self._average())
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Copies the state."""
+        trainer = self.trainer
+        tensors = checkpoint.tensors_of(trainer.network, trainer.optimiser, self._average())
+        copied = {name: value.clone() for name, value in tensors.items()}
+        self._kept = checkpoint.as_document(trainer.progress), copied
+
+    def _average(self) -> dict[str, Tensor]:
+        return {} if self.average is None else self.average.state()
+
+
+class Lines(Callback):
+    """Gathers the line of each epoch in the progress, for the log and for a resumed training."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Adds it."""
+        self.trainer.progress.lines.append(line)
+
+
+class TensorBoard(Callback):
+    """Every figure of every epoch, for TensorBoard.
+
+    Args:
+        writer: a `SummaryWriter`.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Writes the figures."""
+        for key, value in line.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(f"train/{key}", value, line["epoch"])
+            elif isinstance(value, dict):
+                for name, figure in value.items():
+                    self.writer.add_scalar(f"{key}/{name}", figure, line["epoch"])
+
+    def close(self) -> None:
+        """Flushes what was written."""
+        with suppress(OSError):
+            self.writer.close()

@@ -1,0 +1,215 @@
+"""The next item at every position of the window, against candidates at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hardgnn.config.sections import Chosen, PartSettings, Section, search
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import PADDING
+from hardgnn.models.network import Network
+from hardgnn.models.transitions import between
+from hardgnn.ops.candidates import top_products
+from hardgnn.parts import ENCODERS, LOSSES, SAMPLERS
+from hardgnn.training.losses import CandidateScores, contrast, unit
+from hardgnn.training.objectives.base import Term, TermedObjective, eligible_users, objective
+from hardgnn.training.samplers import FalseNegatives, WeightedSettings, distinct_rows, sampler_settings
+from hardgnn.training.windows import SequenceBatch, Windows
+
+
+class HardCandidatesSettings(Section):
+    """Hard negatives among the candidates of a step, and the contrastive loss (specification, section 3)."""
+
+    k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
+    """Number K of hard negatives at each position."""
+    weight: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=1.0, log=True))
+    """λ, the coefficient of InfoNCE."""
+    temperature: float = Field(0.1, gt=0, json_schema_extra=search(low=0.05, high=1.0, log=True))
+    """τ of InfoNCE."""
+    share: float = Field(0.2, gt=0, le=1)
+    """Share of all items that the hardest are searched among at most: a random part of them, where the very nearest,
+    often false negatives, are mostly absent. On a small catalogue the nearest of most items would be what the user
+    takes next."""
+
+    @property
+    def active(self) -> bool:
+        """Whether hard negatives are contrasted."""
+        return self.k > 0 and self.weight > 0
+
+    @property
+    def mined(self) -> bool:
+        """Whether hard negatives are searched."""
+        return self.active
+
+
+class NextItemSettings(PartSettings):
+    """The next item at every position of the window against all candidates at once."""
+
+    batch_positions: int = Field(2048, ge=1)
+    """Positions per step, about."""
+    recent_share: float = Field(0.5, ge=0, le=1)
+    """Share of windows that end with the user's last training item where the history is longer than the window; the
+    others end anywhere."""
+    sampler: sampler_settings("candidates", "weighted") = WeightedSettings(kind="weighted")  # type: ignore[valid-type]
+    loss: Chosen(LOSSES, "softmax") = PartSettings(kind="softmax")  # type: ignore[valid-type]
+    hard: HardCandidatesSettings = HardCandidatesSettings()
+
+
+@dataclass
+class Step:
+    """What the terms of a step are functions of: P positions of B users, C candidates.
+
+    Shapes: `sequences` (P, d), `positive` (P, d), `negative` (C, d), `own` (B, C) bool, `owner` (P,), `users` (B,),
+    `candidates` (C,).
+    """
+
+    scores: CandidateScores
+    sequences: Tensor
+    positive: Tensor
+    negative: Tensor
+    own: Tensor
+    owner: Tensor
+    users: Tensor
+    candidates: Tensor
+    generator: torch.Generator | None
+
+
+@objective("next-item")
+class NextItem(TermedObjective):
+    """The loss is of the next item among it and the candidates that are not the user's own."""
+
+    Settings = NextItemSettings
+    settings: NextItemSettings
+
+    def __init__(self, settings: NextItemSettings, network: Network, data: Dataset) -> None:
+        super().__init__(settings, network, data)
+        self._loss = LOSSES.find(settings.loss.kind).function
+        sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
+        users = eligible_users(data, data.train.keys(data.n_items))
+        frame = network.scoring.frame
+        self._windows = Windows(
+            data.train, users, frame.window, settings.batch_positions, settings.recent_share, sampler
+        )
+        self._false = FalseNegatives(data)
+        counted = network.counted
+        counts = torch.zeros(0) if counted is None else counted.counts
+        self._counts = torch.cat([counts, counts.new_zeros(1)]).to(network.device)  # (I + 1,) the last for padding
+        self.terms = [Term("rec", 1.0, self._recommendation)]
+        if settings.hard.active:
+            self.terms.append(Term("infonce", settings.hard.weight, self._contrast))
+
+    @classmethod
+    def refuses(cls, objective: NextItemSettings, model: Section) -> str:
+        kind = model.encoder.kind  # type: ignore[attr-defined]
+        if not ENCODERS.find(kind).every_position:
+            able = [name for name in ENCODERS.names() if ENCODERS.find(name).every_position]
+            return f"objective.kind=next-item needs an encoder of every position: set encoder.kind={' or '.join(able)}"
+        if getattr(getattr(model, "ssl", None), "weight", 0) > 0:
+            return "objective.kind=next-item has no self-augmented loss: set ssl.weight=0"
+        return ""
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def new_epoch(self) -> None:
+        """See `Objective.new_epoch`."""
+        self._false.reset()
+
+    def figures(self) -> dict[str, float]:
+        """The share of hard negatives that are their user's validation item."""
+        share = self._false.share()
+        return {} if share is None else {"temperature": self.settings.hard.temperature, "false_negatives": share}
+
+    def batches(self, rng: np.random.Generator) -> Iterator[SequenceBatch]:
+        """The batches of one epoch, in random order."""
+        return self._windows.epoch(rng)
+
+    def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> Step:
+        """Queries at all positions that an item follows, and what the next item and the candidates score there."""
+        network, user_term = self.network, self.network.scoring.user_term
+        windows, targets = self.here(batch.windows), self.here(batch.targets)  # (B, m)
+        place = windows != PADDING  # (B, m)
+        cells = place.flatten().nonzero()[:, 0]  # (P,), among B · m
+        owner = cells // windows.shape[1]  # (P,)
+        groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
+        items, item_row = (one.to(network.device) for one in distinct_rows(network.n_items, *groups))
+        users = self.here(batch.users)
+        vectors = network.vectors(users if user_term else users[:0], items, generator)
+
+        local = torch.where(place, item_row[windows.clamp_min(0)], PADDING)
+        sequences = _at(network.sequence_encoder.every(vectors.items, local, generator), cells)  # (P, d)
+        queries = network.scoring.query(vectors.users[owner] if user_term else None, sequences)
+        target, candidates = targets[place], self.here(batch.candidates)  # (P,), (C,)
+        positive = vectors.items.index_select(0, item_row[target])  # (P, d)
+        negative = vectors.items.index_select(0, item_row[candidates])  # (C, d)
+        positive_score = (queries * positive).sum(-1)  # (P,)
+        offsets = -self.here(batch.inclusion).log()  # each stands for as many as it was likely to be drawn
+        popularity = prior = None
+        if network.transitions is not None:
+            reached, next_prior = self._transitions(batch, windows, targets, cells)
+            module = network.transitions
+            positive_score = positive_score + next_prior + module.offsets(self._counts[target] - 1)
+            popularity = module.offsets(self._counts[candidates])
+            prior = reached, module.strength, module.log_epsilon.exp()
+        own = self.here(self._own(batch))  # (B, C)
+        scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior)
+        return Step(scores, sequences, positive, negative, own, owner, users, candidates, generator)
+
+    def _recommendation(self, step: Step) -> Tensor:
+        return self._loss(step.scores, self.settings.loss)
+
+    def _contrast(self, step: Step) -> Tensor:
+        """InfoNCE with the K nearest by cosine of the candidates, or of a part of them (`hard.share`)."""
+        hard = self.settings.hard
+        pool = self._pool(len(step.candidates), step)
+        anchors = unit(step.sequences)
+        near = (anchors * unit(step.positive)).sum(-1)
+        own = step.own[:, pool]
+        far, index = top_products(anchors, unit(step.negative[pool]), own, step.owner, hard.k)  # (P, K)
+        self._false.count(step.users[step.owner], step.candidates[pool][index], torch.isfinite(far))
+        return contrast(near, far, hard.temperature)
+
+    def _pool(self, candidates: int, step: Step) -> Tensor | slice:
+        """Which of the candidates are searched for the hardest: all, or a random part where they are too many."""
+        most = math.ceil(self.settings.hard.share * self.data.n_items)
+        if most >= candidates:
+            return slice(None)
+        return torch.randperm(candidates, generator=step.generator, device=step.candidates.device)[:most]
+
+    def _own(self, batch: SequenceBatch) -> np.ndarray:
+        """Which candidates are a user's own training items, and so no negatives: (B, C) bool."""
+        column = np.full(self.data.n_items, PADDING)
+        column[batch.candidates] = np.arange(len(batch.candidates))
+        histories = self.data.train.take(batch.users)
+        owners, columns = np.repeat(np.arange(len(batch.users)), histories.lengths), column[histories.items]
+        own = np.zeros((len(batch.users), len(batch.candidates)), dtype=bool)
+        own[owners[columns != PADDING], columns[columns != PADDING]] = True
+        return own
+
+    def _transitions(
+        self, batch: SequenceBatch, windows: Tensor, targets: Tensor, cells: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the transitions reach of the candidates, x (P, C), and their part of the next items' scores (P,)."""
+        module, counted = self.network.transitions, self.network.counted
+        assert module is not None
+        assert counted is not None
+        rows, row = distinct_rows(self.data.n_items, batch.windows[batch.windows != PADDING])
+        local = torch.where(windows == PADDING, len(rows), row.to(windows.device)[windows.clamp_min(0)])
+        edges = counted.edges[rows.numpy()]
+        counts, target_counts = self._counts[windows], self._counts[targets]  # index -1 is the last: padding
+        next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
+        reached = module.candidates(module.block(edges, batch.candidates), local)
+        return _at(reached, cells), module.prior(_at(next_reached, cells))
+
+
+def _at(table: Tensor, cells: Tensor) -> Tensor:
+    """The chosen of the B · m cells of (B, m, ...): (P, ...)."""
+    flat = table.flatten(0, 1)
+    return flat if len(cells) == len(flat) else flat.index_select(0, cells)

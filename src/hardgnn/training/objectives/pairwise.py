@@ -1,0 +1,276 @@
+"""Pairs, SelfGNN's objective: one positive per user and epoch against negatives one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from hardgnn.config.sections import Chosen, PartSettings, Section, search
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import PADDING
+from hardgnn.models.network import Network, Vectors
+from hardgnn.parts import LOSSES, SAMPLERS
+from hardgnn.training.losses import HingeSettings, Scores, info_nce
+from hardgnn.training.objectives.base import Term, TermedObjective, eligible_users, objective
+from hardgnn.training.samplers import FalseNegatives, UniformSettings, distinct_rows, hardest, sampler_settings
+
+LAST_ITEMS = 5  # that make the released code's query for hard negatives (specification, section 4)
+
+
+class HardItemsSettings(Section):
+    """Hard negatives among all items, and the contrastive loss (specification, section 3)."""
+
+    k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
+    """Number K of hard negatives per user; 0 is SelfGNN."""
+    weight: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=1.0, log=True))
+    """λ, the coefficient of InfoNCE; 0 is SelfGNN."""
+    temperature: float = Field(0.1, gt=0, json_schema_extra=search(low=0.05, high=1.0, log=True))
+    """τ of InfoNCE."""
+    rank_by: Literal["user", "positive"] = "user"
+    """Hardest by cosine to the user's sequence vector, or to the positive item."""
+    query: Literal["window", "recent"] = "window"
+    """The user's vector of `rank_by` = user: of this step's window, or the released code's: of the last M training
+    items (the positive among them) in the steps that `refresh`, the mean of the last five items' vectors in others."""
+    refresh: int = Field(1, ge=1)
+    """Steps between two computations of the item vectors that the negatives are searched in; each epoch starts with
+    one. The released code's 50 is more than its epochs have steps, so that it searches in stale vectors."""
+    used_in: Literal["infonce", "hinge", "none"] = "infonce"
+    """The loss that the hardest negatives enter: InfoNCE, or (the released code) the hinge, in the place of K of each
+    user's pairs, while InfoNCE has `shared_negatives`: then the contrast never sees a hard negative. With `none`
+    InfoNCE has those and nothing is hard: the ablation without hard negatives."""
+    shared_negatives: int = Field(50, ge=1)
+    """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge or none)."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything beyond SelfGNN is computed."""
+        return self.k > 0 and self.weight > 0
+
+    @property
+    def mined(self) -> bool:
+        """Whether hard negatives are searched."""
+        return self.active and self.used_in != "none"
+
+
+class PairwiseSettings(PartSettings):
+    """One positive per user and epoch against negatives one by one."""
+
+    batch_users: int = Field(512, ge=1)
+    """Users per step."""
+    users_per_epoch: int = Field(10_000, ge=1)
+    """Users drawn per epoch at most."""
+    pairs_per_user: int = Field(40, ge=1)
+    """(positive, negative) pairs per user and epoch; fewer for users with fewer training items."""
+    pred_num: int = Field(5, ge=0, json_schema_extra=search(low=0, high=20))
+    """The positive is one of the last pred_num + 1 training items, never one of the first three."""
+    sampler: sampler_settings("pairs", "uniform") = UniformSettings(kind="uniform")  # type: ignore[valid-type]
+    loss: Chosen(LOSSES, "hinge") = HingeSettings(kind="hinge")  # type: ignore[valid-type]
+    hard: HardItemsSettings = HardItemsSettings()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's users.
+
+    Shapes: `users`, `positives` (B,), `windows` (B, m); `rows`, `negatives` (P,): pair p is
+    (positives[rows[p]], negatives[p]); `drawn` is for the network's own term.
+    """
+
+    users: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    positives: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    drawn: Any = None
+
+
+@dataclass
+class Step:
+    """What the terms of a step are functions of.
+
+    Shapes: `sequence`, `query`, `positives` (B, d), `negatives` (P, d), `rows` (P,); `near` (B, K, d), the hard
+    negatives' vectors, of which `valid` (B, K) are real, or None.
+    """
+
+    batch: Batch
+    vectors: Vectors
+    user_row: Tensor
+    item_row: Tensor
+    sequence: Tensor
+    query: Tensor
+    positives: Tensor
+    negatives: Tensor
+    rows: Tensor
+    near: Tensor | None
+    valid: Tensor | None
+    generator: torch.Generator | None
+
+
+@objective("pairwise")
+class Pairwise(TermedObjective):
+    """Draws users, and compares each one's positive with negatives; hard negatives come in by a term of their own."""
+
+    Settings = PairwiseSettings
+    settings: PairwiseSettings
+
+    def __init__(self, settings: PairwiseSettings, network: Network, data: Dataset) -> None:
+        super().__init__(settings, network, data)
+        self.train = data.train
+        self.sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
+        self._loss = LOSSES.find(settings.loss.kind).function
+        self._eligible = eligible_users(data, self.sampler.avoided.keys(data.n_items))
+        self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
+        self._age = 0
+        self._false = FalseNegatives(data)
+        self.terms = [Term("rec", 1.0, self._recommendation)]
+        if network.auxiliary is not None:
+            self.terms.append(Term(network.auxiliary.name, network.auxiliary.weight, self._auxiliary))
+        if settings.hard.active:
+            self.terms.append(Term("infonce", settings.hard.weight, self._contrast))
+
+    @classmethod
+    def refuses(cls, objective: PairwiseSettings, model: Section) -> str:
+        if getattr(getattr(model, "transitions", None), "use", False):
+            return "transitions.use=true needs objective.kind=next-item: pairs cannot leave a step's own count out"
+        return ""
+
+    def __len__(self) -> int:
+        users = min(len(self._eligible), self.settings.users_per_epoch)
+        return -(-users // self.settings.batch_users)
+
+    def new_epoch(self) -> None:
+        """See `Objective.new_epoch`."""
+        self._mined = None
+        self._false.reset()
+
+    def figures(self) -> dict[str, float]:
+        """The share of hard negatives that are their user's validation item."""
+        share = self._false.share()
+        return {} if share is None else {"temperature": self.settings.hard.temperature, "false_negatives": share}
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """The batches of one epoch, in random order, each user at most once."""
+        users = rng.permutation(self._eligible)[: self.settings.users_per_epoch]
+        for start in range(0, len(users), self.settings.batch_users):
+            yield self.batch(users[start : start + self.settings.batch_users], rng)
+
+    def batch(self, users: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        """A batch of the given users.
+
+        The positive is one of the last pred_num + 1 training items, never one of the first three unless the user
+        has no more; the window is what came before it (specification, section 2).
+        """
+        lengths = self.train.lengths[users]
+        choices = np.clip(lengths - 3, 1, self.settings.pred_num + 1)
+        back = rng.integers(1, choices + 1)  # (B,) 1 is the last training item
+        positives = self.train.items[self.train.offsets[users + 1] - back].astype(np.int64)
+        rows = np.repeat(np.arange(len(users)), np.minimum(self.settings.pairs_per_user, lengths))
+        windows = self.train.windows(users, self.network.scoring.frame.window, drop_last=back)
+        negatives = self.sampler.sample(users[rows], rng)
+        own = self.network.auxiliary
+        return Batch(users, windows, positives, rows, negatives, None if own is None else own.draw(users, rng))
+
+    def step(self, batch: Batch, generator: torch.Generator | None) -> Step:
+        """Only the users and items that a term needs pass the top graph layer and the interval level; it is exact."""
+        network, hard = self.network, self.settings.hard
+        windows = self.here(batch.windows)  # (B, m)
+        found, valid = self._hard_negatives(batch, windows) if hard.mined else (None, None)
+        if found is not None and valid is not None:
+            self._false.count(self.here(batch.users), found, valid)
+            if hard.used_in == "hinge":
+                batch = replace(batch, negatives=in_place_of_first(batch, found.cpu().numpy(), valid.cpu().numpy()))
+                found = None
+        own = network.auxiliary
+        more_users, more_items = ([], []) if own is None else own.rows(batch.drawn)
+        users, user_row = distinct_rows(network.n_users, batch.users, *more_users)
+        groups = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *more_items]
+        if found is not None:
+            groups.append(found.cpu().numpy().ravel())
+        items, item_row = distinct_rows(network.n_items, *groups)
+        users, user_row, items, item_row = (one.to(network.device) for one in (users, user_row, items, item_row))
+        vectors = network.vectors(users, items, generator)
+
+        local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
+        sequence = network.sequence(vectors.items, local)  # (B, d)
+        asked = user_row[self.here(batch.users)]
+        of_users = vectors.users.index_select(0, asked) if network.scoring.user_term else None
+        near = None
+        if found is not None:
+            near = vectors.items.index_select(0, item_row[found].flatten()).view(*found.shape, -1)  # (B, K, d)
+        return Step(
+            batch=batch,
+            vectors=vectors,
+            user_row=user_row,
+            item_row=item_row,
+            sequence=sequence,
+            query=network.scoring.query(of_users, sequence),
+            positives=vectors.items.index_select(0, item_row[self.here(batch.positives)]),
+            negatives=vectors.items.index_select(0, item_row[self.here(batch.negatives)]),
+            rows=self.here(batch.rows),
+            near=near,
+            valid=valid,
+            generator=generator,
+        )
+
+    def _recommendation(self, step: Step) -> Tensor:
+        negative = (step.query.index_select(0, step.rows) * step.negatives).sum(-1)
+        positive = (step.query * step.positives).sum(-1).index_select(0, step.rows)
+        return self._loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
+
+    def _auxiliary(self, step: Step) -> Tensor:
+        own = self.network.auxiliary
+        assert own is not None
+        return own.loss(self.network, step.batch.drawn, step.vectors, step.user_row, step.item_row)
+
+    def _contrast(self, step: Step) -> Tensor:
+        hard = self.settings.hard
+        if step.near is not None:
+            return info_nce(step.sequence, step.positives, step.near, hard.temperature, step.valid)
+        drawn = torch.randperm(len(step.negatives), generator=step.generator, device=step.negatives.device)
+        shared = step.negatives[drawn[: hard.shared_negatives]].unsqueeze(0)
+        pairs = torch.bincount(step.rows, minlength=len(step.query))
+        return info_nce(step.sequence, step.positives, shared, hard.temperature, counts=pairs)
+
+    @torch.no_grad()
+    def _hard_negatives(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
+        hard, window = self.settings.hard, self.network.scoring.frame.window
+        if self._mined is None or self._age >= hard.refresh:
+            self._mined, self._age = self.network.all_items(), 0
+        self._age += 1
+        if hard.rank_by == "positive":
+            query = self._mined[self.here(batch.positives)]
+        elif hard.query == "window":
+            query = self.network.sequence(self._mined, windows)
+        elif self._age == 1:
+            query = self.network.sequence(self._mined, self.here(self.train.windows(batch.users, window)))
+        else:
+            query = mean_of_last(self._mined, self.here(self.train.windows(batch.users, LAST_ITEMS)))
+        return hardest(query, self._mined, self.sampler.avoided.take(batch.users), hard.k)
+
+
+def in_place_of_first(batch: Batch, hard: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The negatives (P,) of a batch with each user's first K replaced by the hardest ones (B, K), where valid (B, K).
+
+    Source: the released code, specification, section 4, "K of its 40 pairs".
+    """
+    starts = np.searchsorted(batch.rows, np.arange(len(batch.users)))
+    place = np.arange(len(batch.rows)) - starts[batch.rows]
+    first = np.flatnonzero(place < hard.shape[1])
+    first = first[valid[batch.rows[first], place[first]]]
+    negatives = batch.negatives.copy()
+    negatives[first] = hard[batch.rows[first], place[first]]
+    return negatives
+
+
+def mean_of_last(items: Tensor, window: Tensor) -> Tensor:
+    """The mean vector (B, d) of the item vectors (I, d) in windows (B, m) padded on the left."""
+    real = (window != PADDING).unsqueeze(-1).to(items.dtype)
+    return (items[window.clamp_min(0)] * real).sum(1) / real.sum(1).clamp_min(1)

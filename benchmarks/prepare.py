@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hardgnn.data.readers import read_log
+from hardgnn.data.log import read_log
 from hardgnn.prepare.simulate import simulate, write_simulated
 
 # users and items of MovieLens-20M, Amazon books and Yelp, rounded; the simulated users are more alike than real ones

@@ -19,9 +19,9 @@ sys.path = [entry for entry in sys.path if entry != HERE] + [HERE]
 import numpy as np
 import torch
 
+from hardgnn import InteractionLog
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TRAIN, Dataset
-from hardgnn.data.log import InteractionLog
 from hardgnn.prepare.pipeline import PrepareConfig, prepare
 from hardgnn.prepare.simulate import simulate
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, TIMESTAMP, USER, InteractionLog
+from hardgnn import InteractionLog
+from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.metrics import summarise

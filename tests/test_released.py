@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hardgnn.models.intervals import IntervalEncoder
+from hardgnn.training.pairwise import in_place_of_first, mean_of_last
+from hardgnn.training.pairwise_batches import Batch
 
 from hardgnn.config import ModelConfig, SelfAugmentedConfig, leaks, resolve
 from hardgnn.errors import HardGNNError
-from hardgnn.models.intervals import IntervalEncoder
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.report import published
 from hardgnn.training.losses import info_nce
-from hardgnn.training.pairwise import in_place_of_first, mean_of_last
-from hardgnn.training.pairwise_batches import Batch
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published.json"
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hardgnn import InteractionLog
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import INTERACTIONS, MANIFEST, SCHEMA, Dataset
-from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.runs import folder as run

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from hardgnn import InteractionLog
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.log import InteractionLog
 from hardgnn.errors import HardGNNError
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.prepare.simulate import simulate

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hardgnn.api import HardGNN
     from hardgnn.data.dataset import Dataset
+    from hardgnn.data.log import InteractionLog
     from hardgnn.errors import HardGNNError
     from hardgnn.recommend.recommender import Recommender
 
-__version__ = "0.1.0"
-__all__ = ["Dataset", "HardGNN", "HardGNNError", "Recommender", "__version__"]
+from hardgnn.version import __version__
+
+__all__ = ["Dataset", "HardGNN", "HardGNNError", "InteractionLog", "Recommender", "__version__"]
 
 # Threads of torch that wait for each other spin for a long time before they sleep. On a machine with other busy
 # processes they keep the very processor busy that the one they wait for needs (docs/performance.md, Threads).
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "10000"
 
-_HOMES = {"Dataset": "data.dataset", "HardGNN": "api", "HardGNNError": "errors", "Recommender": "recommend.recommender"}
+# the two that are data come with the room above, which prepares logs
+_HOMES = {
+    "Dataset": "prepare",
+    "HardGNN": "api",
+    "HardGNNError": "errors",
+    "InteractionLog": "prepare",
+    "Recommender": "recommend.recommender",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import polars as pl
 
 from hardgnn import arguments
 from hardgnn import config as settings
+from hardgnn.data import arguments as given
 from hardgnn.data.align import align, trained_targets
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
@@ -78,7 +79,7 @@ class HardGNN:
             HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.runs.train.train`.
             KeyboardInterrupt: stopped; `fit(data, resume=True)` goes on.
         """
-        data = arguments.dataset(data)
+        data = given.dataset(data)
         resume, allow_leaks = arguments.flag(resume, "resume"), arguments.flag(allow_leaks, "allow_leaks")
         older = None if warm_start is None else arguments.as_path(warm_start, "warm_start")
         folder = None if out is None else arguments.as_path(out, "out")
@@ -170,7 +171,7 @@ class HardGNN:
             HardGNNError: an argument that cannot be, or nearly nothing in `data` that the model knows.
         """
         model, tables = self._asked()
-        data, at, metrics = arguments.dataset(data), arguments.cutoffs(at), named(metrics)
+        data, at, metrics = given.dataset(data), arguments.cutoffs(at), named(metrics)
         checked_part(part)
         checked_protocol(protocol)
         aligned = align(data, tables.user_ids, tables.item_ids)

@@ -1,4 +1,7 @@
-"""What callers pass in, checked in one place for Python and the command line; a sentence names the argument."""
+"""What callers pass in, checked in one place for Python and the command line; a sentence names the argument.
+
+Numbers, texts and paths are here; ids, events and data sets, which must be known to be checked, in `data.arguments`.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,11 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
-import polars as pl
 
-from hardgnn.data.ids import id_text, no_ids
-from hardgnn.data.log import ITEM, TIMESTAMP, USER, InteractionLog
 from hardgnn.errors import HardGNNError
-
-if TYPE_CHECKING:
-    from hardgnn.data.dataset import Dataset
-
-AN_ID = "an id (text or a whole number)"
 
 
 def whole(value: object, name: str, least: int = 1) -> int:
@@ -31,7 +26,7 @@ def whole(value: object, name: str, least: int = 1) -> int:
     """
     number = isinstance(value, (Integral, Real, np.number)) and not isinstance(value, (bool, np.bool_))
     if not number or not math.isfinite(value) or int(value) != value or value < least:  # type: ignore[arg-type,call-overload,operator]
-        _refuse(name, f"a whole number of at least {least}", value)
+        refuse(name, f"a whole number of at least {least}", value)
     return int(value)  # type: ignore[call-overload]
 
 
@@ -45,10 +40,10 @@ def cutoffs(value: object, name: str = "at") -> list[int]:
         try:
             value = [int(part) for part in value.split(",")]
         except ValueError:
-            _refuse(name, "whole numbers such as 10,20", value)
+            refuse(name, "whole numbers such as 10,20", value)
     every = list(value) if isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)) else [value]
     if not every:
-        _refuse(name, "one cut-off or more, as in (10, 20)", value)
+        refuse(name, "one cut-off or more, as in (10, 20)", value)
     return list(dict.fromkeys(whole(one, name) for one in every))
 
 
@@ -59,7 +54,7 @@ def flag(value: object, name: str) -> bool:
         HardGNNError: it is neither.
     """
     if not isinstance(value, (bool, np.bool_)):
-        _refuse(name, "True or False", value)
+        refuse(name, "True or False", value)
     return bool(value)
 
 
@@ -70,7 +65,7 @@ def text(value: object, name: str) -> str:
         HardGNNError: it is none.
     """
     if not isinstance(value, str):
-        _refuse(name, "text", value)
+        refuse(name, "text", value)
     return value
 
 
@@ -81,147 +76,8 @@ def as_path(value: object, name: str) -> Path:
         HardGNNError: it is none.
     """
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        _refuse(name, "a path", value)
+        refuse(name, "a path", value)
     return Path(value)
-
-
-def dataset(value: object, name: str = "data") -> Dataset:
-    """A prepared data set.
-
-    Raises:
-        HardGNNError: it is none; says how to come by one.
-    """
-    from hardgnn.data.dataset import Dataset
-
-    if isinstance(value, InteractionLog):
-        raise HardGNNError(f"{name}: a log that is not prepared yet; give log.prepare(), as in log.prepare(k_core=5)")
-    if isinstance(value, (str, os.PathLike)):
-        _refuse(name, "a prepared Dataset; load it with Dataset.load(path)", value)
-    if not isinstance(value, Dataset):
-        _refuse(name, "a prepared Dataset", value)
-    return value
-
-
-def ids(values: object, name: str, ordered: bool = False) -> pl.Series:
-    """Raw ids (n,) as a log's own are kept: text without blanks around it, whole numbers as text.
-
-    Args:
-        values: one id, or any collection of them: a list, set, generator, array, or series of polars or pandas.
-        name: of the argument.
-        ordered: their order counts, so a set will not do.
-
-    Raises:
-        HardGNNError: a value is no id, or `values` no collection of them.
-    """
-    if isinstance(values, (set, frozenset)):
-        if ordered:
-            _refuse(name, "ids in their order, oldest first", values)
-        values = sorted(values, key=str)
-    if isinstance(values, str) or np.isscalar(values):
-        values = [values]
-    if isinstance(values, (bytes, Mapping)) or hasattr(values, "columns") or not isinstance(values, Iterable):
-        _refuse(name, f"ids, as in {name}=['a', 'b']", values)
-    found = series(values, name)
-    if words := no_ids(found.dtype):
-        raise HardGNNError(f"{name}: expected ids (text or whole numbers), got {words}, such as {found[0]!r}")
-    named = found.to_frame("id").select(id_text(pl.col("id"), found.dtype))["id"].cast(pl.String).alias(name)
-    if named.null_count():
-        place = named.is_null().arg_max()
-        assert place is not None
-        _refuse(f"{name}[{place}]", AN_ID, found[place])
-    return named
-
-
-def series(values: Iterable[Any], name: str) -> pl.Series:
-    """A collection as one column; texts and whole numbers may be mixed.
-
-    Raises:
-        HardGNNError: it has more than one dimension, or something else is among them.
-    """
-    if isinstance(values, pl.Series):
-        return values
-    if hasattr(values, "to_numpy"):  # pandas
-        values = values.to_numpy()
-    if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise HardGNNError(f"{name}: expected one dimension, got an array of shape {values.shape}")
-    every = values if isinstance(values, np.ndarray) else list(values)
-    try:
-        found = pl.Series(name, every, strict=True)
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-        return pl.Series(name, [_one(value, f"{name}[{place}]") for place, value in enumerate(every)], dtype=pl.String)
-    if found.dtype.is_integer() and isinstance(every, list) and any(value is True or value is False for value in every):
-        raise HardGNNError(f"{name}: expected ids (text or whole numbers), got true and false among them")
-    return found.cast(pl.String) if found.dtype == pl.Null else found
-
-
-def _one(value: object, name: str) -> str:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            _refuse(name, "text that is valid UTF-8", value)
-        return value
-    number = isinstance(value, (Integral, np.integer)) or (isinstance(value, (float, np.floating)) and value % 1 == 0)
-    if not number or isinstance(value, (bool, np.bool_)):
-        _refuse(name, AN_ID, value)
-    return str(int(value))  # type: ignore[call-overload]
-
-
-def events(frame: object, name: str = "events") -> pl.DataFrame:
-    """Newer events as the columns user and item (both String), oldest first.
-
-    Args:
-        frame: a table of polars or pandas, a dictionary of columns, or a log: user, item and perhaps a time, by which
-            the rows are sorted; without it they are in order.
-        name: of the argument.
-
-    Raises:
-        HardGNNError: it is no table, lacks a column, or a value cannot be read.
-    """
-    from hardgnn.data.readers.tables import USUAL_NAMES, plain
-
-    if isinstance(frame, InteractionLog):
-        frame = frame.table
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    columns = frame if isinstance(frame, Mapping) else getattr(frame, "columns", None)
-    if columns is None:
-        _refuse(name, "a table with the columns user and item", frame)
-    table: Any = frame
-    names = [str(column) for column in columns]
-    for wanted in (USER, ITEM):
-        if wanted not in names:
-            listed = ", ".join(names)[:300]
-            raise HardGNNError(f"{name}: no column '{wanted}'; columns found: {listed}; rename the one that is meant")
-    user, item = ids(table[USER], f"{name}['{USER}']"), ids(table[ITEM], f"{name}['{ITEM}']")
-    by_plain = {plain(column): column for column in reversed(names)}
-    time = next((by_plain[usual] for usual in USUAL_NAMES[TIMESTAMP] if usual in by_plain), None)
-    order = None if time is None else _times(table[time], f"{name}['{time}']")
-    if len(user) != len(item) or (order is not None and len(order) != len(user)):
-        raise HardGNNError(f"{name}: its columns differ in length")
-    found = pl.DataFrame({USER: user, ITEM: item})
-    return found if order is None else found[np.argsort(order.to_numpy(), kind="stable")]
-
-
-def _times(values: Iterable[Any], name: str) -> pl.Series:
-    """Times as numbers in their order (n,)."""
-    if isinstance(values, pl.Series):
-        found = values
-    else:
-        every = values.to_numpy() if hasattr(values, "to_numpy") else list(values)
-        found = pl.Series(name, every, strict=False)
-    if found.dtype == pl.String:
-        numbers = found.cast(pl.Float64, strict=False)
-        try:
-            found = numbers if not numbers.null_count() else found.str.to_datetime(strict=False)
-        except pl.exceptions.PolarsError:  # in no form that is known
-            found = numbers
-    if not (found.dtype.is_numeric() or found.dtype.is_temporal()):
-        raise HardGNNError(f"{name}: expected times (numbers or dates), got {found.dtype}")
-    missing = found.is_null() | found.is_nan() if found.dtype.is_float() else found.is_null()
-    if missing.any():
-        raise HardGNNError(f"{name}: row {(missing.arg_max() or 0) + 1} has no time that can be read")
-    return found.to_physical()
 
 
 def together(users: int, items: object, given: object) -> None:
@@ -236,6 +92,11 @@ def together(users: int, items: object, given: object) -> None:
         raise HardGNNError("items are those of one user; for more users give events")
 
 
-def _refuse(name: str, expected: str, got: object) -> NoReturn:
+def refuse(name: str, expected: str, got: object) -> NoReturn:
+    """Says what an argument should be and what it is.
+
+    Raises:
+        HardGNNError: always.
+    """
     short = repr(got) if isinstance(got, (str, int, float, type(None))) else reprlib.repr(got)
     raise HardGNNError(f"{name}: expected {expected}, got {short[:80]}")

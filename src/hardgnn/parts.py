@@ -56,6 +56,10 @@ class Parts(Generic[Part]):
             self._load(name)
         return self._known[name][0]
 
+    def loaded(self) -> list[Part]:
+        """The parts that are registered by now, in their order."""
+        return [part for part, _ in self._known.values()]
+
     def names(self) -> list[str]:
         """All names, those of installed packages that are not loaded yet among them."""
         self._ours()

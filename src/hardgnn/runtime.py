@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hardgnn import __version__
 from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.version import __version__
 
 MALLOC_TRIM_THRESHOLD, MALLOC_TOP_PAD, MALLOC_MMAP_MAX = -1, -2, -4  # the parameters of glibc's mallopt
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")

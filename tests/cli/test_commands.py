@@ -343,6 +343,30 @@ def test_a_raw_file_with_a_papers_settings(tmp_path: Path) -> None:
     assert hardgnn("prepare", "--list-presets").stdout.split() == ["amazon-book", "gowalla", "movielens-10m", "yelp"]
 
 
+def test_a_reader_of_an_installed_package_is_a_format_like_ours(
+    market_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bars-1.0.dist-info").mkdir()
+    (tmp_path / "bars-1.0.dist-info" / "METADATA").write_text("Name: bars\nVersion: 1.0\n")
+    (tmp_path / "bars-1.0.dist-info" / "entry_points.txt").write_text("[hardgnn.readers]\nbars = bars\n")
+    (tmp_path / "bars.py").write_text(
+        "import polars as pl\nfrom hardgnn.data.readers import reader\n@reader('bars')\ndef bars(raw):\n"
+        "    with raw.open() as stream:\n        return pl.read_csv(stream.read(), separator='!')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    log = pl.read_csv(market_log, separator="\t").rename(lambda name: name.split(":")[0].removesuffix("_id"))
+    log.write_csv(tmp_path / "log.bars", separator="!")
+    assert {"auto", "csv", "sequences", "selfgnn", "bars"} <= set(hardgnn("prepare", "--list-formats").stdout.split())
+    words = ["--format", "bars", "--k-core", "3", "--json"]
+    document = json.loads(hardgnn("prepare", tmp_path / "log.bars", "--out", tmp_path / "d", *words).stdout)
+    assert document["read"]["format"] == "bars"
+    (tmp_path / "broken.bars").write_bytes(b"user!item!timestamp\na!b\xff!1\n")
+    told = hardgnn("prepare", tmp_path / "broken.bars", "--out", tmp_path / "e", "--format", "bars", status=2).stderr
+    assert "bars" in told.split("error: ")[1]
+    assert "Traceback" not in told
+    assert not (tmp_path / "e").exists()
+
+
 def test_released_pickles_from_the_folder_to_a_trained_run(tmp_path: Path) -> None:
     import pickle
 

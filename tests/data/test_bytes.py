@@ -20,9 +20,10 @@ import polars as pl
 import pytest
 
 from archives import tarred, zipped
-from hardgnn.data.readers import layers, read_log, stored
-from hardgnn.data.readers.events import read_events
-from hardgnn.data.readers.raw import BLOCK_BYTES, RawFile
+from hardgnn.data.events import read_events
+from hardgnn.data.log import read_log
+from hardgnn.data.raw import layers, stored
+from hardgnn.data.raw.file import BLOCK_BYTES, RawFile
 from hardgnn.data.readers.titles import find_titles
 from hardgnn.errors import HardGNNError, MachineError
 

@@ -21,10 +21,11 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 
-from hardgnn.data.readers import quoted, raw, read_log
-from hardgnn.data.readers.selfgnn import read_selfgnn
+from hardgnn.data.log import read_log
+from hardgnn.data.raw import file, quoted
 from hardgnn.data.readers.titles import find_titles
 from hardgnn.errors import HardGNNError
+from hardgnn.prepare.released.selfgnn import read_selfgnn
 
 PIECES = (
     b'"',
@@ -169,7 +170,7 @@ def test_damaged_pickles(tmp_path: Path) -> None:
 def test_quotes_are_read_as_the_csv_module_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    for module in (quoted, raw):
+    for module in (file, quoted):
         monkeypatch.setattr(module, "BLOCK_BYTES", block)
     rng, path, read = random.Random(block), tmp_path / "log.csv", 0
     fine = ["a", "bb", '"q"', '"x,y"', '"l\nm"', '"d""e"', "é"]

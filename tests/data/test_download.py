@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hardgnn.data.readers import read_log
+from hardgnn.data.log import read_log
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare import download as module
 from hardgnn.prepare.download import download

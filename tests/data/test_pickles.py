@@ -22,11 +22,11 @@ import scipy.sparse as sp
 import hardgnn
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.data.intervals import cut
-from hardgnn.data.readers import pickles
-from hardgnn.data.readers.pickles import PickledArray, load_pickle
-from hardgnn.data.readers.selfgnn import FILES, read_selfgnn
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.pipeline import prepare_file
+from hardgnn.prepare.released import pickles
+from hardgnn.prepare.released.pickles import PickledArray, load_pickle
+from hardgnn.prepare.released.selfgnn import FILES, read_selfgnn
 
 YEAR_S, USERS, ITEMS, INTERVALS = 1_262_304_000, 12, 30, 3
 NEGATIVES = 9
@@ -434,7 +434,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     script = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"
-        "from hardgnn.data.readers.selfgnn import read_selfgnn\n"
+        "from hardgnn.prepare.released.selfgnn import read_selfgnn\n"
         "from hardgnn.errors import HardGNNError\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,13 +15,15 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from hardgnn import InteractionLog
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset, same_data
 from hardgnn.data.histories import Histories
-from hardgnn.data.log import InteractionLog
-from hardgnn.data.readers import FORMATS, read_log
+from hardgnn.data.log import read_log
+from hardgnn.data.readers import formats
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.candidates import distinct_ranks, sample_unseen
-from hardgnn.prepare.pipeline import NO_TIMES, PrepareConfig, k_core, prepare
+from hardgnn.prepare.filters import k_core
+from hardgnn.prepare.pipeline import NO_TIMES, PrepareConfig, prepare
 from hardgnn.prepare.presets import prepare_presets, preset_settings
 from hardgnn.prepare.simulate import simulate
 from hardgnn.prepare.split import global_time, leave_one_out
@@ -324,7 +328,7 @@ def test_presets_prepare_as_the_papers_do(name: str) -> None:
     rows += [("few", item, year[0] + item) for item in range(19)]
     rows += [("early", item, year[-20] + item) for item in range(20)] + [("late", item, year[20]) for item in range(20)]
     settings = preset_settings(name)
-    assert settings.pop("format") in FORMATS
+    assert settings.pop("format") in formats()
     data = make_log(rows).prepare(name)
     assert data.user_ids.to_list() == [f"u{user}" for user in range(20)]
     assert data.manifest["settings"] == PrepareConfig.checked(**settings).model_dump(mode="json")
@@ -363,3 +367,18 @@ def test_the_same_bytes_are_the_same_data_whatever_version_wrote_them(tmp_path: 
     assert not same_data(data.manifest, data.manifest | {"files": files})
     unwritten = {key: value for key, value in again.items() if key != "files"}
     assert not same_data(data.manifest, unwritten)
+
+
+def test_a_log_is_prepared_wherever_the_public_names_come_from() -> None:
+    code = (
+        "import polars as pl\nfrom hardgnn{} import InteractionLog\n"
+        "rows = pl.DataFrame({{'user': list('aaab'), 'item': list('xyzx'), 'timestamp': [1.0, 2.0, 3.0, 1.0]}})\n"
+        "print(InteractionLog(rows).prepare(k_core=0).n_items)"
+    )
+
+    def ran(place: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "ignore", "-c", code.format(place)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert ran("").stdout == ran(".prepare").stdout == "3\n"
+    assert "HardGNNError: a log is prepared by hardgnn.prepare; import that" in ran(".data.log").stderr

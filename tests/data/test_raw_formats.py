@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from archives import tarred, zipped
-from hardgnn.data.log import InteractionLog
-from hardgnn.data.readers import read_log
-from hardgnn.data.readers.raw import BLOCK_BYTES
+from hardgnn import InteractionLog
+from hardgnn.data.log import read_log
+from hardgnn.data.raw.file import BLOCK_BYTES
 from hardgnn.errors import HardGNNError
 
 BOM = "\ufeff"

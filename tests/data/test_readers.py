@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hardgnn.data.log import InteractionLog
-from hardgnn.data.readers import read_log
+from hardgnn import InteractionLog
+from hardgnn.data.log import read_log
 from hardgnn.errors import HardGNNError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

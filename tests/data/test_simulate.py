@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardgnn.data.readers import read_log
+from hardgnn.data.log import read_log
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.simulate import simulate, successor, write_simulated
 

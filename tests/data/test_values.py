@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from hardgnn.data.log import InteractionLog
-from hardgnn.data.readers import read_log
-from hardgnn.data.readers.events import read_events
+from hardgnn import InteractionLog
+from hardgnn.data.events import read_events
+from hardgnn.data.log import read_log
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.simulate import simulate
 

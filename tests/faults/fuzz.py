@@ -51,7 +51,7 @@ def digest(*parts: Any) -> str:
 
 def read_log(path: Path) -> Result:
     """Rows as the independent readers give them."""
-    from hardgnn.data.readers import read_log as real
+    from hardgnn.data.log import read_log as real
 
     log = real(path)
     users, items = (log.table[name].cast(str).to_list() for name in ("user", "item"))
@@ -61,14 +61,14 @@ def read_log(path: Path) -> Result:
 
 def read_sequences(path: Path) -> Result:
     """Users and items in order, without times."""
-    from hardgnn.data.readers import read_log as real
+    from hardgnn.data.log import read_log as real
 
     return digest(real(path, format="sequences").table)
 
 
 def read_released(path: Path) -> Result:
     """SelfGNN's pickles."""
-    from hardgnn.data.readers.selfgnn import read_selfgnn
+    from hardgnn.prepare.released.selfgnn import read_selfgnn
 
     return prepared(read_selfgnn(path))
 
@@ -89,7 +89,7 @@ def read_users(path: Path) -> Result:
 
 def read_events(path: Path) -> Result:
     """Newer events."""
-    from hardgnn.data.readers.events import read_events as real
+    from hardgnn.data.events import read_events as real
 
     return digest(real(path))
 

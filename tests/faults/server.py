@@ -103,8 +103,8 @@ def prelude(job: dict[str, Any], trace: int) -> None:
     """What a test changes before the command begins."""
     from dataclasses import replace
 
-    from hardgnn.data import download
     from hardgnn.experiments import workers
+    from hardgnn.prepare import download
 
     os.environ.update(job.get("environment", {}))
     if not job.get("spawn"):

@@ -38,8 +38,8 @@ def prepare(
         str | None,
         typer.Option(
             "--format",
-            help="auto, inter, csv, parquet, movielens, amazon, gowalla, yelp, json, sequences (users and their items, "
-            "oldest first, without times) or selfgnn.",
+            help="How the log is written, as csv or sequences (users and their items, oldest first, without times); "
+            "auto by default; see --list-formats.",
         ),
     ] = None,
     user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
@@ -69,6 +69,9 @@ def prepare(
         bool, typer.Option("--allow-leaks", help="Leave test items in the sequences of released pickles.")
     ] = False,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
+    list_formats: Annotated[
+        bool, typer.Option("--list-formats", help="Lists the formats, those of installed packages too, and ends.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Reads a raw log, filters and splits it, and writes the prepared folder.
@@ -78,8 +81,10 @@ def prepare(
     from hardgnn.prepare.pipeline import prepare_file
     from hardgnn.prepare.presets import prepare_presets
 
-    if list_presets:
-        names = list(prepare_presets())
+    if list_presets or list_formats:
+        from hardgnn.data.readers import formats
+
+        names = list(prepare_presets()) if list_presets else formats()
         print_json(names) if as_json else print("\n".join(names))
         return
     if source is None or out is None:
@@ -100,20 +105,20 @@ def prepare(
     reading["drop_missing"] = drop_missing
     data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
     data.save(out)
-    for warning in data.manifest["warnings"]:
+    for warning in data.provenance.warnings:
         say(f"warning: {warning}")
     if as_json:
         print_json({"out": str(out), **data.manifest})
         return
-    if read := data.manifest.get("read"):
+    if read := data.provenance.read:
         meanings = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
         print(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
     rows = [
-        [step["step"], *(f"{step[key]:,}" for key in ("interactions", "users", "items"))]
-        for step in data.manifest["steps"]
+        [step.step, *(f"{count:,}" for count in (step.interactions, step.users, step.items))]
+        for step in data.provenance.steps
     ]
     print_table(f"{data.name} → {out}", ["step", "interactions", "users", "items"], rows)
-    if found := data.manifest.get("released"):
+    if found := data.provenance.released:
         print_table("found in the released pickles", ["what", "count"], [[k, f"{v:,}"] for k, v in found.items()])
 
 

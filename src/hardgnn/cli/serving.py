@@ -47,7 +47,7 @@ def recommend(
     import polars as pl
 
     from hardgnn.arguments import together
-    from hardgnn.data.readers.events import read_events
+    from hardgnn.data.events import read_events
     from hardgnn.recommend.answers import write_blocks
     from hardgnn.recommend.recommender import Choice, Recommender, read_ids_file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from hardgnn.arguments import as_path
 from hardgnn.data.histories import Histories
-from hardgnn.data.log import InteractionLog
+from hardgnn.data.log import InteractionLog, ReadOptions, read_log
+from hardgnn.data.provenance import FILES, FORMAT_VERSION, Provenance
+from hardgnn.data.provenance import same_data as same_data  # its older home
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.forks import enter
 from hardgnn.storage.files import atomic_folder, recover
@@ -23,11 +25,9 @@ from hardgnn.storage.records import check_file, read_json, recorded, write_json
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
-FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # 1 has no hashes
 MANIFEST = "manifest.json"
 INTERACTIONS, USERS, ITEMS, CANDIDATES = "interactions.parquet", "users.parquet", "items.parquet", "candidates.npz"
-FILES = "files"  # the manifest's key of their sizes and hashes
 SCHEMA = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Float64, "order": pl.Int32, "part": pl.UInt8}
 IDS = {"raw_id": pl.String, "index": pl.Int32}
 TITLES = {"title": pl.String}
@@ -64,9 +64,9 @@ class Dataset:
     manifest: dict[str, Any]
 
     @staticmethod
-    def read(path: str | Path, **options: Any) -> InteractionLog:
-        """Reads a raw log; see `hardgnn.data.readers.read_log` for the options."""
-        return InteractionLog.read(path, **options)
+    def read(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
+        """Reads a raw log; see `hardgnn.data.log.read_log` for the options."""
+        return read_log(path, **options)
 
     @property
     def n_users(self) -> int:
@@ -81,13 +81,17 @@ class Dataset:
     @property
     def name(self) -> str:
         """The source's name, as the manifest has it."""
-        return str(self.manifest.get("name", "data"))
+        return self.provenance.name
 
     @property
     def time_span(self) -> tuple[float, float] | None:
         """The seconds between which intervals are cut, where the source tells them: released pickles do."""
-        span = self.manifest.get("time_span_s")
-        return None if span is None else (float(span[0]), float(span[1]))
+        return self.provenance.time_span_s
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Where the data come from and what was done to them: the manifest, which is its record, with types."""
+        return Provenance.of(self.manifest)
 
     @cached_property
     def train(self) -> Histories:
@@ -118,6 +122,18 @@ class Dataset:
         known = self.before(part).lengths[users] > 0
         return users[known].astype(np.int32), self.item[rows[first[known]]]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many users, items and interactions there are, and how many interactions of each part."""
+        counts = {"users": self.n_users, "items": self.n_items, "interactions": len(self.user)}
+        return counts | {name: int(np.count_nonzero(self.part == code)) for name, code in PARTS.items()}
+
+    @property
+    def lacking(self) -> str | None:
+        """Which of "validation" and "test" has no target at all; None where both have some."""
+        parts = {"validation": VALID, "test": TEST}
+        return next((name for name, code in parts.items() if not len(self.targets(code)[0])), None)
+
     def save(self, folder: str | Path) -> None:
         """Writes the prepared folder (docs/data.md) in one step: it is there whole or not at all."""
         enter()
@@ -143,6 +159,7 @@ class Dataset:
         enter()
         folder = as_path(folder, "folder")
         manifest = read_manifest(folder)
+        Provenance.of(manifest, shown(folder / MANIFEST))
         files = manifest.get(FILES, {})
         for name in (INTERACTIONS, USERS, ITEMS, CANDIDATES):
             check_file(folder / name, files.get(name), AGAIN)
@@ -180,9 +197,8 @@ class Dataset:
         for what, rows in wrong.items():
             if rows.any():
                 raise HardGNNError(f"{shown(path)}: row {int(rows.argmax()) + 1} {what}; {AGAIN}")
-        counts = {"users": self.n_users, "items": self.n_items, "interactions": len(self.user)}
-        counts |= {name: int(np.count_nonzero(self.part == code)) for name, code in PARTS.items()}
-        for name, wanted in (self.manifest.get("counts") or {}).items():
+        counts = self.counts
+        for name, wanted in self.provenance.counts.items():
             if counts.get(name, wanted) != wanted:
                 raise HardGNNError(
                     f"{shown(folder)}: damaged, {counts[name]:,} {name} where its {MANIFEST} counts {wanted:,}; {AGAIN}"
@@ -217,16 +233,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{shown(folder)}: prepared by another version (format {version}, this one reads {FORMAT_VERSION}); {AGAIN}"
         )
     return dict(manifest)
-
-
-def same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two manifests are of one data set, which may have been written by different versions, or never."""
-    loose = {FILES, "format_version"}
-    if FILES in one and FILES in other:
-        if one[FILES] != other[FILES]:
-            return False
-        loose |= {"versions", "read", "warnings"}  # what wrote the same bytes, and in which words, does not matter
-    return {k: v for k, v in one.items() if k not in loose} == {k: v for k, v in other.items() if k not in loose}
 
 
 def write_ids(path: Path, raw: pl.Series, titles: pl.Series | None = None) -> None:

@@ -1,45 +1,42 @@
-"""The raw interaction log, as read and before anything is dropped."""
+"""The raw interaction log: read from a file or made of a table, and before anything is dropped."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import polars as pl
+
+from hardgnn.arguments import as_path
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
+from hardgnn.data.raw.layers import bare
+from hardgnn.data.readers import READERS, RawFile, formats, guess_format, titles
+from hardgnn.data.readers.source import Columns, parsing
+from hardgnn.data.readers.tables import checked_frame
+from hardgnn.data.readers.values import checked_table
+from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.forks import enter
 
 if TYPE_CHECKING:
     from hardgnn.data.dataset import Dataset
 
-USER, ITEM, TIMESTAMP, RATING, TITLE = "user", "item", "timestamp", "rating", "title"
+COLUMNS = {USER: "user_col", ITEM: "item_col", TIMESTAMP: "time_col", RATING: "rating_col"}
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a table was understood.
-
-    `columns` tells what user, item, timestamp and rating are called in the source. `unit` is what its times were:
-    seconds, milliseconds, microseconds, nanoseconds, dates, or some kind of order. `warnings` are sentences;
-    `bad_rating` names the first rating that is no number, which counts as none.
-    """
+class ReadOptions(TypedDict, total=False):
+    """How a raw log is read; see `read_log`."""
 
     format: str
-    columns: Mapping[str, str]
-    unit: str
-    warnings: tuple[str, ...] = ()
-    bad_rating: str | None = None
-
-    @property
-    def is_order(self) -> bool:
-        """Whether times only tell what came first, and are no dates."""
-        return self.unit.startswith("order")
-
-    def told(self) -> dict[str, str | None]:
-        """As the manifest has it."""
-        named = {name.replace(TIMESTAMP, "time"): self.columns.get(name) for name in (USER, ITEM, TIMESTAMP, RATING)}
-        return {"format": self.format, **named, "time_unit": self.unit}
+    user_col: str | None
+    item_col: str | None
+    time_col: str | None
+    rating_col: str | None
+    items_file: str | Path | None
+    encoding: str | None
+    max_bytes: int | None
+    drop_missing: bool
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class InteractionLog:
     source's short name, `sha256` the hash of its bytes, `reading` how it was understood.
 
     Raises:
-        HardGNNError: as `hardgnn.data.readers.read_log`, naming the row.
+        HardGNNError: as `read_log`, naming the row.
     """
 
     table: pl.DataFrame
@@ -65,28 +62,109 @@ class InteractionLog:
 
     def __post_init__(self, checked: Reading | None) -> None:
         if checked is None:
-            from hardgnn.data.readers.tables import checked_frame
-
             table, checked = checked_frame(self.table, self.name)
             object.__setattr__(self, "table", table)
         object.__setattr__(self, "reading", checked)
 
     @classmethod
-    def read(cls, path: str | Path, **options: Any) -> InteractionLog:
-        """Reads a raw log; see `hardgnn.data.readers.read_log` for the options."""
-        from hardgnn.data.readers import read_log
-
+    def read(cls, path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
+        """Reads a raw log; see `read_log` for the options."""
         return read_log(path, **options)
 
     def prepare(self, preset: str | None = None, **settings: Any) -> Dataset:
-        """Filters, splits and indexes the log; see `hardgnn.prepare.pipeline.PrepareConfig` for the settings.
+        """Filters, splits and indexes the log; see `hardgnn.prepare.settings.PrepareConfig` for the settings.
 
         `preset` names settings that the others win over; see `hardgnn prepare --list-presets`. What makes the figures
         doubtful is told as Python warnings, and stands in the manifest.
         """
-        from hardgnn.prepare.pipeline import PrepareConfig, prepare
+        if _preparing is None:
+            raise HardGNNError(
+                "a log is prepared by hardgnn.prepare; import that, or `from hardgnn import InteractionLog`"
+            )
+        return _preparing(self, preset, settings)
 
-        dataset = prepare(self, PrepareConfig.checked(preset, **settings))
-        for sentence in dataset.manifest["warnings"]:
-            warnings.warn(sentence, stacklevel=2)
-        return dataset
+
+Prepares = Callable[[InteractionLog, str | None, dict[str, Any]], "Dataset"]
+_preparing: Prepares | None = None
+
+
+def prepares(function: Prepares) -> Prepares:
+    """Makes a function of a log, a preset and settings what `InteractionLog.prepare` does.
+
+    `hardgnn.prepare` stands above this room, which does not know it: the log is data, and what prepares it comes here.
+    """
+    global _preparing
+    _preparing = function
+    return function
+
+
+def read_log(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
+    """Reads a raw interaction log, plain, compressed or in an archive; docs/data.md describes each format.
+
+    Args:
+        path: the file, a folder or pattern of Parquet files, or `-` for standard input.
+        format: `inter` (RecBole: tabs, header `name:type`), `csv` (header; comma, tab, semicolon or bar),
+            `parquet`, `movielens` (u.data, ratings.dat, ratings.csv, or GroupLens' zip), `amazon` (the ratings CSV
+            of 2014), `gowalla` (SNAP's check-ins), `yelp` (review JSON lines, or the official archive), `json` (an
+            object a line, such as Amazon's reviews), `sequences` (users and their items, oldest first, without
+            times), the name of a reader of your own (`hardgnn.data.readers.reader`) or of an installed package, or
+            `auto`, the default: told from the content, then from the name.
+        user_col, item_col, time_col, rating_col: column names; usual names are found without them.
+        items_file: item titles; without it a file beside the log is used: `<stem>.item`, and for MovieLens
+            `u.item`, `movies.csv` or `movies.dat`, beside the log or in its archive.
+        encoding: of a text that is not UTF-8, such as `latin-1`; any name that Python knows.
+        max_bytes: the most bytes that may come out of a compressed file or a pipe. By default a compressed file may
+            be 32 MiB, or 50 times its size and at most 64 GiB, and a pipe 8 GiB.
+        drop_missing: leaves out rows whose user or item is empty, which are an error otherwise.
+
+    Times may be seconds, milliseconds (or finer, told by their size) since 1970 in UTC, dates such as 20140514, or
+    ISO dates and times, which without an offset are taken as UTC. `reading` of the log tells what became of it.
+
+    Raises:
+        HardGNNError: the file, a column or a value cannot be read, naming the line where there is one; a reader fails;
+            or there is no such option, naming the nearest.
+    """
+    enter()
+    path = as_path(path, "path")
+    known = ReadOptions.__annotations__
+    if unknown := next((name for name in options if name not in known), None):
+        raise HardGNNError(f"unknown option '{unknown}' of reading: {nearest(unknown, known)}")
+    kind = options.get("format", "auto")
+    if kind == "selfgnn":
+        raise HardGNNError(
+            f"{path}: released pickles are no log but split already; see `hardgnn.prepare.released.selfgnn`"
+        )
+    if kind != "auto" and kind not in (names := formats()):
+        raise HardGNNError(f"unknown format '{kind}': {nearest(str(kind), names)}")
+    raw = RawFile.find(path, options.get("encoding"), options.get("max_bytes"))
+    wanted: Columns = {meaning: options.get(name) for meaning, name in COLUMNS.items()}  # type: ignore[misc]
+    chosen = guess_format(raw) if kind == "auto" else kind
+    return log_of(raw, chosen, wanted, options.get("items_file"), options.get("drop_missing", False))
+
+
+def log_of(
+    raw: RawFile,
+    kind: str,
+    wanted: Columns,
+    items_file: str | Path | None = None,
+    drop_missing: bool | None = None,
+) -> InteractionLog:
+    """Reads a log that is found already, in the format `kind`; see `read_log`."""
+    reader = READERS.find(kind)
+    with parsing(raw.label, kind):
+        table, found = checked_table(reader.source(raw, wanted), raw.label, kind, drop_missing)
+    if items_file is not None or raw.is_on_disk:
+        names = titles.find_titles(raw.path, items_file, kind == "movielens", raw.member, raw.encoding)
+    else:
+        names = None
+    return InteractionLog(table, short_name(raw), raw.sha256(), names, found)
+
+
+def short_name(raw: RawFile) -> str:
+    """The log's name: its stem, or the folder's name for MovieLens' u.data and ratings.*, and for a pattern."""
+    if not raw.is_on_disk:
+        return raw.name
+    path = raw.path
+    stem = path.name if path.is_dir() else bare(path.name).rsplit(".", 1)[0]
+    folder = (raw.parts and not path.is_dir()) or stem.lower() in ("u", "ratings")
+    return shown(path.resolve().parent.name or stem if folder else stem)

@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hardgnn.data.readers import guess_format
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.readers import RawFile, guess_format
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.storage.files import atomic_path, flush, sweep, writing
 from hardgnn.storage.locks import locked

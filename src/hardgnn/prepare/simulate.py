@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.data.log import ITEM, TIMESTAMP, USER
+from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.errors import HardGNNError
 from hardgnn.storage.files import atomic_path
 

@@ -13,9 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn import arguments
+from hardgnn.data import arguments as given
 from hardgnn.data.align import places
+from hardgnn.data.columns import ITEM, USER
 from hardgnn.data.histories import Histories
-from hardgnn.data.log import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluation.protocols import Progress
 from hardgnn.evaluation.topn import NO_ITEM
@@ -33,7 +34,7 @@ HINTED = 10_000  # ids at most among which the nearest is looked for
 BLOCK_USERS = 16_384  # users whose recommendations are one table, so that memory is bounded,
 BLOCK_ROWS = 2**22  # and rows of it, where many items are asked for
 SOURCE = pl.Enum(SOURCES)
-Ids = str | int | Iterable[str | int]  # one raw id, or several: see `hardgnn.arguments.ids`
+Ids = str | int | Iterable[str | int]  # one raw id, or several: see `hardgnn.data.arguments.ids`
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Recommender:
         choice = choice or Choice()
         exclude_seen = arguments.flag(choice.exclude_seen, "exclude_seen")
         if users is not None:
-            raw = arguments.ids(users, "users").alias(USER).unique(maintain_order=True)
+            raw = given.ids(users, "users").alias(USER).unique(maintain_order=True)
         else:
             raw = self.tables.user_ids if items is None else pl.Series(USER, [None], dtype=pl.String)
         arguments.together(len(raw), items, events)
@@ -168,7 +169,7 @@ class Recommender:
 
     def known_items(self, raw: Ids, name: str, ordered: bool = False) -> list[int]:
         """The indices of the items of the argument `name` that the run knows; the others are told and skipped."""
-        ids = arguments.ids(raw, name, ordered)
+        ids = given.ids(raw, name, ordered)
         found = places(ids, self.tables.item_ids)
         self._tell(
             "unknown item", ids.filter(found == UNKNOWN).unique(maintain_order=True), self.tables.item_ids, "skipped"
@@ -184,7 +185,7 @@ class Recommender:
         """
         if events is None:
             return np.empty(0, np.int64), np.empty(0, np.int32)
-        theirs = arguments.events(events)
+        theirs = given.events(events)
         owners = places(theirs[USER], users)
         if told:
             others = theirs[USER].filter(owners == UNKNOWN).unique(maintain_order=True)

@@ -284,7 +284,7 @@ class _Fitting:
             "epochs": progress.epoch,
             "chosen_by": chosen_by,
             part: {protocol: best.get(part, {})},
-            "leaks": [*self.leaking, *self.data.manifest.get("leaks", [])],
+            "leaks": [*self.leaking, *self.data.provenance.leaks],
             "parameters": 0,
             "training_seconds": round(progress.seconds, 2),
             "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),

@@ -12,13 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hardgnn import __version__
 from hardgnn.errors import HardGNNError
 from hardgnn.serve.batcher import Batcher
 from hardgnn.serve.engine import Ask
 from hardgnn.serve.gate import Gate
 from hardgnn.serve.routes import router
 from hardgnn.serve.state import Settings, State
+from hardgnn.version import __version__
 
 BEAT_S = 0.5
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -28,7 +28,8 @@ class Trainer:
         seed: each epoch's random numbers come from it and the epoch's number, so that a resumed run draws the same.
         lr, lr_decay: the learning rate of the first epoch, and the factor on it per epoch.
         callbacks: told of each step and epoch, in this order.
-        autocast: makes the context that losses are computed in.
+        autocast: the context that losses are computed in.
+        clock: tells the seconds that the log and the progress count.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class Trainer:
         lr_decay: float = 1.0,
         callbacks: Sequence[Callback] = (),
         autocast: AbstractContextManager[object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.network, self.objective, self.optimiser = network, objective, optimiser
         self.epochs, self.seed, self.lr, self.lr_decay = epochs, seed, lr, lr_decay
-        self.callbacks, self.autocast = tuple(callbacks), autocast or nullcontext()
+        self.callbacks, self.autocast, self.clock = tuple(callbacks), autocast or nullcontext(), clock
         self.progress = Progress()
 
     @property
@@ -69,9 +71,9 @@ class Trainer:
             lr = self.lr * self.lr_decay ** (epoch - 1)
             for group in self.optimiser.param_groups:
                 group["lr"] = group.get("rate", 1.0) * lr
-            began = time.perf_counter()
+            began = self.clock()
             means = self._epoch(epoch)
-            seconds = time.perf_counter() - began
+            seconds = self.clock() - began
             self.progress.epoch, self.progress.seconds = epoch, self.progress.seconds + seconds
             line = {"epoch": epoch, "lr": lr} | {f"loss_{name}": value for name, value in means.items()}
             line |= self.objective.figures() | {"seconds": round(seconds, 4)}
@@ -85,7 +87,7 @@ class Trainer:
         """The mean of each loss term over the steps of an epoch, without its coefficient."""
         rng, generator = epoch_generators(self.seed, epoch)
         sums: dict[str, float] = {}
-        steps = len(self.objective)
+        steps, done = len(self.objective), 0
         self.objective.new_epoch()
         for number, batch in enumerate(self.objective.batches(rng), 1):
             with self.autocast:
@@ -101,10 +103,11 @@ class Trainer:
             self.optimiser.zero_grad()  # here, so that no gradient takes room while the next step goes forward
             for name, (_, term) in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.item()
+            done = number
             del terms, term, loss  # and with them what their graph still holds, before the next step goes forward
             for callback in self.callbacks:
                 callback.step(epoch, number, steps, value)
-        return {name: value / steps for name, value in sums.items()}
+        return {name: value / done for name, value in sums.items()}
 
 
 def total(terms: dict[str, tuple[float, Tensor]]) -> Tensor:

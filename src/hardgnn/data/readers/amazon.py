@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.raw.file import RawFile
+from hardgnn.data.readers.base import Fit, reader, text_sample
 from hardgnn.data.readers.json_lines import read_json
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.readers.ratings import refuse_implausible
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, split_lines
 from hardgnn.errors import HardGNNError
 
@@ -18,11 +20,22 @@ REVIEWER = re.compile(r"A[0-9A-Z]{9,20}")
 LINE = re.compile(r"[^,]+,[^,]+,\s*[0-9.]+\s*,\s*[0-9]+\s*")
 
 
-def looks_like_amazon(line: str) -> bool:
-    """Whether a file's first line is one of these."""
-    return LINE.fullmatch(line) is not None
+SAMPLE = ("A1BHRNIMZYDW0A,B00004RAVN,5.0,1378425600", "A2UGAGY6IWHYGS,B00004RAVN,3.0,1378512000")
 
 
+def fits(raw: RawFile) -> Fit:
+    """By the first line.
+
+    Raises:
+        HardGNNError: such a line, with values that are no ratings and times.
+    """
+    if not LINE.fullmatch(raw.start()):
+        return Fit.NO
+    refuse_implausible(raw)
+    return Fit.CONTENT
+
+
+@reader("amazon", columns=True, fits=fits, sample=text_sample(*SAMPLE))
 def read_amazon(raw: RawFile, wanted: Columns) -> Source:
     """Amazon's ratings CSV of 2014.
 

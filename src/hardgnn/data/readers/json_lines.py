@@ -12,12 +12,24 @@ from typing import Any
 
 import polars as pl
 
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.raw.file import RawFile
+from hardgnn.data.readers.base import Fit, named, reader, text_sample
 from hardgnn.data.readers.source import Columns, Source, streamed
 from hardgnn.data.readers.tables import chosen_names
 from hardgnn.errors import HardGNNError, reason
 
+SAMPLE = (
+    '{"reviewerID": "ann", "asin": "x", "overall": 5.0, "unixReviewTime": 1400000000}',
+    '{"reviewerID": "bob", "asin": "y", "overall": 3.0, "unixReviewTime": 1400000100}',
+)
 
+
+def fits(raw: RawFile) -> Fit:
+    """By the first line, an object, or by the name."""
+    return Fit.CONTENT if raw.start().lstrip().startswith("{") else named(".json", ".jsonl")(raw)
+
+
+@reader("json", columns=True, fits=fits, sample=text_sample(*SAMPLE))
 def read_json(raw: RawFile, wanted: Columns) -> Source:
     """An object a line; of each only the fields that mean something are kept.
 

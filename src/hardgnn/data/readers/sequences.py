@@ -11,9 +11,9 @@ from collections import Counter
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, TIMESTAMP, USER
-from hardgnn.data.readers.guess import head_lines
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.columns import ITEM, TIMESTAMP, USER
+from hardgnn.data.raw.file import RawFile
+from hardgnn.data.readers.base import reader, text_sample
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, streamed, text_lines
 from hardgnn.data.readers.tables import USUAL_NAMES, plain, read_csv, read_inter, read_parquet
 from hardgnn.errors import HardGNNError
@@ -23,6 +23,7 @@ EMPTY = r"^[ \t]*,|,[ \t]*,"  # nothing in front of a comma
 SCHEMA = {USER: pl.String(), ITEM: pl.String()}
 
 
+@reader("sequences", columns=True, sample=text_sample("ann x y z", "bob y x"))
 def read_sequences(raw: RawFile, wanted: Columns) -> Source:
     """Lines of a user and one or more items, or a table with a header whose rows are oldest first.
 
@@ -64,7 +65,7 @@ def refuse_tables(raw: RawFile) -> None:
     Raises:
         HardGNNError: names the second line of such a user.
     """
-    fields = [re.split(BETWEEN, line.strip(" \t\r,")) for line in head_lines(raw)]
+    fields = [re.split(BETWEEN, line.strip(" \t\r,")) for line in raw.head_lines()]
     if any(len(one) > 2 for one in fields):
         seen: Counter[str] = Counter()
         for number, (user, *_) in enumerate(fields, 1):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from hardgnn.data.readers.raw import RawFile, not_unicode
+from hardgnn.data.raw.file import RawFile, not_unicode
 from hardgnn.errors import HardGNNError, machine_fault, reading, reason, shown
 
 Columns = Mapping[str, str | None]

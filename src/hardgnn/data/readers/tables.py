@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import io
 import itertools
 import os
 import re
@@ -12,10 +13,11 @@ from typing import IO, Any
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, Reading
-from hardgnn.data.readers.layers import refuse_swelling
-from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
-from hardgnn.data.readers.raw import PARQUET_MAGIC, RawFile
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
+from hardgnn.data.raw.file import PARQUET_ENDINGS, PARQUET_MAGIC, RawFile
+from hardgnn.data.raw.layers import refuse_swelling
+from hardgnn.data.raw.quoted import Dialect, parsed, read_header, row_blocks
+from hardgnn.data.readers.base import Fit, named, reader, text_sample
 from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
 from hardgnn.data.readers.values import checked_table
 from hardgnn.errors import HardGNNError, nearest, shown
@@ -51,6 +53,30 @@ ORDERED = "; users and their items without times, oldest first, are read with --
 SIGNS = {",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
 
 
+def inter_fits(raw: RawFile) -> Fit:
+    """By the header, or by the name."""
+    typed = re.match(r"[^\t]+:(token|float|token_seq|float_seq)\s*(\t|$)", raw.start())
+    return Fit.SURE if typed else named(".inter")(raw)
+
+
+def parquet_fits(raw: RawFile) -> Fit:
+    """By the first bytes, or by the name."""
+    return Fit.SURE if raw.head.startswith(PARQUET_MAGIC) else named(*PARQUET_ENDINGS)(raw)
+
+
+def parquet_sample() -> bytes:
+    """Three rows."""
+    rows = pl.DataFrame({USER: ["ann", "ann", "bob"], ITEM: ["x", "y", "x"], TIMESTAMP: [1.4e9, 1.5e9, 1.6e9]})
+    rows.write_parquet(written := io.BytesIO())
+    return written.getvalue()
+
+
+@reader(
+    "inter",
+    columns=True,
+    fits=inter_fits,
+    sample=text_sample("user_id:token\titem_id:token\ttimestamp:float", "ann\tx\t1400000000", "bob\ty\t1500000000"),
+)
 def read_inter(raw: RawFile, wanted: Columns) -> Source:
     """RecBole's atomic file: tabs, no quoting, header `name:type`."""
     header = raw.first_line()
@@ -65,6 +91,12 @@ def read_inter(raw: RawFile, wanted: Columns) -> Source:
     return delimited(raw, "\t", False, wanted)
 
 
+@reader(
+    "csv",
+    columns=True,
+    fits=lambda raw: Fit.DEFAULT,
+    sample=text_sample("user,item,timestamp", "ann,x,1400000000", '"b,b",y,1500000000'),
+)
 def read_csv(raw: RawFile, wanted: Columns) -> Source:
     """A header and named columns, between commas, tabs, semicolons or bars."""
     return delimited(raw, likely_separator(raw), True, wanted)
@@ -82,6 +114,7 @@ def likely_separator(raw: RawFile) -> str:
     return max(",\t;|", key=raw.first_line().count)
 
 
+@reader("parquet", columns=True, fits=parquet_fits, sample=parquet_sample)
 def read_parquet(raw: RawFile, wanted: Columns) -> Source:
     """Parquet, one file or several; numbers, strings, dates and datetimes are taken as they are.
 

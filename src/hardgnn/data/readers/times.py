@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from hardgnn.data.log import TIMESTAMP
+from hardgnn.data.columns import TIMESTAMP
 
 UNITS = (("seconds", 0.0, 1.0), ("milliseconds", 1e11, 1e3), ("microseconds", 1e14, 1e6), ("nanoseconds", 1e17, 1e9))
 """Each unit, the number from which on a time is in it, and how many make a second: 1e11 seconds are the year 5138."""

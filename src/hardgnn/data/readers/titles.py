@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, TITLE
-from hardgnn.data.readers.layers import ENDINGS, bare
-from hardgnn.data.readers.quoted import Dialect, parsed, read_header, row_blocks
-from hardgnn.data.readers.raw import NotUnicode, RawFile, not_unicode
+from hardgnn.data.columns import ITEM, TITLE
+from hardgnn.data.raw.file import NotUnicode, RawFile, not_unicode
+from hardgnn.data.raw.layers import ENDINGS, bare
+from hardgnn.data.raw.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.source import listed
 from hardgnn.data.readers.tables import USUAL_NAMES, likely_separator, plain
 from hardgnn.errors import HardGNNError, reading, shown

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.ids import FRACTION, glance, id_text, no_ids
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.readers.source import Source
-from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Unit, no_times, times_of, unit_of
+from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Times, Unit, no_times, times_of, unit_of
 from hardgnn.errors import HardGNNError
 
 
@@ -66,15 +66,24 @@ def checked_table(
         bad_rating = f"{label}: {first}"
         told.append(f"{bad:,} of {len(table):,} ratings are no numbers and taken for none; the first: {first}")
         table = table.with_columns(pl.when(pl.col(RATING).is_finite()).then(pl.col(RATING)))
-    unit = DATES
-    if times is None:
-        table, unit = table.insert_column(2, positions(table[USER])), ROWS
-    elif not times.dates:
-        found = unit_of(table[TIMESTAMP])
-        if table.select(found.foreign.any()).item():
-            raise HardGNNError(f"{label}: {two_units(rows, found)}")
-        table, unit = table.with_columns(found.seconds), found.name
+    table, unit = in_seconds(table, times, rows)
     return table, Reading(kind, source.names, unit, tuple(told), bad_rating)
+
+
+def in_seconds(table: pl.DataFrame, times: Times | None, rows: Rows) -> tuple[pl.DataFrame, str]:
+    """The table with its times in seconds since 1970, and the unit they were in; places for times where it has none.
+
+    Raises:
+        HardGNNError: some numbers are in another unit than most; names a row of each.
+    """
+    if times is None:
+        return table.insert_column(2, positions(table[USER])), ROWS
+    if times.dates:
+        return table, DATES
+    found = unit_of(table[TIMESTAMP])
+    if table.select(found.foreign.any()).item():
+        raise HardGNNError(f"{rows.label}: {two_units(rows, found)}")
+    return table.with_columns(found.seconds), found.name
 
 
 def refuse_types(source: Source, schema: Mapping[str, pl.DataType], label: str) -> None:

@@ -22,35 +22,93 @@ from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
 from hardgnn.experiments.peers.light import Fitted, Fitting, Peer
 from hardgnn.experiments.peers.networks import Network, Trained, require_recbole
-from hardgnn.metrics import judged
-from hardgnn.runtime import epoch_generators, keep_freed_memory
+from hardgnn.metrics import JUDGED_AT, judged
+from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
-from hardgnn.training import checkpoint
-from hardgnn.training.checkpoint import Progress
+from hardgnn.training.callbacks import Callback, Checkpoint, Validation
+from hardgnn.training.trainer import Trainer
 
 BEST = "model.pt"
 
 
-def losses(
-    network: Network,
-    model: Any,
-    dataset: Dataset,
-    negatives: UniformNegatives | None,
-    setting: dict[str, Any],
-    rng: np.random.Generator,
-) -> Iterator[Tensor]:
-    """RecBole's loss of each batch of an epoch."""
-    if negatives is not None:
-        for asked in pair_batches(dataset.train, negatives, network.batch, rng):
-            yield model.calculate_loss(asked)
-        return
-    for asked, real in sequence_batches(dataset.train, setting["length"], network.batch, rng):
+class _Losses:
+    """RecBole's loss of each batch, as an objective of the trainer."""
+
+    def __init__(self, network: Network, model: Any, dataset: Dataset, setting: dict[str, Any]) -> None:
+        self.network, self.model, self.dataset = network, model, dataset
+        self.length = setting.get("length", 0)
+        self.negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
+        self._seeded = False
+
+    def __len__(self) -> int:
+        """Steps per epoch, about: where sequences are cut differs from epoch to epoch."""
+        lengths = self.dataset.train.lengths
+        targets = np.maximum(lengths - 1, 0) if self.network.sequential else lengths
+        return max(1, int(targets.sum()) // self.network.batch)
+
+    def new_epoch(self) -> None:
+        """Dropout draws anew from the epoch's seed."""
+        self.model.train()
+        self._seeded = False
+
+    def figures(self) -> dict[str, float]:
+        """Nothing beside the loss."""
+        return {}
+
+    def batches(self, rng: np.random.Generator) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
+        """What the model is asked, and, of a sequential one, the positions that have a target."""
+        if self.negatives is not None:
+            for asked in pair_batches(self.dataset.train, self.negatives, self.network.batch, rng):
+                yield asked, None
+            return
+        yield from sequence_batches(self.dataset.train, self.length, self.network.batch, rng)
+
+    def losses(
+        self, batch: tuple[dict[str, Tensor], Tensor | None], generator: torch.Generator | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        """RecBole's loss."""
+        if generator is not None and not self._seeded:
+            torch.manual_seed(generator.initial_seed())  # dropout draws from the global generator
+            self._seeded = True
+        asked, real = batch
+        if real is None:
+            return {"rec": (1.0, self.model.calculate_loss(asked))}
         # The model takes the output at the last position; here it takes that at every position with a target.
-        model.gather_indexes = lambda output, last, real=real: output[real]
+        self.model.gather_indexes = lambda output, last: output[real]
         try:
-            yield model.calculate_loss(asked)
+            return {"rec": (1.0, self.model.calculate_loss(asked))}
         finally:
-            del model.gather_indexes
+            del self.model.gather_indexes
+
+
+class _Forgets(Callback):
+    """LightGCN keeps its propagated vectors for ranking; they are stale after a step."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Forgets them."""
+        _forget_vectors(self.trainer.network)
+
+
+class _Told(Callback):
+    """Tells the search how far a fit is, and ends it where it may."""
+
+    def __init__(self, fitting: Fitting) -> None:
+        self.fitting = fitting
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Tells the share that is done; also stops a process whose command is gone."""
+        self.fitting.report((epoch - 1) / self.trainer.epochs)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Tells the figure of a validation, once the state is kept."""
+        if "valid" in line:
+            self.fitting.validated(line["epoch"], line["valid"][JUDGED_AT])
+
+    def ends(self) -> str:
+        """Whether its minutes of processor time are over."""
+        minutes, progress = self.fitting.cap.minutes, self.trainer.progress
+        over = minutes is not None and progress.best_epoch and progress.seconds > 60 * minutes
+        return "minutes" if over else ""
 
 
 def fit(network: Network, fitting: Fitting) -> Fitted:
@@ -66,40 +124,31 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
         raise HardGNNError(f"{dataset.name}: no user has two training interactions, so there is nothing to learn")
     torch.manual_seed(fitting.seed)
     model = network.build(dataset, setting)
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=setting["learning_rate"], weight_decay=setting.get("weight_decay", 0.0)
-    )
-    negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
+    lr = setting["learning_rate"]
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=setting.get("weight_decay", 0.0))
     ranker = Trained(network, model, setting.get("length", 0))
     best = fitting.folder / BEST
     of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"
-    progress = checkpoint.load(fitting.folder, model, optimiser, of=of) or Progress()
-    stopped = ""
-    while not (stopped := _stopped(network, progress, fitting)):
-        began = time.process_time()
-        progress.epoch += 1
-        rng, generator = epoch_generators(fitting.seed, progress.epoch)
-        torch.manual_seed(generator.initial_seed())  # dropout draws from the global generator
-        model.train()
-        for loss in losses(network, model, dataset, negatives, setting, rng):
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            fitting.report((progress.epoch - 1) / cap.epochs)  # also stops a process whose command is gone
-        progress.seconds += time.process_time() - began
-        _forget_vectors(model)
-        if progress.epoch % network.eval_every and progress.epoch < cap.epochs:
-            continue
-        ranks = rank_targets(ranker, dataset, "valid")["rank"].to_numpy()
-        value = judged(ranks)
-        progress.waited += 1
-        if value > progress.best_metric:
-            progress.best_epoch, progress.best_metric, progress.waited = progress.epoch, value, 0
-            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            save_tensors(best, weights, of, make_parent=False)
-        checkpoint.save(fitting.folder, progress, model, optimiser, of=of)
-        fitting.validated(progress.epoch, value)
-    checkpoint.save(fitting.folder, progress, model, optimiser, of=of)  # fitted again, it stops at once
+
+    def judge() -> dict[str, float]:
+        return {JUDGED_AT: judged(rank_targets(ranker, dataset, "valid")["rank"].to_numpy())}
+
+    def keep(epoch: int) -> None:
+        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        save_tensors(best, weights, of, make_parent=False)
+
+    validation = Validation(judge, keep, JUDGED_AT, every=network.eval_every, patience=network.patience)
+    trainer = Trainer(
+        model,
+        _Losses(network, model, dataset, setting),
+        optimiser,
+        epochs=cap.epochs,
+        seed=fitting.seed,
+        lr=lr,
+        callbacks=[_Forgets(), validation, Checkpoint(fitting.folder, of), _Told(fitting)],
+        clock=time.process_time,
+    )
+    progress = trainer.run()
     with open_tensors(best, "remove its folder, and it is fitted again") as (stored, whose):
         if whose != of:
             raise HardGNNError(f"{best}: of another fit than the rest of its folder; remove it, and it is fitted again")
@@ -108,26 +157,13 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
     record = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
-        "stopped": stopped,
+        "stopped": trainer.ended,
         "training_seconds": round(progress.seconds, 2),
     }
     return Fitted(ranker, sum(one.numel() for one in model.parameters()), record)
 
 
-def _stopped(network: Network, progress: Progress, fitting: Fitting) -> str:
-    """Why training ends here, or nothing."""
-    if progress.epoch >= fitting.cap.epochs:
-        return "epochs"
-    if progress.waited >= network.patience:
-        return "patience"
-    minutes = fitting.cap.minutes
-    if minutes is not None and progress.best_epoch and progress.seconds > 60 * minutes:
-        return "minutes"
-    return ""
-
-
 def _forget_vectors(model: Any) -> None:
-    """LightGCN keeps its propagated vectors for ranking; they are stale after a step."""
     if hasattr(model, "restore_user_e"):
         model.restore_user_e = model.restore_item_e = None
 

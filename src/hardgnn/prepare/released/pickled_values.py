@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardgnn.data.readers.pickles import PickledArray, PickledSparse, Refused, is_shape
+from hardgnn.prepare.released.pickles import PickledArray, PickledSparse, Refused, is_shape
 
 SparseEntries = tuple[tuple[int, int], NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
@@ -85,19 +85,7 @@ def sparse_entries(matrix: Any, what: str) -> SparseEntries:
     values = data.values if isinstance(data, PickledArray) else None
     if not isinstance(values, np.ndarray) or values.ndim != 1:
         raise Refused(f"{what}: a sparse matrix without values")
-    if matrix.form == "coo":
-        coordinates: Any = state.get("coords", (state.get("row"), state.get("col")))
-        if type(coordinates) is not tuple or len(coordinates) != 2:
-            raise Refused(f"{what}: a sparse matrix without coordinates")
-        rows, columns = (indices(one, what) for one in coordinates)
-    else:
-        starts, columns = indices(state.get("indptr"), what), indices(state.get("indices"), what)
-        outer = shape[0] if matrix.form == "csr" else shape[1]
-        if len(starts) != outer + 1 or starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(columns):
-            raise Refused(f"{what}: a sparse matrix whose row starts do not fit its shape {shape}")
-        rows = np.repeat(np.arange(outer), np.diff(starts))
-        if matrix.form == "csc":
-            rows, columns = columns, rows
+    rows, columns = coordinates(matrix, shape, what)
     if not len(rows) == len(columns) == len(values):
         raise Refused(f"{what}: a sparse matrix of {len(values)} values at {len(rows)} rows and {len(columns)} columns")
     for index, size in ((rows, shape[0]), (columns, shape[1])):
@@ -105,6 +93,28 @@ def sparse_entries(matrix: Any, what: str) -> SparseEntries:
             raise Refused(f"{what}: a sparse matrix with an entry outside its shape {shape}")
     order = np.lexsort((columns, rows))
     return shape, rows[order], columns[order], values[order]
+
+
+def coordinates(
+    matrix: PickledSparse, shape: tuple[int, int], what: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of each entry of a sparse matrix, (n,) and (n,), not compared with its shape yet.
+
+    Raises:
+        Refused: it has none, or row starts that do not fit.
+    """
+    state = matrix.state
+    if matrix.form == "coo":
+        both: Any = state.get("coords", (state.get("row"), state.get("col")))
+        if type(both) is not tuple or len(both) != 2:
+            raise Refused(f"{what}: a sparse matrix without coordinates")
+        return indices(both[0], what), indices(both[1], what)
+    starts, inner = indices(state.get("indptr"), what), indices(state.get("indices"), what)
+    size = shape[0] if matrix.form == "csr" else shape[1]
+    if len(starts) != size + 1 or starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(inner):
+        raise Refused(f"{what}: a sparse matrix whose row starts do not fit its shape {shape}")
+    outer = np.repeat(np.arange(size), np.diff(starts))
+    return (outer, inner) if matrix.form == "csr" else (inner, outer)
 
 
 def ragged(lists: list[Any], what: str, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.data.log import ITEM, RATING, TIMESTAMP, USER
-from hardgnn.data.readers import explained, guess_format, log_of
-from hardgnn.data.readers.raw import RawFile
+from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
+from hardgnn.data.log import log_of
+from hardgnn.data.readers import RawFile, guess_format
+from hardgnn.data.readers.source import parsing
 from hardgnn.data.readers.tables import USUAL_NAMES, column_names, plain
 
 TABLES = ("csv", "inter", "parquet")
@@ -28,7 +29,7 @@ def read_events(path: str | Path, say: Callable[[str], None] = warnings.warn) ->
     """
     raw = RawFile.find(Path(path))
     kind = guess_format(raw)
-    with explained(raw, kind):
+    with parsing(raw.label, kind):
         names = {plain(name) for name in column_names(raw, kind)} if kind in TABLES else set()
     untimed = not names.isdisjoint(USUAL_NAMES[USER]) and names.isdisjoint(USUAL_NAMES[TIMESTAMP])
     log = log_of(raw, "sequences" if untimed else kind, dict.fromkeys((USER, ITEM, TIMESTAMP, RATING)))

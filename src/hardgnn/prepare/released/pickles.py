@@ -283,20 +283,17 @@ def _container(target: Any, kind: type) -> Any:
 
 def _make(what: Any, arguments: Any) -> Any:
     """What calling an admitted name makes."""
-    kind = what.kind if isinstance(what, Mark) else type(what).__name__
     if not isinstance(what, Mark) or type(arguments) is not tuple:
-        raise Refused(f"a call of a {kind}")
-    match kind, arguments:
+        raise Refused(f"a call of a {what.kind if isinstance(what, Mark) else type(what).__name__}")
+    match what.kind, arguments:
         case "array", (Mark("ndarray"), _, _):  # the shape and the bytes come with the state
             return PickledArray()
         case "buffer", (bytes() | bytearray() as data, PickledDtype() as dtype, shape, "C" | "F" as order):
             return PickledArray(_array(data, dtype, shape, order))
         case "scalar", (PickledDtype() as dtype, data):
             return _array(_as_bytes(data), dtype, (), "C").item()
-        case "dtype", (str() as text, *_) if DTYPE.fullmatch(text) or re.fullmatch(r"O[48]?", text):
-            return PickledDtype(text)
         case "dtype", (str() as text, *_):
-            raise Refused(f"numpy.dtype({ascii(text)[:40]}) is not of plain numbers")
+            return _dtype(text)
         case "encode", (str() as text, "latin1" | "latin-1"):
             return text.encode("latin-1")
         case "bytes", ():
@@ -305,7 +302,14 @@ def _make(what: Any, arguments: Any) -> Any:
             return set(_keys(items))
         case "new", (Mark() as made, Mark("object"), None):
             return _new(made, ())
-    raise Refused(f"a call of {kind} with arguments that do not fit")
+    raise Refused(f"a call of {what.kind} with arguments that do not fit")
+
+
+def _dtype(text: str) -> PickledDtype:
+    """A dtype of numbers, or of objects, as arrays of lists have it."""
+    if not (DTYPE.fullmatch(text) or re.fullmatch(r"O[48]?", text)):
+        raise Refused(f"numpy.dtype({ascii(text)[:40]}) is not of plain numbers")
+    return PickledDtype(text)
 
 
 def _new(what: Any, arguments: Any) -> PickledSparse:

@@ -7,7 +7,7 @@ import encodings.aliases
 import io
 from typing import Any
 
-from hardgnn.data.readers.stored import BUFFER_BYTES
+from hardgnn.data.raw.stored import BUFFER_BYTES
 from hardgnn.errors import HardGNNError, nearest, reason, shown
 
 

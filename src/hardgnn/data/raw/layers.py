@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from hardgnn.data.readers.archives import TheOnlyFile, tar_member, zip_entry
-from hardgnn.data.readers.stored import ALLOW, BUFFER_BYTES, Counted, Stored
+from hardgnn.data.raw.archives import TheOnlyFile, tar_member, zip_entry
+from hardgnn.data.raw.stored import ALLOW, BUFFER_BYTES, Counted, Stored
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
 
 # real logs are packed 3 to 20 times smaller, deflate can pack 1,000 times, the others without bound

@@ -1,65 +1,24 @@
-"""SelfGNN's released pickles, `sequence`, `test_dict`, `trn_mat_time` and `tst_int`, as a prepared data set.
-
-What the released loader (DataHandler.py, model.py) makes of them, users and items counted from 0:
-
-- `sequence`: per user a list of items, oldest first; the last one is held out for validation.
-- `tst_int`: per user the test item, or None.
-- `trn_mat_time`: the training matrix (U x I), a list of T matrices, one per interval, whose values are times in
-  seconds, and a matrix of interval numbers, which the loader never uses.
-- `test_dict`: user to negatives, both counted from 1; the first 999 are ranked with the target.
-"""
+"""SelfGNN's released pickles as a prepared data set, with the released split, candidates and intervals."""
 
 from __future__ import annotations
 
 import hashlib
-import platform
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-import hardgnn
-from hardgnn.data.dataset import FORMAT_VERSION, PARTS, TEST, TRAIN, VALID, Candidates, Dataset
+from hardgnn.data.dataset import TEST, TRAIN, VALID, Candidates, Dataset
 from hardgnn.data.intervals import cut
-from hardgnn.data.readers.pickled_values import check_range, entries, ragged, sparse_entries, whole_numbers
-from hardgnn.data.readers.pickles import Refused, load_pickle
+from hardgnn.data.provenance import Provenance, Step, versions
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.prepare.released.decode import FILES, NEGATIVES, Released, decode
+from hardgnn.prepare.released.pickles import Refused
 from hardgnn.storage.records import sha256
 
-FILES = ("sequence", "test_dict", "trn_mat_time", "tst_int")
-NEGATIVES = 999  # the released code ranks the target among 1,000
-MOST_INTERVALS = 1000
 UNEQUAL = "the released intervals are not of equal width in time: the number of the interval stands for each time"
-
-
-@dataclass(frozen=True)
-class Released:
-    """The four files, decoded.
-
-    Shapes: `offsets` (U + 1,) and `items` (S,): user u's sequence is `items[offsets[u]:offsets[u + 1]]`; `test` (U,)
-    with -1 for none; `edge_user`, `edge_item`, `edge_time`, `edge_interval` (E,); `negative_users` (V,) and
-    `negatives` (V, C), -1 where there are fewer. All numbers from 0.
-    """
-
-    n_items: int
-    intervals: int
-    offsets: NDArray[np.int64]
-    items: NDArray[np.int64]
-    test: NDArray[np.int64]
-    edge_user: NDArray[np.int64]
-    edge_item: NDArray[np.int64]
-    edge_time: NDArray[np.float64]
-    edge_interval: NDArray[np.int64]
-    negative_users: NDArray[np.int64]
-    negatives: NDArray[np.int64]
-
-    @property
-    def n_users(self) -> int:
-        """Number of users U."""
-        return len(self.test)
 
 
 def is_released(path: Path) -> bool:
@@ -73,7 +32,7 @@ def read_selfgnn(folder: str | Path, allow_leaks: bool = False) -> Dataset:
     Test is `tst_int`, validation the last of a user's sequence, training the rest. Where a user's test item stands in
     the sequence too, it is taken out there, unless `allow_leaks` asks for the sequence as it is. An item of the
     sequence has the time of its edge; those without one, validation and test among them, follow at the time of the
-    item before. The raw ids are the released numbers, from 0. `manifest["released"]` holds what was found.
+    item before. The raw ids are the released numbers, from 0. `provenance.released` holds what was found.
 
     Raises:
         HardGNNError: a file is missing, holds anything but numbers, or does not fit the others.
@@ -90,84 +49,6 @@ def read_selfgnn(folder: str | Path, allow_leaks: bool = False) -> Dataset:
         except Refused as error:
             raise HardGNNError(f"{where}: {error}") from None
         return to_dataset(folder, released, allow_leaks)
-
-
-def decode(folder: Path) -> Released:
-    """Reads the four files and checks them against each other.
-
-    Raises:
-        HardGNNError: a file cannot be read as a pickle of numbers.
-        Refused: it holds something else than it should, or does not fit the others.
-    """
-    size = sum((folder / name).stat().st_size for name in FILES)
-    matrices = entries(load_pickle(folder / "trn_mat_time"), "trn_mat_time")
-    if len(matrices) < 2:
-        raise Refused("trn_mat_time: expected the training matrix and a list of matrices, one per interval")
-    (n_users, n_items), *_ = sparse_entries(matrices[0], "trn_mat_time: the training matrix")
-    if max(n_users, n_items) > size:
-        raise Refused(f"trn_mat_time: {n_users} users and {n_items} items are more than {size} bytes can hold")
-    parts = entries(matrices[1], "trn_mat_time: the intervals")
-    if len(parts) > MOST_INTERVALS:
-        raise Refused(f"trn_mat_time: {len(parts)} intervals are more than {MOST_INTERVALS}")
-    edges = []
-    room = size
-    for number, part in enumerate(parts):
-        what = f"trn_mat_time: interval {number}"
-        shape, user, item, time = sparse_entries(part, what)
-        room -= len(user) + (0 if part.form == "coo" else n_users)
-        if room < 0:  # one matrix, named again and again
-            raise Refused(f"trn_mat_time: the intervals have more edges than {size} bytes can hold")
-        if shape != (n_users, n_items):
-            raise Refused(f"{what} has shape {shape}, the training matrix {(n_users, n_items)}")
-        if len(time) and not np.isfinite(time).all():
-            raise Refused(f"{what}: a time is not finite")
-        edges.append((user, item, time.astype(np.float64), np.full(len(user), number)))
-    if not sum(len(user) for user, *_ in edges):
-        raise Refused("trn_mat_time: the intervals are without a single edge")
-    edge_user, edge_item, edge_time, edge_interval = (np.concatenate(column) for column in zip(*edges))
-
-    lists = entries(load_pickle(folder / "sequence"), "sequence")
-    if len(lists) != n_users:
-        raise Refused(f"sequence has {len(lists)} users, trn_mat_time {n_users}")
-    offsets, items = ragged(lists, "sequence: user", size)
-    check_range(items, n_items, "sequence: item", "trn_mat_time")
-
-    targets = load_pickle(folder / "tst_int")
-    listed = [-1 if one is None else one for one in entries(targets, "tst_int")]
-    if len(listed) != n_users:
-        raise Refused(f"tst_int has {len(listed)} users, trn_mat_time {n_users}")
-    test = whole_numbers(listed, "tst_int")
-    check_range(test[test != -1], n_items, "tst_int: item", "trn_mat_time")
-
-    drawn = load_pickle(folder / "test_dict")
-    if type(drawn) is not dict:
-        raise Refused(f"test_dict: a {type(drawn).__name__}, expected a dictionary of user to negatives")
-    users = whole_numbers(drawn, "test_dict: user") - 1
-    check_range(users, n_users, "test_dict: user", "trn_mat_time", first=1)
-    starts, flat = ragged(list(drawn.values()), "test_dict: entry", size)
-    flat = flat - 1
-    check_range(flat, n_items, "test_dict: item", "trn_mat_time", first=1)
-    lengths = np.minimum(np.diff(starts), NEGATIVES)
-    place = np.arange(int(lengths.max(initial=0)))
-    if len(lengths) * len(place) > size:  # one long list would widen all
-        raise Refused("test_dict: the numbers of negatives differ too much")
-    inside = place < lengths[:, None]
-    negatives = np.full(inside.shape, -1, dtype=np.int64)
-    negatives[inside] = flat[(starts[:-1, None] + place)[inside]]
-    order = np.argsort(users)
-    return Released(
-        n_items,
-        len(parts),
-        offsets,
-        items,
-        test,
-        edge_user,
-        edge_item,
-        edge_time,
-        edge_interval,
-        users[order],
-        negatives[order],
-    )
 
 
 def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
@@ -195,11 +76,11 @@ def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
         "test_items_last_in_sequence": int((own_test & last).sum()),
         "test_items_in_graphs": int((released.edge_item == released.test[released.edge_user]).sum()),
     }
-    steps = [step("sequence and tst_int", found["sequence_items"] + found["test_users"], n_users, n_items)]
+    steps = [Step("sequence and tst_int", found["sequence_items"] + found["test_users"], n_users, n_items)]
     items = released.items
     if not allow_leaks and own_test.any():
         user, items = user[~own_test], items[~own_test]
-        steps.append(step("test item out of the sequence", len(user) + found["test_users"], n_users, n_items))
+        steps.append(Step("test item out of the sequence", len(user) + found["test_users"], n_users, n_items))
 
     lengths = np.bincount(user, minlength=n_users)
     ends = np.cumsum(lengths)
@@ -231,34 +112,21 @@ def to_dataset(folder: Path, released: Released, allow_leaks: bool) -> Dataset:
         if allow_leaks:
             leaks.append(where)
         warnings.append(f"{where}, and was {'left there' if allow_leaks else 'taken out'}")
-    counts = {"users": n_users, "items": n_items, "interactions": len(dataset.user)}
-    dataset.manifest.update(
-        format_version=FORMAT_VERSION,
+    provenance = Provenance(
         name=folder.resolve().name,
         source_sha256=hashlib.sha256("".join(sha256(folder / name) for name in FILES).encode()).hexdigest(),
         settings={"format": "selfgnn", "allow_leaks": allow_leaks},
-        time_span_s=list(span),
-        steps=steps,
+        time_span_s=span,
+        steps=tuple(steps),
         released=found,
-        leaks=leaks,
-        warnings=warnings,
-        counts=counts | {name: int(np.count_nonzero(dataset.part == code)) for name, code in PARTS.items()},
-        versions={
-            "hardgnn": hardgnn.__version__,
-            "polars": pl.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        leaks=tuple(leaks),
+        warnings=tuple(warnings),
+        counts=dataset.counts,
+        versions=versions(),
     )
-    for code, name in ((VALID, "validation"), (TEST, "test")):
-        if not len(dataset.targets(code)[0]):
-            raise HardGNNError(f"{folder}: no user has a {name} item and a history before it")
-    return dataset
-
-
-def step(name: str, interactions: int, users: int, items: int) -> dict[str, Any]:
-    """One line of what each step left."""
-    return {"step": name, "interactions": interactions, "users": users, "items": items}
+    if lacking := dataset.lacking:
+        raise HardGNNError(f"{folder}: no user has a {lacking} item and a history before it")
+    return replace(dataset, manifest=provenance.manifest())
 
 
 def candidates(released: Released) -> Candidates:

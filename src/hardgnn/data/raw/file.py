@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hardgnn.data.readers.archives import TheOnlyFile, base, shown_member
-from hardgnn.data.readers.layers import bare, opened
-from hardgnn.data.readers.recoded import Recoded, known_encoding
-from hardgnn.data.readers.stored import BUFFER_BYTES, Stored
+from hardgnn.data.raw.archives import TheOnlyFile, base, shown_member
+from hardgnn.data.raw.layers import bare, opened
+from hardgnn.data.raw.recoded import Recoded, known_encoding
+from hardgnn.data.raw.stored import BUFFER_BYTES, Stored
 from hardgnn.errors import HardGNNError, reading, shown
 
 HEAD_BYTES = 65_536
@@ -144,6 +144,16 @@ class RawFile:
         if len(lines) == 1 and self.head.strip().count(b"\r"):
             raise HardGNNError(f"{self.label}: its lines end in a carriage return alone; expected line feeds")
         return next((line.decode(errors="replace").rstrip("\r") for line in lines if line.strip()), "")
+
+    def start(self) -> str:
+        """The first line that is not blank, as far as it can be told; empty where there is none."""
+        return next(iter(self.head_lines()), "")
+
+    def head_lines(self) -> list[str]:
+        """The lines at the begin of the file that are whole and not blank; of one long line what there is."""
+        lines = self.head.decode("utf-8-sig", "replace").split("\n")
+        whole = lines[:-1] if len(self.head) >= HEAD_BYTES and len(lines) > 1 else lines
+        return [line.rstrip("\r") for line in whole if line.strip()]
 
     @contextmanager
     def stream(self) -> Iterator[tuple[io.BufferedReader, tuple[str, ...]]]:

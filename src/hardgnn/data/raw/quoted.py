@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.data.readers.raw import BLOCK_BYTES, BOM, HEAD_BYTES, LONGEST_LINE, RawFile, not_unicode
+from hardgnn.data.raw.file import BLOCK_BYTES, BOM, HEAD_BYTES, LONGEST_LINE, RawFile, not_unicode
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reading, reason
 
 QUOTE, LINE_END, RETURN = b'"', 10, 13

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from hardgnn.ops import candidates
 from hardgnn.ops.candidates import sampled_softmax, top_products
+from hardgnn.ops.form import reference_only
 from hardgnn.ops.topk import largest
 
 
@@ -24,12 +28,15 @@ def drawn(seed: int, queries: int, items: int, dim: int = 3) -> tuple[list[Tenso
     return [one.double().requires_grad_() for one in numbers], own, owner
 
 
-@pytest.fixture(params=[1, 40, 10_000], ids=["a query at a time", "some", "all at once"])
-def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "CHUNK", request.param)
+@pytest.fixture(params=[1, 40, 10_000, None], ids=["a query at a time", "some", "all at once", "reference"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param is not None:
+        monkeypatch.setattr(candidates, "CHUNK_NUMBERS", request.param)
+    with reference_only() if request.param is None else nullcontext():
+        yield
 
 
-@pytest.mark.usefixtures("chunk")
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("with_prior", [True, False])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_sampled_softmax_is_the_cross_entropy_and_has_its_gradients(with_prior: bool, seed: int) -> None:
@@ -49,7 +56,7 @@ def test_sampled_softmax_is_the_cross_entropy_and_has_its_gradients(with_prior: 
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.usefixtures("chunk")
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("k", [1, 4, 20])
 def test_top_products_are_those_of_the_whole_table(k: int) -> None:
     (queries, items, *_), own, owner = drawn(2, queries=8, items=9)

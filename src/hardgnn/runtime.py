@@ -1,4 +1,4 @@
-"""Seeds, threads and the record of what a run ran on."""
+"""Devices, seeds, threads and the record of what a run ran on."""
 
 from __future__ import annotations
 
@@ -6,23 +6,75 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
+from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.version import __version__
 
 MALLOC_TRIM_THRESHOLD, MALLOC_TOP_PAD, MALLOC_MMAP_MAX = -1, -2, -4  # the parameters of glibc's mallopt
+DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+PRECISIONS = ("float32", "bfloat16")
 PACKAGES = ("torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
 
 
-def epoch_generators(seed: int, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
-    """The generators of one epoch, from the seed and the epoch alone, so that a resumed run draws the same numbers."""
+def device_of(name: str) -> torch.device:
+    """The device that a name means: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    `auto` is the first CUDA device, or else the processor; Apple's `mps` has to be asked for.
+
+    Raises:
+        HardGNNError: there is no such name, or no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?|mps", name):
+        raise HardGNNError(f"unknown device '{shown(name)}'; known: {', '.join(DEVICES)}")
+    if name not in (there := devices()):
+        raise HardGNNError(f"device '{name}': not on this machine, which has {', '.join(there)}")
+    return torch.device(name)
+
+
+def devices() -> list[str]:
+    """The names, but `auto`, of what this machine has."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Within it products run in `precision`: `float32`, as everything does, or `bfloat16` (autocast; weights stay).
+
+    On a processor bfloat16 leaves the fast forms of `hardgnn.ops` aside and costs time: it serves a trial.
+
+    Raises:
+        HardGNNError: there is no such precision, or the device has none.
+    """
+    if precision not in PRECISIONS:
+        raise HardGNNError(f"unknown precision '{shown(precision)}'; {nearest(precision, PRECISIONS)}")
+    if precision == "float32":
+        return nullcontext()
+    without = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if without or not torch.amp.is_autocast_available(device.type):
+        raise HardGNNError(f"device '{device}': does not compute in bfloat16; set run.precision=float32")
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def epoch_generators(
+    seed: int, epoch: int, device: torch.device | str = "cpu"
+) -> tuple[np.random.Generator, torch.Generator]:
+    """The generators of one epoch, from the seed and the epoch alone, so that a resumed run draws the same numbers.
+
+    The second is on the device, for dropout; each kind of device draws numbers of its own.
+    """
     sequence = np.random.SeedSequence([seed, epoch])
-    generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    generator = torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
     return np.random.default_rng(sequence), generator
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hardgnn.models.intervals import IntervalEncoder
 
-from hardgnn.config import ModelConfig, SelfAugmentedConfig
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut, stacked_graph
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.models.attention import SelfAttention
-from hardgnn.models.encoders.attention import SequenceEncoder
-from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.models.encoders.attention import AttentionEncoder, AttentionSettings, PooledEncoder, PooledSettings
+from hardgnn.models.encoders.base import Encoder, Frame
+from hardgnn.models.network import Seen
+from hardgnn.models.selfgnn import SelfGNN, SelfGNNSettings
+from hardgnn.models.selfgnn.augmented import self_augmented
+from hardgnn.models.selfgnn.intervals import IntervalEncoder
+from hardgnn.models.selfgnn.settings import SelfAugmentedSettings
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.training import losses
 from hardgnn.training.samplers import hardest
@@ -58,9 +62,27 @@ def stacked() -> sp.csr_matrix:
     return stacked_graph(interval, user, item, (T, U, I))
 
 
-def model(**changes: object) -> SelfGNN:
-    config = ModelConfig(dim=D, intervals=T, heads=2, window=6, dropout=0.0, **changes)
-    return SelfGNN(config, SelfAugmentedConfig(weight=0.1, dim=4), U, I, torch.Generator().manual_seed(0))
+FRAME = Frame(dim=D, window=6, heads=2, norm_epsilon=1e-3)
+
+
+def settings_of(**changes: Any) -> SelfGNNSettings:
+    return SelfGNNSettings(kind="selfgnn", dim=D, heads=2, **changes)
+
+
+def model(stacked: sp.csr_matrix) -> SelfGNN:
+    ssl = SelfAugmentedSettings(weight=0.1, dim=4)
+    settings = settings_of(intervals=T, window=6, dropout=0.0, ssl=ssl)
+    made = SelfGNN(settings, U, I, Seen(graph=InteractionGraph(stacked, (T, U, I))))
+    made.initialise(torch.Generator().manual_seed(0))
+    return made
+
+
+def pooled_encoder(layers: int = 2) -> PooledEncoder:
+    return PooledEncoder(PooledSettings(kind="pooled", layers=layers), FRAME)
+
+
+def attention_encoder(pooling: str = "last") -> AttentionEncoder:
+    return AttentionEncoder(AttentionSettings(kind="attention", pooling=pooling), FRAME)
 
 
 def test_a_pair_twice_in_an_interval_counts_once(stacked: sp.csr_matrix) -> None:
@@ -134,7 +156,7 @@ def test_symmetric_norm_and_edge_dropout_treat_both_directions_alike(stacked: sp
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_interval_level(kind: str) -> None:
     torch.manual_seed(0)
-    encoder = IntervalEncoder(ModelConfig(dim=D, heads=2, interval_encoder=kind))
+    encoder = IntervalEncoder(settings_of(interval_encoder=kind))
     states = np.random.default_rng(1).normal(size=(3, D)).astype(np.float32)  # (T, d) of one node
     w, r, b, c = (
         getattr(encoder.recurrent, name).detach().numpy()
@@ -162,7 +184,7 @@ def test_interval_level(kind: str) -> None:
 )
 def test_the_interval_level_has_the_gradient_of_its_values(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    encoder = IntervalEncoder(ModelConfig(dim=D, heads=2, dropout=0.5, **settings)).double()
+    encoder = IntervalEncoder(settings_of(dropout=0.5, **settings)).double()
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter)
     states = torch.randn(T, 3, D, dtype=torch.float64, requires_grad=True)
@@ -175,9 +197,8 @@ def test_the_interval_level_has_the_gradient_of_its_values(settings: dict[str, A
 
 @pytest.mark.parametrize("pooling", ["sum", "mean", "last"])
 def test_instance_level(pooling: str) -> None:
-    config = ModelConfig(dim=D, heads=2, window=6, sequence_layers=2, sequence_pooling=pooling)
     torch.manual_seed(0)
-    encoder = SequenceEncoder(config)
+    encoder = attention_encoder(pooling)
     torch.nn.init.normal_(encoder.positions)
     items = torch.randn(I, D)
     window = torch.tensor([[-1, -1, 2, 5, 0], [1, 2, 3, 4, 5], [-1, -1, -1, -1, -1]])
@@ -194,7 +215,7 @@ def test_instance_level(pooling: str) -> None:
 
 def test_pooled_window_is_one_token() -> None:
     torch.manual_seed(0)
-    encoder = SequenceEncoder(ModelConfig(dim=D, heads=2, window=6, sequence_layers=1, sequence="pooled"))
+    encoder = pooled_encoder(layers=1)
     torch.nn.init.normal_(encoder.positions)
     items = torch.randn(I, D)
     found = encoder(items, torch.tensor([[-1, 2, 5, 0]])).detach()[0]
@@ -205,10 +226,10 @@ def test_pooled_window_is_one_token() -> None:
     np.testing.assert_allclose(found, leaky(token) + state, atol=1e-5)
 
 
-@pytest.mark.parametrize("sequence", ["full", "pooled"])
-def test_padding_changes_nothing(sequence: str) -> None:
+@pytest.mark.parametrize("make", [attention_encoder, pooled_encoder])
+def test_padding_changes_nothing(make: Callable[[], Encoder]) -> None:
     torch.manual_seed(0)
-    encoder = SequenceEncoder(ModelConfig(dim=D, heads=2, window=6, sequence=sequence))
+    encoder = make()
     torch.nn.init.normal_(encoder.positions)
     items = torch.randn(I, D)
     short = encoder(items, torch.tensor([[3, 4]]))
@@ -220,16 +241,15 @@ def test_padding_changes_nothing(sequence: str) -> None:
 
 
 def test_encoding_some_nodes_is_encoding_all_of_them(stacked: sp.csr_matrix) -> None:
-    one = model()
-    graph = InteractionGraph(stacked, (T, U, I))
-    users, items = one.encode(graph)
-    short = one.short_term(graph, users=torch.tensor([3, 1]), items=torch.tensor([6, 0]))
-    torch.testing.assert_close(one.users(short).detach(), users[[3, 1]])
-    torch.testing.assert_close(one.items(short).detach(), items[[6, 0]])
+    one = model(stacked)
+    whole = one.vectors()
+    some = one.vectors(torch.tensor([3, 1]), torch.tensor([6, 0]))
+    torch.testing.assert_close(some.users, whole.users[[3, 1]])
+    torch.testing.assert_close(some.items, whole.items[[6, 0]])
 
 
-def test_user_weight() -> None:
-    one = model()
+def test_user_weight(stacked: sp.csr_matrix) -> None:
+    one = model(stacked)
     long, short = torch.randn(3, D), torch.randn(3, D)
     hidden, out = one.weight_hidden, one.weight_out
     joined = np.concatenate([long * short, long, short], 1)
@@ -248,7 +268,7 @@ def test_self_augmented_loss_by_hand_and_without_gradient_into_the_long_term() -
     weight = torch.tensor([0.5, 1.0, 0.2, 0.4], requires_grad=True)
     long = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
     short = torch.tensor([0.3, -0.5, 0.1, 1.0], requires_grad=True)
-    loss = losses.self_augmented(weight, long, short)
+    loss = self_augmented(weight, long, short)
     first = max(0, 1 - (0.5 * 1 - 0.2 * 3) * (0.3 - 0.1))
     second = max(0, 1 - (1.0 * 2 - 0.4 * 4) * (-0.5 - 1.0))
     assert loss.item() == pytest.approx(first + second)

@@ -1,8 +1,6 @@
-"""Multi-head self-attention, and the numbers that dropout keeps."""
+"""Multi-head self-attention, and the first values of weights."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -59,22 +57,6 @@ class SelfAttention(nn.Module):
 def _over_heads(mask: Tensor) -> Tensor:
     """A mask of keys (B, M) or of pairs (B, M, M) as one that SDPA takes, (B, 1, 1 or M, M)."""
     return mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]
-
-
-def dropout(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """Inverted dropout of any shape; without a generator (evaluation) x itself."""
-    if share == 0 or generator is None:
-        return x
-    kept = kept_numbers(x.shape, share, generator)
-    dropped = round(share * 2**16)
-    return x * (kept.to(x.dtype) * (2**16 / (2**16 - dropped)))
-
-
-def kept_numbers(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:
-    """Which numbers dropout keeps, bool: each takes 16 random bits, so that `share` holds to 1 / 65536."""
-    numbers = math.prod(shape)
-    bits = torch.empty(-(-numbers // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    return bits.view(torch.int16)[:numbers].view(shape) >= round(share * 2**16) - 2**15
 
 
 def reset(module: nn.Module, generator: torch.Generator) -> None:

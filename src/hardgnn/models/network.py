@@ -62,6 +62,11 @@ class Seen:
     def __deepcopy__(self, memo: Any) -> Seen:
         return self
 
+    def to(self, device: torch.device) -> Seen:
+        """The same on a device."""
+        counted = None if self.counted is None else self.counted.to(device)
+        return Seen(counted, self.idle, None if self.graph is None else self.graph.to(device))
+
     @classmethod
     def of(cls, data: Dataset, settings: Any, graph: InteractionGraph | None = None) -> Seen:
         """What the training part has of it."""
@@ -143,6 +148,12 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.parameters()).device
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Every move and change of type comes here: what was counted goes where the weights go."""
+        super()._apply(fn, recurse)
+        self._seen = self._seen.to(self.device)
+        return self
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None

@@ -136,8 +136,9 @@ class QueryModel:
     @torch.no_grad()
     def reasons(self, history: NDArray[np.integer], items: NDArray[np.integer]) -> NDArray[np.float32]:
         """The cosine of each item of a history (m,) to each of `items` (K,): (K, m)."""
+        device = self.item_vectors.device
         first, second = (
-            F.normalize(self.item_vectors[torch.from_numpy(rows.astype(np.int64))], dim=-1, eps=1e-6)
+            F.normalize(self.item_vectors[torch.from_numpy(rows.astype(np.int64)).to(device)], dim=-1, eps=1e-6)
             for rows in (items, history)
         )
         return (first @ second.T).cpu().numpy()
@@ -162,14 +163,14 @@ class QueryModel:
         return Exported(formula, numbers, vectors, self.transitions.matrix)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The network's own weights, the final vectors and the matrix of transitions."""
+        """The network's own weights, the final vectors and the matrix of transitions, on the processor."""
         found = self.weights | {f"{VECTORS}users": self.user_vectors, f"{VECTORS}items": self.item_vectors}
         if self.transitions is not None:
             matrix = self.transitions.matrix
             parts = {"offsets": matrix.indptr.astype(np.int64), "columns": matrix.indices, "values": matrix.data}
             found |= {MATRIX + name: torch.from_numpy(part) for name, part in parts.items()}
             found[MATRIX + "counts"] = self.transitions.counts
-        return found
+        return {name: tensor.cpu() for name, tensor in found.items()}
 
 
 def restored(settings: Any, stored: Stored) -> QueryModel:

@@ -17,6 +17,9 @@ from hardgnn.config.sections import Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
+from hardgnn.ops.edges import Edges
+from hardgnn.ops.form import fast
+from hardgnn.ops.sparse import Rows, sparse_product
 
 
 class NoTransitions(Section):
@@ -58,11 +61,10 @@ TRANSITIONS = {False: NoTransitions, True: TransitionsSettings}
 class TransitionGraph:
     """Both kinds of edges, from an item of the history (row) to the one scored, and the items' training counts.
 
-    `edges` (I, I) is complex, real part cosine and imaginary part follows, so that both are cut out at once; `counts`
-    (I,) float32.
+    `edges` (I, I): the first value is the cosine, the second tells who follows whom; `counts` (I,) float32.
     """
 
-    edges: sparse.csr_array
+    edges: Edges
     counts: Tensor
 
     @staticmethod
@@ -70,15 +72,18 @@ class TransitionGraph:
         """Counted in the training part."""
         cosine = cosine_similarity(data, config.neighbours)
         follows = forward_similarity(data, config.steps, config.backward)
-        edges = (cosine + np.complex64(1j) * follows).tocsr()
-        edges.sort_indices()
-        if edges.nnz < 2**31:  # scipy's sum has 64 bits, twice the memory
-            edges.indices, edges.indptr = edges.indices.astype(np.int32), edges.indptr.astype(np.int32)
-        return TransitionGraph(edges, torch.from_numpy(data.train.item_counts(data.n_items).astype(np.float32)))
+        counts = data.train.item_counts(data.n_items).astype(np.float32)
+        return TransitionGraph(Edges.of(cosine, follows), torch.from_numpy(counts))
+
+    def to(self, device: torch.device) -> TransitionGraph:
+        """The same on a device."""
+        return TransitionGraph(self.edges.to(device), self.counts.to(device))
 
     def joined(self, forward: float) -> sparse.csr_array:
         """`S = cosine + forward · follows`."""
-        return (self.edges.real + np.float32(forward) * self.edges.imag).tocsr()
+        cosine, follows = self.edges.matrices
+        values = cosine.data + np.float32(forward) * follows.data
+        return sparse.csr_array((values, cosine.indices, cosine.indptr), shape=cosine.shape)
 
 
 class Transitions(nn.Module):
@@ -109,7 +114,8 @@ class Transitions(nn.Module):
 
     def weights(self, width: int) -> Tensor:
         """`γ^(p-s)` for s ≤ p, else 0: (m, m)."""
-        age = torch.arange(width)[:, None] - torch.arange(width)
+        place = torch.arange(width, device=self.decay_logit.device)
+        age = place[:, None] - place
         return torch.where(age >= 0, torch.sigmoid(self.decay_logit) ** age.clamp_min(0), 0.0)
 
     @property
@@ -117,11 +123,9 @@ class Transitions(nn.Module):
         """The weight of the directed co-occurrence."""
         return float(self.log_forward.detach().exp())
 
-    def block(self, edges: sparse.csr_array, columns: NDArray[np.integer]) -> Tensor:
+    def block(self, edges: Edges, columns: Tensor | NDArray[np.integer]) -> Tensor:
         """The chosen columns of these rows of S, dense, and a last row of zeros for padding: (n + 1, c)."""
-        block = np.zeros((edges.shape[0] + 1, len(columns)), edges.dtype)
-        block[:-1] = edges[:, columns].toarray()
-        cosine, follows = (torch.from_numpy(np.ascontiguousarray(part)) for part in (block.real, block.imag))
+        cosine, follows = edges.dense(torch.as_tensor(columns, device=edges.columns.device))
         return torch.addcmul(cosine, follows, self.log_forward.exp())
 
     def candidates(self, block: Tensor, windows: Tensor) -> Tensor:
@@ -142,7 +146,8 @@ class Transitions(nn.Module):
         """
         width = counts.shape[1]
         scale, target_scale = (torch.where(n > 0, n.clamp_min(1).rsqrt(), 0.0) for n in (counts, target_counts))
-        distance = torch.arange(1, width + 1)[:, None] - torch.arange(width)  # of the item after p from that at s
+        place = torch.arange(width, device=counts.device)
+        distance = place[:, None] + 1 - place  # of the item after p from that at s
         near = torch.where((distance > 0) & (distance <= self.config.steps), 1 / distance, 0.0)
         own = scale[:, None, :] * target_scale[:, :, None]  # (B, p, s)
         without = (cosine - own) + self.log_forward.exp() * (follows - near * own)
@@ -151,10 +156,11 @@ class Transitions(nn.Module):
 
 
 class TransitionScores:
-    """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`."""
+    """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`, on the module's device."""
 
     def __init__(self, module: Transitions, matrix: sparse.csr_array, counts: Tensor, window: int) -> None:
         self.module, self.matrix, self.counts, self.window = module, matrix, counts, window
+        self._transposed: Rows | None = None
 
     def numbers(self) -> dict[str, float]:
         """The learned numbers as the score has them."""
@@ -171,25 +177,39 @@ class TransitionScores:
         """`β log(ε + x) + κ log(1 + n)` of all items, (B, I)."""
         decay = float(torch.sigmoid(self.module.decay_logit))
         query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
-        prior = self.module.prior(torch.from_numpy((query @ self.matrix).toarray()))
-        return prior.add_(self.module.offsets(self.counts))
+        prior = self.module.prior(self._reached(query))
+        return prior.add_(self.module.offsets(self.counts.to(prior.device)))
+
+    def _reached(self, query: sparse.csr_array) -> Tensor:
+        """x of all items from the weights of those in each history (B, I): (B, I)."""
+        where = self.module.decay_logit
+        if fast(where):
+            return torch.from_numpy((query @ self.matrix).toarray())
+        if self._transposed is None or self._transposed[0].device != where.device:
+            turned = self.matrix.T.tocsr()
+            offsets, columns, values = (
+                torch.from_numpy(part).to(where.device) for part in (turned.indptr, turned.indices, turned.data)
+            )
+            self._transposed = offsets, columns, values
+        dense = torch.from_numpy(query.toarray()).to(where.device)
+        return sparse_product(self._transposed, dense.T.contiguous()).T.contiguous()
 
 
-def between(edges: sparse.csr_array, windows: Tensor, targets: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+def between(edges: Edges, windows: Tensor, targets: Tensor | NDArray[np.integer]) -> tuple[Tensor, Tensor]:
     """Cosine and follows from the items up to a position to the one after it: (B, m, m) each, 0 for padding.
 
     At [b, p, s] from windows[b, s] to targets[b, p], s ≤ p.
 
-    Shapes: edges (n, I), sorted; windows (B, m) of its row numbers, n for padding; targets (B, m), `PADDING` likewise.
+    Shapes: edges (n, I); windows (B, m) of its row numbers, n for padding; targets (B, m), `PADDING` likewise.
     """
-    n, n_items = edges.shape
-    local = windows.numpy()
-    real = (local < n)[:, None, :] & (targets != PADDING)[:, :, None]
-    row, ahead, place = np.nonzero(np.tril(real))
-    keys = np.repeat(np.arange(n), np.diff(edges.indptr)) * n_items + edges.indices
-    asked = local[row, place] * n_items + targets[row, ahead]
-    at = np.minimum(np.searchsorted(keys, asked), max(len(keys) - 1, 0))
-    found = np.zeros(real.shape, edges.dtype)
-    if len(keys):
-        found[row, ahead, place] = np.where(keys[at] == asked, edges.data[at], 0)
-    return torch.from_numpy(found.real.copy()), torch.from_numpy(found.imag.copy())
+    targets = torch.as_tensor(targets, device=windows.device)
+    real = (windows < len(edges)).unsqueeze(1) & (targets != PADDING).unsqueeze(2)
+    real = real.tril()  # (B, p, s)
+    if not fast(edges.first):
+        found = edges.at(windows.clamp_max(len(edges) - 1).unsqueeze(1), targets.clamp_min(0).unsqueeze(2))
+        return torch.where(real, found[0], 0), torch.where(real, found[1], 0)
+    row, ahead, place = real.nonzero(as_tuple=True)
+    values = edges.at(windows[row, place], targets[row, ahead])
+    cosine, follows = torch.zeros(2, *real.shape).unbind()
+    cosine[row, ahead, place], follows[row, ahead, place] = values
+    return cosine, follows

@@ -1,7 +1,8 @@
-"""Products of many queries with all candidates, a chunk of queries at a time, with gradients of their own.
+"""Products of many queries with all candidates: the softmax over them, and the largest.
 
-Autograd would hold each table of positions × candidates that a loss passes through, and walk over all of them in
-memory; here a chunk stays in the processor's cache from scores to gradients.
+On a processor they run a chunk of queries at a time, with gradients of their own: autograd would hold each table of
+positions × candidates that a loss passes through, and walk over all of them in memory; a chunk stays in the cache from
+scores to gradients.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hardgnn.ops.form import fast
 from hardgnn.ops.topk import largest
 
-CHUNK = 2**18
-"""Numbers in a chunk, about: 1 MiB of float32."""
+CHUNK_NUMBERS = 2**18
+"""Numbers of a table that are computed at once, about: 1 MiB of float32."""
+Prior = tuple[Tensor, Tensor, Tensor]
+"""x (P, C), β and ε, of `β log(ε + x)`."""
 
 
 def sampled_softmax(
@@ -26,13 +30,15 @@ def sampled_softmax(
     positive: Tensor,
     own: Tensor,
     owner: Tensor,
-    prior: tuple[Tensor, Tensor, Tensor] | None = None,
+    prior: Prior | None = None,
 ) -> Tensor:
     """Mean of `log(e^{s⁺} + Σ_c e^{s_c}) - s⁺`, where `s_c = q · e_c + o_c + β log(ε + x_c)`.
 
     Shapes: queries (P, d); items (C, d); offsets (C,); positive (P,), s⁺; own (B, C) bool, candidates left out;
     owner (P,), the row of `own` of each query; prior: x (P, C), β and ε, each a number -> scalar.
     """
+    if not fast(queries, items):
+        return _reference_softmax(queries, items, offsets, positive, own, owner, prior)
     reached, strength, epsilon = prior or (None, None, None)
     return _SampledSoftmax.apply(queries, items, offsets, positive, reached, strength, epsilon, own, owner)
 
@@ -43,7 +49,31 @@ def top_products(queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: 
     -inf where fewer than `k` are left. Shapes: queries (P, d); items (C, d); own (B, C) bool, candidates left out;
     owner (P,), the row of `own` of each query; K = min(k, C).
     """
+    if not fast(queries, items):
+        return _reference_top(queries, items, own, owner, k)
     return _TopProducts.apply(queries, items, own, owner, k)
+
+
+def _reference_softmax(
+    queries: Tensor,
+    items: Tensor,
+    offsets: Tensor,
+    positive: Tensor,
+    own: Tensor,
+    owner: Tensor,
+    prior: Prior | None,
+) -> Tensor:
+    scores = queries @ items.T + offsets  # (P, C)
+    if prior is not None:
+        reached, strength, epsilon = prior
+        scores = scores + strength * torch.log(epsilon + reached)
+    scores = scores.masked_fill(own.index_select(0, owner), -torch.inf)
+    return (torch.logsumexp(torch.cat([positive.unsqueeze(1), scores], 1), 1) - positive).mean()
+
+
+def _reference_top(queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    table = (queries @ items.T).masked_fill(own.index_select(0, owner), -torch.inf)  # (P, C)
+    return largest(table, min(k, len(items)))
 
 
 class _SampledSoftmax(torch.autograd.Function):
@@ -127,6 +157,6 @@ class _TopProducts(torch.autograd.Function):
 
 
 def _chunks(queries: Tensor, items: Tensor) -> Iterator[slice]:
-    size = max(1, CHUNK // max(1, len(items)))
+    size = max(1, CHUNK_NUMBERS // max(1, len(items)))
     for start in range(0, len(queries), size):
         yield slice(start, start + size)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hardgnn.ops.form import fast
+
 
 def _onednn() -> Callable[..., Tensor] | None:
     """torch's product by oneDNN, or None where this build of torch has none.
@@ -26,11 +28,11 @@ ONEDNN = _onednn()
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """`left @ right.T`, without gradient: (n, k), (m, k) -> (n, m).
+    """`left @ right.T`, without gradient on a processor: (n, k), (m, k) -> (n, m).
 
     oneDNN prepares each new pair of shapes for about a millisecond, so it pays where shapes return.
     """
-    if ONEDNN is None or left.dtype != torch.float32 or left.is_cuda or 0 in (*left.shape, *right.shape):
+    if ONEDNN is None or left.dtype != torch.float32 or not fast(left, right) or 0 in (*left.shape, *right.shape):
         return left @ right.T
     return ONEDNN(_dense(left), _dense(right), None, "none", [], "")
 

@@ -1,8 +1,8 @@
-"""The steps of a GRU and an LSTM and their gradients, written out, nodes along the last axis.
+"""The steps of a GRU and an LSTM and their gradients, written out for the processor, nodes along the last axis.
 
-With a feature in each row, gates are contiguous blocks of rows and every operation runs over long rows.
-Own products and those with the state before come in, so that the loop over time (`hardgnn.models.interval_block`)
-treats both kinds alike.
+The reference is torch's own `nn.GRU` and `nn.LSTM`. With a feature in each row, gates are contiguous blocks of rows and
+every operation runs over long rows. Own products and those with the state before come in, so that the loop over time
+(`hardgnn.ops.interval_blocks`) treats both kinds alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The largest numbers of each row, found by the largest of each chunk."""
+"""The largest numbers of each row."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ import math
 import torch
 from torch import Tensor
 
-CHUNK = 64  # similarities at most whose largest stands for them
+from hardgnn.ops.form import fast
+
+TOGETHER = 64  # numbers at most whose largest stands for them
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`scores.topk(k, dim=1)`, by the largest of each chunk: the k largest lie in the k chunks with the largest ones.
+    """`scores.topk(k, dim=1)`: (B, I) -> values (B, k), descending, and columns (B, k)."""
+    return _by_chunks(scores, k) if fast(scores) else _reference(scores, k)
 
-    Shapes: scores (B, I) -> values (B, k), descending, and columns (B, k).
-    """
-    size = min(CHUNK, math.isqrt(scores.shape[1] // k))  # then as many chunks as numbers are left, about
+
+def _reference(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    values, columns = scores.topk(k, dim=1)
+    return values, columns
+
+
+def _by_chunks(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """By the largest of each chunk: the k largest lie in the k chunks with the largest ones."""
+    size = min(TOGETHER, math.isqrt(scores.shape[1] // k))  # then as many chunks as numbers are left, about
     if size < 4:
-        return scores.topk(k, dim=1)
+        return _reference(scores, k)
     whole = scores.shape[1] // size
     chunks = scores[:, : whole * size].view(-1, whole, size)
     best = chunks.amax(2).topk(k, dim=1).indices  # (B, k)

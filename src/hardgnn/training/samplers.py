@@ -17,11 +17,13 @@ from hardgnn.config.sections import Chosen, PartSettings, search
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.negatives import UniformNegatives
+from hardgnn.ops.form import fast
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 from hardgnn.parts import SAMPLERS
 
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
+DEVICE_BLOCK = 2**28  # the same where memory is far and many cores wait for work: 1 GiB of float32
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def hardest(query: Tensor, items: Tensor, avoided: Histories, k: int) -> tuple[T
     keys = F.normalize(items, dim=-1, eps=1e-6)
     query = F.normalize(query, dim=-1, eps=1e-6)
     k = min(k, len(items))
-    rows = max(1, BLOCK // max(1, len(items)))
+    rows = max(1, (BLOCK if fast(query) else DEVICE_BLOCK) // max(1, len(items)))
     found, valid = [], []
     for start in range(0, len(query), rows):
         similarity = product(query[start : start + rows], keys)  # (b, I)
         block = avoided.take(np.arange(start, start + len(similarity)))
-        owner = torch.from_numpy(np.repeat(np.arange(len(similarity)), block.lengths))
-        similarity[owner, torch.from_numpy(block.items.astype(np.int64))] = -torch.inf
+        owner = np.repeat(np.arange(len(similarity)), block.lengths)
+        cells = np.stack([owner, block.items.astype(np.int64)])
+        similarity[torch.from_numpy(cells).to(similarity.device).unbind()] = -torch.inf
         values, indices = largest(similarity, k)
         found.append(indices)
         valid.append(torch.isfinite(values))
@@ -96,7 +99,8 @@ class FalseNegatives:
         self._counts.zero_()
 
     def count(self, users: Tensor, hard: Tensor, valid: Tensor) -> None:
-        """Counts the hard negatives (B, K), where valid (B, K), of `users` (B,)."""
+        """Counts the hard negatives (B, K), where valid (B, K), of `users` (B,), on whatever device these are."""
+        self._valid_item, self._counts = self._valid_item.to(hard.device), self._counts.to(hard.device)
         false = (hard == self._valid_item[users].unsqueeze(1)) & valid
         self._counts += torch.stack([false.sum(), valid.sum()])
 
@@ -106,15 +110,15 @@ class FalseNegatives:
         return false / drawn if drawn else None
 
 
-def distinct_rows(size: int, *groups: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-    """The distinct ids of all groups, sorted (n,), and the row of each id among them (size,)."""
+def distinct_rows(size: int, *groups: NDArray[np.integer], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """The distinct ids of all groups, sorted (n,), and the row of each id among them (size,), on a device."""
     present = np.zeros(size, dtype=bool)
     for group in groups:
         present[group] = True
     distinct = np.flatnonzero(present)
     row = np.zeros(size, dtype=np.int64)
     row[distinct] = np.arange(len(distinct))
-    return torch.from_numpy(distinct), torch.from_numpy(row)
+    return torch.from_numpy(distinct).to(device), torch.from_numpy(row).to(device)
 
 
 class UniformSettings(PartSettings):

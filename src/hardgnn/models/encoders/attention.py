@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -138,7 +139,11 @@ def by_length(window: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
     """
     lengths = (window != PADDING).sum(1).clamp_min(1)
     order = lengths.argsort(stable=True)
-    group = (lengths[order].cumsum(0) - 1) // ITEMS_TOGETHER
-    sizes = torch.unique_consecutive(group, return_counts=True)[1].tolist()
-    parts = [encode(window[rows, -int(lengths[rows[-1]]) :]) for rows in order.split(sizes)]
+    ascending = lengths[order].cpu().numpy()  # all at once: a device is waited for once
+    group = (ascending.cumsum() - 1) // ITEMS_TOGETHER
+    ends = np.flatnonzero(np.diff(group, append=-1)) + 1
+    parts = [
+        encode(window[rows, -int(ascending[end - 1]) :])
+        for rows, end in zip(order.tensor_split(ends[:-1].tolist()), ends, strict=True)
+    ]
     return torch.cat(parts).index_select(0, order.argsort())

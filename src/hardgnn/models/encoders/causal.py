@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.histories import PADDING
-from hardgnn.models.attention import SelfAttention, dropout
+from hardgnn.models.attention import SelfAttention
 from hardgnn.models.encoders.attention import by_length
 from hardgnn.models.encoders.base import Encoder, Frame, encoder
+from hardgnn.ops.dropout import dropout
 
 
 class CausalSettings(PartSettings):
@@ -81,8 +82,8 @@ class CausalEncoder(Encoder):
         width = window.shape[1]
         items = item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)
         state = items * self.config.dim**0.5 + self.positions[self.config.window - width :]
-        before = torch.ones(width, width, dtype=torch.bool).tril()
-        mask = (before & (window != PADDING).unsqueeze(1)) | torch.eye(width, dtype=torch.bool)
+        before = torch.ones(width, width, dtype=torch.bool, device=window.device).tril()
+        mask = (before & (window != PADDING).unsqueeze(1)) | torch.eye(width, dtype=torch.bool, device=window.device)
         return dropout(state, self.config.dropout, generator), mask
 
     def _layer(self, layer: int, state: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -34,6 +34,14 @@ class IntervalEncoder(nn.Module):
         if self.config.interval_encoder == "sum":
             return states.sum(0) if self.config.interval_pooling == "sum" else states.mean(0)
         config = self.config
-        level = Level(self.recurrent, self.norm, self.attention, config.interval_norm == "states", config.norm_epsilon)
+        level = Level(
+            recurrent=self.recurrent,
+            norm=self.norm if isinstance(self.norm, nn.LayerNorm) else None,
+            qkv=self.attention.qkv,
+            output=self.attention.output if isinstance(self.attention.output, nn.Linear) else None,
+            heads=self.attention.heads,
+            over_states=config.interval_norm == "states",
+            epsilon=config.norm_epsilon,
+        )
         pooled = encode(states, level, config.dropout, generator)
         return pooled * intervals if config.interval_pooling == "sum" else pooled

@@ -1,0 +1,273 @@
+"""Each operation's fast form against its plain reference, values and gradients, over shapes and settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hardgnn.ops import interval_blocks
+from hardgnn.ops.candidates import sampled_softmax, top_products
+from hardgnn.ops.dropout import dropout, kept_numbers
+from hardgnn.ops.edges import Edges
+from hardgnn.ops.form import VARIABLE, fast, reference_only
+from hardgnn.ops.graph import InteractionGraph, propagate
+from hardgnn.ops.interval_level import Level, encode
+from hardgnn.ops.product import product
+from hardgnn.ops.topk import largest
+
+DTYPES = {torch.float32: 1e-4, torch.float64: 1e-9}
+seeds, dtypes = st.integers(0, 999), st.sampled_from(list(DTYPES))
+often = settings(max_examples=40, deadline=None)
+
+
+def assert_alike(compute: Callable[[], Sequence[Tensor]], leaves: Sequence[Tensor], tolerance: float) -> None:
+    """Both forms of what `compute` runs give the same tensors, and the same gradients of `leaves`."""
+    found = []
+    for form in ("fast", "reference"):
+        if form == "fast":
+            values = compute()
+        else:
+            with reference_only():
+                values = compute()
+        generator = torch.Generator().manual_seed(1)
+        weights = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in values]
+        total = sum((value * weight).sum() for value, weight in zip(values, weights, strict=True))
+        gradients = torch.autograd.grad(total, leaves)
+        found.append([*values, *gradients])
+    assert operations(found[0][0]) != operations(found[1][0])  # there were two forms
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def operations(value: Tensor) -> set[str]:
+    """The names of what autograd would go back through."""
+    names, waiting = set(), [value.grad_fn]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one.name() not in names:
+            names.add(one.name())
+            waiting += [before for before, _ in one.next_functions]
+    return names
+
+
+def random(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+
+def random_graph(seed: int, shape: tuple[int, int, int], norm: str, density: float) -> InteractionGraph:
+    intervals, users, items = shape
+    rng = np.random.default_rng(seed)
+    blocks = [sp.csr_matrix((rng.random((users, items)) < density).astype(np.float32)) for _ in range(intervals)]
+    return InteractionGraph(sp.block_diag(blocks, format="csr"), shape, norm)  # type: ignore[arg-type]
+
+
+@given(
+    seed=seeds,
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7)),
+    layers=st.integers(0, 3),
+    norm=st.sampled_from(["none", "sym"]),
+    some=st.booleans(),
+    summed=st.booleans(),
+    dropped=st.sampled_from([0.0, 0.5]),
+    dtype=dtypes,
+)
+@often
+def test_propagation(
+    seed: int,
+    shape: tuple[int, int, int],
+    layers: int,
+    norm: str,
+    some: bool,
+    summed: bool,
+    dropped: float,
+    dtype: torch.dtype,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    graph = random_graph(seed, shape, norm, 0.3).to(dtype)
+    users, items = (random(generator, dtype, shape[0] * size, 4) for size in shape[1:])
+    rows = [torch.randperm(len(table), generator=generator)[: 1 + len(table) // 2] for table in (users, items)]
+    asked = rows if some else [None, None]
+    matrices = tuple(
+        (offsets, columns, None if values is None else values.to(dtype))
+        for offsets, columns, values in graph.matrices(dropped, generator, active=True)
+    )
+
+    def compute() -> list[Tensor]:
+        of_users, of_items = propagate(matrices, users, items, layers, 0.5, *asked, summed, graph.active)  # type: ignore[arg-type]
+        return [*of_users, *of_items]
+
+    assert_alike(compute, (users, items), DTYPES[dtype])
+
+
+@given(
+    seed=seeds,
+    kind=st.sampled_from([nn.GRU, nn.LSTM]),
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    heads=st.sampled_from([1, 2, 4]),
+    norm=st.booleans(),
+    projection=st.booleans(),
+    over_states=st.booleans(),
+    dtype=dtypes,
+)
+@often
+def test_interval_level(
+    seed: int,
+    kind: type[nn.RNNBase],
+    shape: tuple[int, int],
+    heads: int,
+    norm: bool,
+    projection: bool,
+    over_states: bool,
+    dtype: torch.dtype,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    recurrent, qkv, output, layer_norm = kind(8, 8), nn.Linear(8, 24), nn.Linear(8, 8), nn.LayerNorm(8)
+    parts = [recurrent, qkv] + ([output] if projection else []) + ([layer_norm] if norm else [])
+    weights = [weight for part in parts for weight in part.to(dtype).parameters()]
+    for weight in weights:
+        nn.init.normal_(weight, std=0.5, generator=generator)
+    level = Level(
+        recurrent, layer_norm if norm else None, qkv, output if projection else None, heads, over_states, 1e-3
+    )
+    x = random(generator, dtype, *shape, 8)
+    assert_alike(lambda: [encode(x, level, 0.0, None)], (x, *weights), 10 * DTYPES[dtype])
+
+
+def test_interval_level_with_the_same_numbers_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms draw in another order, so that one mask is given to both."""
+    intervals, nodes, dim = 3, 5, 8
+    torch.manual_seed(0)
+    kept = torch.rand(intervals, nodes, dim) < 0.5
+    level = Level(nn.GRU(dim, dim), nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), 2, False, 1e-3)
+
+    def of_block(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:
+        return nn.functional.pad(kept.permute(2, 0, 1), (0, shape[2] - nodes))
+
+    monkeypatch.setattr(interval_blocks, "kept_numbers", of_block)
+    monkeypatch.setattr("hardgnn.ops.interval_level.dropout", lambda hidden, share, generator: hidden * kept * 2)
+    x = torch.randn(intervals, nodes, dim, requires_grad=True)
+    assert_alike(lambda: [encode(x, level, 0.5, torch.Generator())], (x, *level.recurrent.parameters()), 1e-4)
+
+
+@given(seed=seeds, queries=st.integers(1, 9), items=st.integers(1, 12), prior=st.booleans(), dtype=dtypes)
+@often
+def test_sampled_softmax(seed: int, queries: int, items: int, prior: bool, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    leaves = [random(generator, dtype, *shape) for shape in ((queries, 3), (items, 3), (items,), (queries,))]
+    own = torch.rand(3, items, generator=generator) < 0.3
+    own[0] = True  # a user for whom no candidate is left
+    owner = torch.randint(3, (queries,), generator=generator)
+    numbers = [torch.rand(shape, generator=generator, dtype=dtype) + 0.1 for shape in ((queries, items), (), ())]
+    priors = tuple(number.requires_grad_() for number in numbers) if prior else None
+    assert_alike(
+        lambda: [sampled_softmax(*leaves, own, owner, priors)],  # type: ignore[arg-type]
+        [*leaves, *(priors or ())],
+        DTYPES[dtype],
+    )
+
+
+@given(seed=seeds, queries=st.integers(1, 9), items=st.integers(1, 12), k=st.integers(1, 15), dtype=dtypes)
+@often
+def test_top_products(seed: int, queries: int, items: int, k: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    leaves = [random(generator, dtype, size, 3) for size in (queries, items)]
+    own = torch.rand(3, items, generator=generator) < 0.4
+    owner = torch.randint(3, (queries,), generator=generator)
+    assert_alike(lambda: [top_products(*leaves, own, owner, k)[0].exp()], leaves, DTYPES[dtype])
+    _, index = top_products(*leaves, own, owner, k)
+    with reference_only():
+        values, other = top_products(*leaves, own, owner, k)
+    assert torch.equal(index[values.isfinite()], other[values.isfinite()])
+
+
+@given(seed=seeds, rows=st.integers(1, 4), columns=st.integers(1, 900), k=st.integers(1, 30))
+@often
+def test_largest(seed: int, rows: int, columns: int, k: int) -> None:
+    scores = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = largest(scores, min(k, columns))
+    with reference_only():
+        expected = largest(scores, min(k, columns))
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+@given(seed=seeds, shape=st.tuples(st.integers(0, 20), st.integers(1, 20), st.integers(0, 20)), turned=st.booleans())
+@often
+def test_product(seed: int, shape: tuple[int, int, int], turned: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows, dim, others = shape
+    left, right = torch.randn(rows, dim, generator=generator), torch.randn(others, dim, generator=generator)
+    if turned:
+        right = right.T.contiguous().T
+    with reference_only():
+        expected = product(left, right)
+    torch.testing.assert_close(product(left, right), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(seed=seeds, rows=st.integers(1, 9), columns=st.integers(1, 9), density=st.sampled_from([0.0, 0.2, 0.9]))
+@often
+def test_edges(seed: int, rows: int, columns: int, density: float) -> None:
+    rng = np.random.default_rng(seed)
+    tables = [rng.random((rows, columns), np.float32) * (rng.random((rows, columns)) < density) for _ in range(2)]
+    edges = Edges.of(*(sp.csr_array(table) for table in tables))
+    chosen = torch.from_numpy(rng.integers(0, rows, 5))
+    asked = torch.from_numpy(rng.permutation(columns)[: 1 + columns // 2])
+
+    def told() -> list[Tensor]:
+        part = edges[chosen]
+        return [*part.dense(asked), *part.at(torch.arange(5)[:, None], asked), *edges.dense(asked)]
+
+    found = told()
+    with reference_only():
+        expected = told()
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    for number, table in enumerate(tables):
+        cut = torch.from_numpy(table[chosen.numpy()][:, asked.numpy()])
+        assert torch.equal(found[number][:-1], cut)
+        assert not found[number][-1].any()
+        assert torch.equal(found[2 + number], cut)
+        np.testing.assert_array_equal(edges.matrices[number].toarray(), table)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_keeps_its_share_and_the_mean(share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.ones(40_000)
+    found = dropout(x, share, generator)
+    assert (found == 0).float().mean() == pytest.approx(share, abs=0.02)
+    assert found.mean() == pytest.approx(1, abs=0.02)
+    assert dropout(x, share, None) is x
+    assert dropout(x, 0.0, generator) is x
+
+
+def test_dropout_of_a_size_that_is_no_multiple_of_four() -> None:
+    generator = torch.Generator().manual_seed(0)
+    assert kept_numbers((3, 5), 0.0, generator).all()
+    assert kept_numbers((0, 5), 0.5, generator).shape == (0, 5)
+
+
+def test_what_runs_where() -> None:
+    x = torch.ones(2)
+    assert fast(x)
+    assert not fast(x, x.bfloat16())
+    assert not fast(torch.ones(2, device="meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fast(x)
+    with reference_only():
+        assert not fast(x)
+    assert fast(x)
+    asked = "import torch; from hardgnn.ops.form import fast; print(fast(torch.ones(1)))"
+    environment = os.environ | {VARIABLE: "reference"}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -60,6 +60,14 @@ class QueryModel:
     weights: dict[str, Tensor] = field(default_factory=dict)
     seal: str = ""
 
+    def to(self, device: torch.device) -> QueryModel:
+        """Moves it to a device; what it answers is of numpy all the same."""
+        self.user_vectors, self.item_vectors = self.user_vectors.to(device), self.item_vectors.to(device)
+        self.encoder.to(device)
+        if self.transitions is not None:
+            self.transitions.module.to(device)
+        return self
+
     @property
     def window(self) -> int | None:
         """How many of a user's last items it looks at."""

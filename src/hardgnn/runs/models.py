@@ -14,8 +14,10 @@ from hardgnn.errors import HardGNNError, shown
 from hardgnn.evaluation.ranks import ranks_files
 from hardgnn.forks import enter
 from hardgnn.models.base import Model
+from hardgnn.models.query import QueryModel
 from hardgnn.parts import MODELS
 from hardgnn.runs.folder import AGAIN, MODEL, check_identity, check_version, identity, load_config, run_name
+from hardgnn.runtime import device_of
 from hardgnn.storage.tensors import open_tensors, read_seal, save_tensors
 
 
@@ -57,8 +59,12 @@ def _is_part(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
 
 
-def load_model(folder: str | Path) -> Model:
-    """The best epoch of a run; it has the seal of its file as `seal`.
+def load_model(folder: str | Path, device: str = "cpu") -> Model:
+    """The best epoch of a run, whatever device it was trained on; it has the seal of its file as `seal`.
+
+    Args:
+        folder: the run folder.
+        device: where a network is to score; other models score on the processor.
 
     Raises:
         HardGNNError: no run folder, no finished epoch yet, a damaged file or another format version.
@@ -75,7 +81,7 @@ def load_model(folder: str | Path) -> Model:
         model: Any = MODELS.find(config.model.kind).restore(config.model, Stored(handle))
         _check_sizes(model, counts)
     model.name, model.seal = run_name(folder), read_seal(folder / MODEL)
-    found: Model = model
+    found: Model = model.to(device_of(device)) if isinstance(model, QueryModel) else model
     return found
 
 

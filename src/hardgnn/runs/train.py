@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from hardgnn.runs import folder as run
 from hardgnn.runs.models import save_model
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.warm import WarmStart
-from hardgnn.runtime import keep_freed_memory, peak_memory_mb, use_threads
+from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, use_threads
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
 from hardgnn.storage.locks import Held, locked
 from hardgnn.storage.records import recorded, write_json
@@ -140,6 +141,7 @@ def _checked(config: Config, allow_leaks: bool) -> list[str]:
         )
     if config.train is not None:
         check_choice(config.train.metric)
+    autocast(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
     use_threads(config.run.threads)
     keep_freed_memory()
     return leaking
@@ -190,6 +192,8 @@ class _Fitting:
         network = kind.build(config.model, self.data, torch.Generator().manual_seed(config.run.seed))
         if self.warm is not None:
             self.warm.apply(network)
+        device = device_of(config.run.device)
+        network.to(device)
         objective = OBJECTIVES.find(config.objective.kind)(config.objective, network, self.data)  # type: ignore[union-attr]
         if len(objective) == 0:
             raise HardGNNError(f"{self.data.name}: {_nothing_to_learn(self.data)}")
@@ -228,6 +232,8 @@ class _Fitting:
             seed=config.run.seed,
             lr=settings.lr,
             lr_decay=settings.lr_decay,
+            device=device,
+            autocast=partial(autocast, device, config.run.precision),
             callbacks=[one for one in (*ours, *named, *self.callbacks) if one is not None],
         )
         try:

@@ -141,7 +141,7 @@ def softmax(scores: Scores, settings: PartSettings) -> Tensor:
 
 def hinge(positive: Tensor, negative: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
     """Recommendation loss `max(0, 1 - s⁺ + s⁻)` over pairs of any shape that fit each other -> scalar."""
-    margin = F.relu(1 - positive + negative)
+    margin = F.relu(1 - positive + negative).flatten()
     return margin.mean() if reduction == "mean" else margin.sum()
 
 

@@ -28,4 +28,4 @@ def optimiser_of(network: Network, settings: TrainSettings) -> torch.optim.Optim
         groups.setdefault((weight_decay.get(id(parameter), 0.0), rate), []).append(parameter)
     kind = torch.optim.AdamW if isinstance(chosen, AdamWSettings) else torch.optim.Adam
     alike = [{"params": params, "weight_decay": key[0], "rate": key[1]} for key, params in groups.items()]
-    return kind(alike, lr=settings.lr, fused=True)
+    return kind(alike, lr=settings.lr, fused=network.device.type in ("cpu", "cuda"))

@@ -28,7 +28,8 @@ class Trainer:
         seed: each epoch's random numbers come from it and the epoch's number, so that a resumed run draws the same.
         lr, lr_decay: the learning rate of the first epoch, and the factor on it per epoch.
         callbacks: told of each step and epoch, in this order.
-        autocast: the context that losses are computed in.
+        device: where the network is, and its dropout draws.
+        autocast: makes the context that losses are computed in.
         clock: tells the seconds that the log and the progress count.
     """
 
@@ -43,12 +44,13 @@ class Trainer:
         lr: float,
         lr_decay: float = 1.0,
         callbacks: Sequence[Callback] = (),
-        autocast: AbstractContextManager[object] | None = None,
+        device: torch.device | str = "cpu",
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.network, self.objective, self.optimiser = network, objective, optimiser
         self.epochs, self.seed, self.lr, self.lr_decay = epochs, seed, lr, lr_decay
-        self.callbacks, self.autocast, self.clock = tuple(callbacks), autocast or nullcontext(), clock
+        self.callbacks, self.device, self.autocast, self.clock = tuple(callbacks), device, autocast, clock
         self.progress = Progress()
 
     @property
@@ -85,12 +87,12 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         """The mean of each loss term over the steps of an epoch, without its coefficient."""
-        rng, generator = epoch_generators(self.seed, epoch)
+        rng, generator = epoch_generators(self.seed, epoch, self.device)
         sums: dict[str, float] = {}
         steps, done = len(self.objective), 0
         self.objective.new_epoch()
         for number, batch in enumerate(self.objective.batches(rng), 1):
-            with self.autocast:
+            with self.autocast():
                 terms = self.objective.losses(batch, generator)
             loss = total(terms)
             value = loss.item()

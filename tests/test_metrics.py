@@ -174,12 +174,12 @@ def test_a_result_has_figures_of_both_kinds_in_the_order_asked_for():
     result, frame = evaluate(ranker, data, "test", at=(3, 5), metrics=parted(asked)[0])
     users = frame["user"].to_numpy()
     full = with_lists(result, ranker, data, users, (3, 5), asked)
-    assert list(full["metrics"]) == ["coverage@3", "mrr@3", "coverage@5", "mrr@5"]
-    assert list(full["intervals"]) == ["mrr@3", "mrr@5"]
+    assert list(full.metrics) == ["coverage@3", "mrr@3", "coverage@5", "mrr@5"]
+    assert list(full.intervals) == ["mrr@3", "mrr@5"]
     lists = top_lists(ranker, data, "test", users, 3)
-    assert full["metrics"]["coverage@3"] == len(np.unique(lists)) / data.n_items
+    assert full.metrics["coverage@3"] == len(np.unique(lists)) / data.n_items
     alone, _ = evaluate(ranker, data, "test", metrics=[])
-    assert (alone["metrics"], alone["intervals"]) == ({}, {})
+    assert (alone.metrics, alone.intervals) == ({}, {})
 
 
 def test_a_metric_from_outside_is_one_function(outside):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiments.plan import Plan, Run, Study, Variant, opened
-from hardgnn.experiments.results import by_metric
+from hardgnn.experiments.choices import SWEEP, Point
+from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.plan import Plan, Run, Variant
+from hardgnn.experiments.results import Figures, by_metric
 from hardgnn.experiments.sweep import (
     RETRAINED,
-    SWEEP,
     Retraining,
     Watched,
     check_retraining,
@@ -125,7 +126,8 @@ def run_search(
         watched.begins("search", total)
         errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
         for name in names:
-            more["trials"][name] = trials_of(optuna_trials(search, study.folder, name), study, name, search)
+            found = trials_of(optuna_trials(search, study.folder, name), study, name, search)
+            more["trials"][name] = [point.to_dict() for point in found]
         study.save(SWEEP, plan)
         if errors:
             error = next(iter(errors.values()))
@@ -203,27 +205,32 @@ def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
                 trial.report(line["valid"][metric], line["epoch"])
 
 
-def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[dict[str, Any]]:
-    """The trials as study.json keeps them: number, state, settings, and validation figures where they are complete."""
+def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[Point]:
+    """The trials that ended, with validation figures where they are complete."""
     states = require_optuna().trial.TrialState
     found = []
     for trial in trials.trials:
         if set(trial.params) != set(search.space) or trial.state not in (states.COMPLETE, states.PRUNED):
             continue
         variant = search.variant(trial.params)
-        point: dict[str, Any] = {
-            "number": trial.number,
-            "state": trial.state.name.lower(),
-            "variant": variant.name,
-            "settings": list(variant.settings[len(search.shared) :]),
-        }
-        folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
-        if trial.state == states.COMPLETE and all((folder / RESULT).exists() for folder in folders):
-            protocol = variant.config(0).train.protocol
-            each = [read_result(folder)["valid"][protocol] for folder in folders]
-            point |= {"seeds": list(search.seeds), "valid": by_metric(each)}
-        elif trial.state == states.COMPLETE:
-            metric = variant.config(0).train.metric  # another machine has the run folders
-            point |= {"seeds": list(search.seeds), "valid": by_metric([{metric: float(trial.value or 0)}])}
-        found.append(point)
+        complete = trial.state == states.COMPLETE
+        found.append(
+            Point(
+                number=trial.number,
+                state=trial.state.name.lower(),
+                variant=variant.name,
+                settings=variant.settings[len(search.shared) :],
+                seeds=search.seeds if complete else None,
+                valid=_figures_of(trial, study, name, variant, search) if complete else None,
+            )
+        )
     return found
+
+
+def _figures_of(trial: optuna.trial.FrozenTrial, study: Study, name: str, variant: Variant, search: Search) -> Figures:
+    """The validation figures of a complete trial; where another machine has its run folders, the one it told."""
+    choosing = variant.config(0).train
+    folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
+    if all((folder / RESULT).exists() for folder in folders):
+        return by_metric([read_result(folder)["valid"][choosing.protocol] for folder in folders])
+    return by_metric([{choosing.metric: float(trial.value or 0)}])

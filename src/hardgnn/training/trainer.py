@@ -346,7 +346,7 @@ def _validate(
     name, n = split(config.train.metric)
     at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
     result, _ = evaluate(model_now, data, config.train.choose_on, config.train.protocol, at, names, resamples=1)
-    metrics: dict[str, float] = result["metrics"]
+    metrics: dict[str, float] = result.metrics
     if metrics[config.train.metric] > progress.best_metric:
         progress.best_metric, progress.best_epoch, progress.waited = metrics[config.train.metric], progress.epoch, 0
         held.check()

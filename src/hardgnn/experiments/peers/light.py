@@ -21,6 +21,10 @@ from hardgnn.models.similarity import training_matrix
 EASE_ITEMS = 40_000  # its item-to-item matrix is dense: 6.4 GB, and as much again while it is inverted
 
 
+Setting = dict[str, Any]
+"""A peer's hyperparameters by name: numbers, texts or None, as its search space has them."""
+
+
 @dataclass(frozen=True)
 class Cap:
     """Where the training of one neural peer ends at the latest.
@@ -38,7 +42,7 @@ class Fitted:
 
     ranker: Ranker
     parameters: int
-    record: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, int | float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Fitting:
     """
 
     dataset: Dataset
-    setting: dict[str, Any]
+    setting: Setting
     seed: int
     cap: Cap
     folder: Path
@@ -70,7 +74,7 @@ class Peer:
     source: str
     fit: Callable[[Fitting], Fitted]
     space: dict[str, dict[str, Any]]
-    ordinary: dict[str, Any]
+    ordinary: Setting
     deterministic: bool = False
     needs: Callable[[], None] = lambda: None
     """Raises HardGNNError where its library is not installed."""

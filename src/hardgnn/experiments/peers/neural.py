@@ -20,7 +20,7 @@ from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
-from hardgnn.experiments.peers.light import Fitted, Fitting, Peer
+from hardgnn.experiments.peers.light import Fitted, Fitting, Peer, Setting
 from hardgnn.experiments.peers.networks import Network, Trained, require_recbole
 from hardgnn.metrics import judged
 from hardgnn.runtime import epoch_generators, keep_freed_memory
@@ -36,7 +36,7 @@ def losses(
     model: Any,
     dataset: Dataset,
     negatives: UniformNegatives | None,
-    setting: dict[str, Any],
+    setting: Setting,
     rng: np.random.Generator,
 ) -> Iterator[Tensor]:
     """RecBole's loss of each batch of an epoch."""
@@ -105,7 +105,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
             raise HardGNNError(f"{best}: of another fit than the rest of its folder; remove it, and it is fitted again")
         model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 - no mapping
     _forget_vectors(model)
-    record = {
+    record: dict[str, int | float | str] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "stopped": stopped,

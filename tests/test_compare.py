@@ -19,7 +19,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.lists import with_lists
 from hardgnn.evaluation.protocols import evaluate
 from hardgnn.experiments.folder import Study
-from hardgnn.experiments.plan import Plan
+from hardgnn.experiments.plan import Beside, Plan
 from hardgnn.report.leaderboard import leaderboard
 from hardgnn.runs.evaluated import check_comparable, compare_runs, rank_missing
 from hardgnn.runs.trained import load_model
@@ -122,7 +122,7 @@ def test_a_leaderboard_reads_and_its_command_ranks_the_runs_beside(
     runs: list[Path], market: Path, tmp_path: Path
 ) -> None:
     study = Study(tmp_path / "s")
-    beside = {"peers": [], "runs": [str(run) for run in runs]}
+    beside = Beside(runs=tuple(map(str, runs)))
     study.save("peers", Plan("peers", study.add_data([market]), (), (0,), test=False, more=beside))
     before = contents(runs)
     with pytest.raises(HardGNNError, match="not ranked under full yet; rank it with `hardgnn evaluate"):

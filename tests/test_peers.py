@@ -30,7 +30,7 @@ from hardgnn.experiments.peers.light import EASE, Cap, Fitted, Fitting, Peer
 from hardgnn.experiments.peers.networks import Network
 from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
 from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
-from hardgnn.experiments.plan import Plan, Variant
+from hardgnn.experiments.plan import Beside, Plan, Variant
 from hardgnn.metrics import summarise
 from hardgnn.prepare.simulate import write_simulated
 from hardgnn.report.leaderboard import leaderboard, places
@@ -155,7 +155,7 @@ def test_run_again_it_does_nothing_and_a_wider_search_is_refused(light_study: St
     market = light_study.paths["market"]
     run_peers([market], light_study.folder, ["ease", "pop"], FEW, workers=0)
     assert {path: path.stat().st_mtime_ns for path in light_study.folder.rglob("*.parquet")} == files
-    assert Study(light_study.folder).plans["peers"].more["peers"] == ["ease", "itemknn", "pop"]
+    assert Study(light_study.folder).plans["peers"].more.peers == ("ease", "itemknn", "pop")
     with pytest.raises(HardGNNError, match="tuned before with trials 3 .* --out for --trials 9"):
         run_peers([market], light_study.folder, ["ease"], Tuning(9, (0, 1)), workers=0)
 
@@ -286,7 +286,7 @@ def test_an_unknown_reference_and_an_empty_study_are_refused(both: Study, market
     with pytest.raises(HardGNNError, match="no such model in .* did you mean 'itemknn'"):
         leaderboard(both, reference="itemkn")
     study = Study(tmp_path / "s")
-    study.save("peers", Plan("peers", study.add_data([market]), (), (0,), test=False, more={"peers": [], "runs": []}))
+    study.save("peers", Plan("peers", study.add_data([market]), (), (0,), test=False, more=Beside()))
     with pytest.raises(HardGNNError, match="nothing is ranked under full yet"):
         leaderboard(study)
 

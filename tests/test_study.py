@@ -26,8 +26,9 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.noise import SeesNoise, with_noise
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.evaluation.stats import over_seeds, paired_over_seeds
+from hardgnn.experiments.finished import finished
 from hardgnn.experiments.folder import Study
-from hardgnn.experiments.results import finished, quantile_groups, summary
+from hardgnn.experiments.results import quantile_groups, summary
 from hardgnn.experiments.studies import COMPONENTS, run_study, variants_from, variants_of
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")

@@ -122,22 +122,22 @@ def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tm
     space = chosen_space(["hard.k", "hard.weight", "train.lr"], "hardgnn")
     search = Search(space, (0,), trials=8, preset="hardgnn", shared=shared)
     study = run_search([market], out, search, retraining=Retraining(2, "own"), workers=0)
-    trials = study.plans["sweep"].more["trials"]["market"]
+    trials = study.plans["sweep"].more.trials["market"]
     assert len(trials) == 8
-    first = min(trials, key=lambda trial: trial["number"])
-    assert first["settings"] == ["hard.k=3", "hard.weight=0.1", "train.lr=0.001"]  # the preset's own come first
-    assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
-    assert len({trial["variant"] for trial in trials}) == len(list(out.glob("runs/market/trial-*-0")))
+    first = min(trials, key=lambda trial: trial.number)
+    assert first.settings == ("hard.k=3", "hard.weight=0.1", "train.lr=0.001")  # the preset's own come first
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    assert len({trial.variant for trial in trials}) == len(list(out.glob("runs/market/trial-*-0")))
     assert not list(out.glob("runs/market/trial-*/ranks-*"))
     (choice,) = choices(study)
-    figures = [trial["valid"]["ndcg@10"]["mean"] for trial in trials if trial["state"] == "complete"]
+    figures = [trial.valid["ndcg@10"].mean for trial in trials if trial.state == "complete"]
     assert choice.chosen.valid["ndcg@10"].mean == max(figures)
     best, own = (settings.load(out / f"runs/market/hardgnn-{name}-0/config.toml") for name in ("best", "without-hard"))
     assert own == settings.with_options(best, {"hard": {"weight": 0.0}})
     for key in search.space:
         assert f"{key}=" in " ".join(choice.chosen.settings)
     run_search([market], out, replace(search, trials=20), retraining=Retraining(2, "own"), workers=0)
-    assert len(Study(out).plans["sweep"].more["trials"]["market"]) == 8  # the choice is final
+    assert len(Study(out).plans["sweep"].more.trials["market"]) == 8  # the choice is final
     with pytest.raises(HardGNNError, match="no search range"):
         chosen_space(["model.heads"], "hardgnn")
 

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from hardgnn import config as settings
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.stats import OverSeeds
+from hardgnn.experiments.finished import finished
 from hardgnn.experiments.folder import Study
-from hardgnn.experiments.plan import Plan
-from hardgnn.experiments.results import Figures, by_metric, finished
-from hardgnn.storage.documents import OPTIONAL, Document
+from hardgnn.experiments.plan import Grid, Plan, Point, Trials
+from hardgnn.experiments.results import by_metric
+from hardgnn.storage.documents import Document
 
 SWEEP = "sweep"  # the name of its plan
-
-
-@dataclass(frozen=True)
-class Point(Document):
-    """Settings that were tried, and their validation figures over seeds.
-
-    A search's points also have the number, state and variant of their trial; of one that was pruned there are no
-    figures.
-    """
-
-    number: int | None = field(default=None, metadata=OPTIONAL)
-    state: str | None = field(default=None, metadata=OPTIONAL)
-    variant: str | None = field(default=None, metadata=OPTIONAL)
-    settings: tuple[str, ...] = ()
-    seeds: tuple[int, ...] | None = field(default=None, metadata=OPTIONAL)
-    valid: Figures | None = field(default=None, metadata=OPTIONAL)
-
-    @property
-    def figures(self) -> Figures:
-        """The validation figures, none where it was pruned."""
-        return self.valid or {}
-
-    @property
-    def values(self) -> dict[str, str]:
-        """What it sets, by key."""
-        return dict(word.split("=", 1) for word in self.settings)
-
-    @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> Point:
-        """Back from study.json."""
-        found = dict(document)
-        for name in ("settings", "seeds"):
-            if name in found:
-                found[name] = tuple(found[name])
-        if "valid" in found:
-            found["valid"] = {metric: OverSeeds.from_dict(one) for metric, one in found["valid"].items()}
-        return cls(**found)
 
 
 @dataclass(frozen=True)
@@ -73,14 +35,14 @@ def choices(study: Study) -> list[Choice]:
     if SWEEP not in study.plans:
         raise HardGNNError(f"{study.folder}: no sweep has been in this folder")
     plan = study.plans[SWEEP]
-    asked = plan.variants[0].config(0).train if plan.variants else settings.resolve(plan.more["preset"]).train
+    tried = tried_by(plan)
+    asked = plan.variants[0].config(0).train if plan.variants else settings.resolve(tried.preset).train
     found = []
     for data in plan.data:
-        if "trials" in plan.more:
-            trials = map(Point.from_dict, plan.more["trials"].get(data, []))
-            points = [point for point in trials if point.state == "complete"]
+        if isinstance(tried, Trials):
+            points = [point for point in tried.trials.get(data, ()) if point.state == "complete"]
         else:
-            points = _grid_points(study, plan, data, asked.protocol)
+            points = _grid_points(study, plan, tried, data, asked.protocol)
         if not points:
             raise HardGNNError(f"{study.folder}: nothing of the sweep on {data} is finished; run its command again")
         best = max(points, key=lambda point: point.figures[asked.metric].mean)
@@ -88,8 +50,19 @@ def choices(study: Study) -> list[Choice]:
     return found
 
 
-def _grid_points(study: Study, plan: Plan, data: str, protocol: str) -> list[Point]:
-    keys = len(plan.more["grid"])
+def tried_by(plan: Plan) -> Grid | Trials:
+    """What a sweep's plan tries.
+
+    Raises:
+        HardGNNError: the plan is not that of a sweep.
+    """
+    if not isinstance(plan.more, Grid | Trials):
+        raise HardGNNError(f"the plan '{plan.kind}' is damaged: it names neither a grid nor a search")
+    return plan.more
+
+
+def _grid_points(study: Study, plan: Plan, tried: Grid, data: str, protocol: str) -> list[Point]:
+    keys = len(tried.grid)
     return [
         Point(
             settings=cell.variant.settings[-keys:],

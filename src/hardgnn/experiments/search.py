@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiments.choices import SWEEP, Point
+from hardgnn.experiments.choices import SWEEP
 from hardgnn.experiments.folder import Study, opened
-from hardgnn.experiments.plan import Plan, Run, Variant
+from hardgnn.experiments.plan import Plan, Point, Run, Trials, Variant
 from hardgnn.experiments.results import Figures, by_metric
 from hardgnn.experiments.sweep import (
     RETRAINED,
@@ -98,14 +98,9 @@ def run_search(
             if retraining is not None:
                 retrain(study, study.plans[SWEEP], retraining, search.shared, workers, watched)
             return study
-        earlier = study.plans[SWEEP].more.get("trials", {}) if SWEEP in study.plans else {}
-        more: dict[str, Any] = {
-            "preset": search.preset,
-            "space": search.space,
-            "storage": search.storage or JOURNAL,
-            "shared": list(search.shared),
-            "trials": earlier,
-        }
+        before = study.plans[SWEEP].more if SWEEP in study.plans else None
+        earlier = before.trials if isinstance(before, Trials) else {}
+        more = Trials(search.preset, search.space, search.storage or JOURNAL, search.shared, earlier)
         plan = Plan(SWEEP, names, (), search.seeds, test=False, command=command, more=more)
         config = settings.resolve(search.preset, settings=search.shared)
         if settings.leaks(config):
@@ -125,9 +120,8 @@ def run_search(
         total = len(names) * (search.trials or 0)
         watched.begins("search", total)
         errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
-        for name in names:
-            found = trials_of(optuna_trials(search, study.folder, name), study, name, search)
-            more["trials"][name] = [point.to_dict() for point in found]
+        ended = {name: trials_of(optuna_trials(search, study.folder, name), study, name, search) for name in names}
+        plan = replace(plan, more=replace(more, trials=earlier | ended))
         study.save(SWEEP, plan)
         if errors:
             error = next(iter(errors.values()))
@@ -205,7 +199,7 @@ def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
                 trial.report(line["valid"][metric], line["epoch"])
 
 
-def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[Point]:
+def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> tuple[Point, ...]:
     """The trials that ended, with validation figures where they are complete."""
     states = require_optuna().trial.TrialState
     found = []
@@ -224,7 +218,7 @@ def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> 
                 valid=_figures_of(trial, study, name, variant, search) if complete else None,
             )
         )
-    return found
+    return tuple(found)
 
 
 def _figures_of(trial: optuna.trial.FrozenTrial, study: Study, name: str, variant: Variant, search: Search) -> Figures:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hardgnn import config as settings
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiments.choices import SWEEP, choices
+from hardgnn.experiments.choices import SWEEP, choices, tried_by
 from hardgnn.experiments.folder import Study, opened
-from hardgnn.experiments.plan import Plan, Variant
+from hardgnn.experiments.plan import Grid, Plan, Variant
 
 RETRAINED = "retrained"  # the name of the plan that trains the best again
 OWN = "own"
@@ -101,7 +101,6 @@ def run_sweep(
         raise HardGNNError("a sweep needs --grid, as in --grid hard.k=3,5,7, or --trials")
     with opened(out) as study:
         with_epochs = (*shared, *([] if epochs is None else [f"train.epochs={epochs}"]))
-        more = {"grid": parsed, "preset": preset}
         plan = Plan(
             SWEEP,
             study.add_data(data),
@@ -109,7 +108,7 @@ def run_sweep(
             tuple(seeds),
             test=False,
             command=command,
-            more=more,
+            more=Grid(parsed, preset),
         )
         refuse_second_choice(study, plan)
         study.check(plan)
@@ -131,7 +130,7 @@ def refuse_second_choice(study: Study, plan: Plan) -> None:
     if RETRAINED not in study.plans:
         return
     before = study.plans[SWEEP]
-    if replace(plan, command="", more={}) != replace(before, command="", more={}):
+    if replace(plan, command="", more=None) != replace(before, command="", more=None):
         raise HardGNNError(
             f"{study.folder}: the best of its sweep was retrained and its test part read, so the choice is final; "
             "take another --out for another search"
@@ -149,7 +148,7 @@ def retrain(
 ) -> None:
     """Trains the chosen settings of each data set for longer, and the baseline as long; their test part is ranked."""
     longer = (*shared, f"train.epochs={retraining.epochs}")
-    preset = plan.more["preset"]
+    preset = tried_by(plan).preset
     chosen = {choice.data: choice.chosen.settings for choice in choices(study)}
     baseline = f"{preset}-without-hard" if retraining.baseline == OWN else retraining.baseline
     variants = [Variant(f"{preset}-best", preset, longer, reference=baseline or "", chosen=chosen)]

@@ -14,12 +14,13 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.comparisons import SeedComparison, correct
 from hardgnn.evaluation.protocols import FULL, checked_protocol
 from hardgnn.evaluation.ranks import ranks_path
+from hardgnn.experiments.finished import Finished, finished
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers.light import Setting
 from hardgnn.experiments.peers.records import CHOSEN, Chosen
-from hardgnn.experiments.peers.tuning import PEER_BY_NAME, PEERS, fitted_folder, peer_folder, runs_beside
+from hardgnn.experiments.peers.tuning import PEER_BY_NAME, PEERS, beside, fitted_folder, peer_folder, runs_beside
 from hardgnn.experiments.plan import Variant
-from hardgnn.experiments.results import Figures, Finished, by_metric, compared, finished
+from hardgnn.experiments.results import Figures, by_metric, compared
 from hardgnn.metrics import JUDGED, summarise
 from hardgnn.runs.evaluated import check_ranked, run_leaks
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_data, run_name
@@ -181,7 +182,7 @@ def _peer_cells(study: Study, protocol: str) -> list[Finished]:
         return []
     plan, found = study.plans[PEERS], []
     for data in plan.data:
-        for name in plan.more["peers"]:
+        for name in beside(study).peers:
             folder = peer_folder(study, data, name)
             if not (folder / CHOSEN).exists():
                 continue

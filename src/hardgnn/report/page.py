@@ -11,10 +11,11 @@ from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.experiments.choices import SWEEP, choices
+from hardgnn.experiments.finished import Finished, finished
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers.tuning import PEERS
-from hardgnn.experiments.plan import Variant
-from hardgnn.experiments.results import BaselineFigures, Finished, Summary, finished, summarise_cells, summary
+from hardgnn.experiments.plan import Grid, Variant
+from hardgnn.experiments.results import BaselineFigures, Summary, summarise_cells, summary
 from hardgnn.experiments.sweep import RETRAINED
 from hardgnn.report import published as papers
 from hardgnn.report.choice import choice_section
@@ -131,11 +132,10 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
         if place == 0 and beside is not None:
             sections.append(beside)
         if name == RETRAINED:
-            grid = study.plans[SWEEP].more.get("grid")
-            sections.append(choice_section(choices(study), grid, study.plans[SWEEP].command))
+            sections.append(_choice_section(study))
     if SWEEP in study.plans and RETRAINED not in study.plans:
         plan = study.plans[SWEEP]
-        sections.append(choice_section(choices(study), plan.more.get("grid"), plan.command))
+        sections.append(_choice_section(study))
         everything |= {(cell.data, cell.variant.name): cell for cell in finished(study, plan, test=False)}
     if PEERS in study.plans and ranked(study):
         tables = leaderboard_tables(leaderboard(study, at))
@@ -146,6 +146,11 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
         first = study.plans[order[0]]
         sections += _training_sections(order[0], finished(study, first), first.command)
     return sections, list(everything.values())
+
+
+def _choice_section(study: Study) -> Section:
+    plan = study.plans[SWEEP]
+    return choice_section(choices(study), plan.more.grid if isinstance(plan.more, Grid) else None, plan.command)
 
 
 def _of_runs(

@@ -24,7 +24,7 @@ from hardgnn.experiments.folder import Study, opened
 from hardgnn.experiments.peers.light import LIGHT, Cap, Fitted, Fitting, Peer, Setting
 from hardgnn.experiments.peers.neural import NEURAL
 from hardgnn.experiments.peers.records import CHOSEN, Chosen, PeerPoint, PeerResult
-from hardgnn.experiments.plan import Plan
+from hardgnn.experiments.plan import Beside, Plan
 from hardgnn.experiments.sweep import Watched
 from hardgnn.experiments.trials import Asked, optuna_trials, pull_trials, require_optuna
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
@@ -102,11 +102,11 @@ def run_peers(
             for peer in peers:
                 check_choice(peer_folder(study, name, peer.name), study.paths[name], tuning)
         earlier = study.plans.get(PEERS)
-        before = earlier.more if earlier else {"peers": [], "runs": []}
-        more = {
-            "peers": list(dict.fromkeys([*before["peers"], *(peer.name for peer in peers)])),
-            "runs": list(dict.fromkeys([*before["runs"], *(str(run.resolve()) for run in runs)])),
-        }
+        before = beside(study)
+        more = Beside(
+            peers=tuple(dict.fromkeys([*before.peers, *(peer.name for peer in peers)])),
+            runs=tuple(dict.fromkeys([*before.runs, *(str(run.resolve()) for run in runs)])),
+        )
         together = tuple(dict.fromkeys([*(earlier.data if earlier else ()), *listed]))
         study.save(PEERS, Plan(PEERS, together, (), tuning.seeds, test=False, command=command, more=more))
         tasks = [
@@ -124,9 +124,15 @@ def run_peers(
         return study
 
 
+def beside(study: Study) -> Beside:
+    """The peers of a study, and the run folders that they were asked to stand beside."""
+    more = study.plans[PEERS].more if PEERS in study.plans else None
+    return more if isinstance(more, Beside) else Beside()
+
+
 def runs_beside(study: Study) -> list[Path]:
     """The run folders that the peers of a study were asked to stand beside."""
-    return [Path(run) for run in study.plans[PEERS].more["runs"]] if PEERS in study.plans else []
+    return [Path(run) for run in beside(study).runs]
 
 
 def peer_folder(study: Study, data: str, name: str) -> Path:

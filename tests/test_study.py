@@ -57,7 +57,7 @@ def test_noise_leaves_users_who_have_every_item_alone_and_refuses_what_is_no_sha
         with_noise(data, 1.5, 0)
 
 
-def test_a_model_judged_after_noise_sees_noisy_histories_and_ranks_the_clean_candidates() -> None:
+def test_a_model_evaluated_after_noise_sees_noisy_histories_and_ranks_the_clean_candidates() -> None:
     data = random_dataset()
     noisy = with_noise(data, 0.5, 1)
     asked = []

@@ -11,7 +11,7 @@ from hardgnn.cli.progress import TrainingBar
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import PROTOCOLS, evaluate
-from hardgnn.metrics import JUDGED_AT
+from hardgnn.metrics import MAIN_AT
 from hardgnn.models.neighbours import baseline
 from hardgnn.prepare.download import download
 from hardgnn.report.page import write_report
@@ -74,7 +74,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         f"after Holm over {row['comparisons']} comparisons"
         for protocol, document in compared.items()
         for row in document["comparisons"]
-        if row["metric"] == JUDGED_AT
+        if row["metric"] == MAIN_AT
     ]
     paths = {"data": str(to / "data"), **{name: str(folder) for name, folder in zip(MODELS, runs)}}
     return {

@@ -21,7 +21,7 @@ from hardgnn.experiments.peers.records import CHOSEN, Chosen
 from hardgnn.experiments.peers.tuning import PEER_BY_NAME, PEERS, beside, fitted_folder, peer_folder, runs_beside
 from hardgnn.experiments.plan import Variant
 from hardgnn.experiments.results import Figures, by_metric, compared
-from hardgnn.metrics import JUDGED, summarise
+from hardgnn.metrics import MAIN, summarise
 from hardgnn.runs.evaluated import check_ranked, run_leaks
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_data, run_name
 from hardgnn.storage.documents import Document
@@ -123,7 +123,7 @@ def leaderboard(
     if reference is not None and reference not in names:
         raise HardGNNError(f"reference '{reference}': no such model in {study.folder}; {nearest(reference, names)}")
     reference = reference or names[0]
-    metric = f"{JUDGED}@{at[0]}"
+    metric = f"{MAIN}@{at[0]}"
     by_data: dict[str, list[BoardRow]] = {}
     users: dict[str, int] = {}
     comparisons: list[SeedComparison] = []

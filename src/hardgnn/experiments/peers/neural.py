@@ -22,7 +22,7 @@ from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
 from hardgnn.experiments.peers.light import Fitted, Fitting, Peer, Setting
 from hardgnn.experiments.peers.networks import Network, Trained, require_recbole
-from hardgnn.metrics import judged
+from hardgnn.metrics import mean_of
 from hardgnn.runtime import epoch_generators, keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
 from hardgnn.training import checkpoint
@@ -91,7 +91,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
         if progress.epoch % network.eval_every and progress.epoch < cap.epochs:
             continue
         ranks = rank_targets(ranker, dataset, "valid")["rank"].to_numpy()
-        value = judged(ranks)
+        value = mean_of(ranks)
         progress.waited += 1
         if value > progress.best_metric:
             progress.best_epoch, progress.best_metric, progress.waited = progress.epoch, value, 0

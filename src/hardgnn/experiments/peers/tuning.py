@@ -28,7 +28,7 @@ from hardgnn.experiments.plan import Beside, Plan
 from hardgnn.experiments.sweep import Watched
 from hardgnn.experiments.trials import Asked, optuna_trials, pull_trials, require_optuna
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
-from hardgnn.metrics import JUDGED_AT, summarise
+from hardgnn.metrics import MAIN_AT, summarise
 from hardgnn.runs.folder import ENVIRONMENT, FORMAT_VERSION, RESULT
 from hardgnn.runtime import environment
 from hardgnn.storage.files import sweep, writing
@@ -211,7 +211,7 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
         place = fitted_folder(folder, trial.params, seed)
         told = partial(_tell, report, share * trial.number, share)
         result, _ = fit_once(peer, data, trial.params, seed, tuning.cap, place, told, validated)
-        return result.valid[FULL][JUDGED_AT]
+        return result.valid[FULL][MAIN_AT]
 
     pull_trials(folder, peer.name, search, figure)
     points = tuple(

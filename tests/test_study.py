@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.evaluation.stats import over_seeds, paired_over_seeds
 from hardgnn.experiments.finished import finished
 from hardgnn.experiments.folder import Study
+from hardgnn.experiments.plan import Beside, Grid, Plan, Point, Trials, Variant
 from hardgnn.experiments.results import quantile_groups, summary
 from hardgnn.experiments.studies import COMPONENTS, run_study, variants_from, variants_of
 
@@ -129,6 +131,37 @@ def test_variants_from_a_file(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(HardGNNError, match=told):
             variants_from(file)
+
+
+FIGURE = st.lists(st.floats(0, 1), min_size=1, max_size=3).map(over_seeds)
+POINT = st.builds(
+    Point,
+    number=st.none() | st.integers(0, 9),
+    state=st.sampled_from([None, "complete", "pruned"]),
+    settings=st.lists(st.sampled_from(["hard.k=3", "train.lr=0.1"])).map(tuple),
+    seeds=st.none() | st.lists(st.integers(0, 9)).map(tuple),
+    valid=st.none() | st.dictionaries(st.sampled_from(["hr@10", "ndcg@10"]), FIGURE),
+)
+MORE = st.one_of(
+    st.none(),
+    st.builds(Grid, st.just({"hard.k": ["3", "5"]}), st.just("hardgnn")),
+    st.builds(Beside, st.just(("ease", "pop")), st.lists(st.text()).map(tuple)),
+    st.builds(
+        Trials,
+        st.just("hardgnn"),
+        st.just({"hard.k": {"low": 1, "high": 9, "log": False}}),
+        st.just("trials.journal"),
+        st.just(("model.dim=16",)),
+        st.dictionaries(st.just("market"), st.lists(POINT).map(tuple)),
+    ),
+)
+
+
+@given(more=MORE, noise=st.floats(0, 1), test=st.booleans(), baselines=st.booleans())
+def test_a_plan_comes_back_from_json_as_it_was(more: Any, noise: float, test: bool, baselines: bool) -> None:
+    variant = Variant("a", "hardgnn", ("hard.k=3",), noise, "b", {"market": ("train.lr=0.1",)})
+    plan = Plan("sweep", ("market",), (variant,), (0, 1), test, with_baselines=baselines, command="c", more=more)
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
 @pytest.fixture(scope="module")

@@ -111,8 +111,8 @@ def test_recency_finds_the_order_that_cosine_cannot_see():
     walks = [[(user + step) % 24 for step in range(12)] for user in range(72)]
     ring = tiny_dataset(walks, n_items=24)
     fitted = fit_recency_knn(ring)
-    assert evaluate(fitted, ring, "test")[0]["metrics"]["ndcg@10"] == 1.0
-    assert evaluate(Popularity(ring), ring, "test")[0]["metrics"]["ndcg@10"] < 0.6
+    assert evaluate(fitted, ring, "test")[0].metrics["ndcg@10"] == 1.0
+    assert evaluate(Popularity(ring), ring, "test")[0].metrics["ndcg@10"] < 0.6
     assert set(fitted.settings) == {"last", "decay", "forward", "neighbours", "popularity", "backward"}
 
 

@@ -106,8 +106,8 @@ def test_infinite_scores_are_ranked():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"part": "tset"}, "did you mean 'test'"),
-        ({"part": "train"}, "unknown part"),
+        ({"split": "tset"}, "did you mean 'test'"),
+        ({"split": "train"}, "unknown part"),
         ({"protocol": "sampled-99"}, "did you mean 'sampled-999'"),
         ({"protocol": "sampled-999"}, "no user can be ranked"),
         ({"at": (0,)}, "at least 1"),
@@ -131,16 +131,16 @@ def test_the_result_names_its_protocol_and_encloses_the_metrics():
     result, frame = evaluate(
         ranker, dataset, "test", at=(5, 10), block_bytes=4000, progress=lambda at, total: done.append((at, total))
     )
-    assert (result["dataset"], result["model"], result["part"], result["protocol"], result["users"]) == (
+    assert (result.dataset, result.model, result.split, result.protocol, result.users) == (
         "tiny",
         "table",
         "test",
         "full",
         60,
     )
-    assert result["metrics"] == summarise(frame["rank"].to_numpy(), (5, 10))
-    for name, value in result["metrics"].items():
-        low, high = result["intervals"][name]
+    assert result.metrics == summarise(frame["rank"].to_numpy(), (5, 10))
+    for name, value in result.metrics.items():
+        low, high = result.intervals[name]
         assert 0 <= low < value < high <= 1
     assert done[-1] == (60, 60)
     assert len(done) > 1

@@ -45,23 +45,23 @@ def test_a_user_is_told_as_training_saw_them(run: Path, market: Path) -> None:
     for index in (0, 7):
         document = inspect_user(run, data.user_ids[index], 5)
         mine = data.train.of(index)
-        assert [row["item"] for row in document["window"]] == [data.item_ids[int(item)] for item in mine]
-        attention = np.array([row["attention"] for row in document["window"]])
+        assert [row.item for row in document.window] == [data.item_ids[int(item)] for item in mine]
+        attention = np.array([row.attention for row in document.window])
         assert attention.sum(0) == pytest.approx(np.ones(2), abs=1e-5)
-        assert sum(row["interactions"] for row in document["intervals"]) == len(set(mine.tolist()))
-        assert all(0 < row["weight"] < 1 for row in document["intervals"])
+        assert sum(row.interactions for row in document.intervals) == len(set(mine.tolist()))
+        assert all(0 < row.weight < 1 for row in document.intervals)
         with torch.no_grad():
             anchor = model.sequence_encoder(model.item_vectors, torch.from_numpy(mine.astype(np.int64))[None])[0]
         similarity = torch.cosine_similarity(model.item_vectors, anchor[None]).numpy()
         order = np.argsort(-similarity)
-        assert [row["item"] for row in document["nearest"]] == [data.item_ids[int(item)] for item in order[:5]]
+        assert [row.item for row in document.nearest] == [data.item_ids[int(item)] for item in order[:5]]
         hard = [item for item in order if item not in mine][:4]
-        assert [row["item"] for row in document["hard_negatives"]] == [data.item_ids[int(item)] for item in hard]
-        told = [row["similarity"] for row in document["hard_negatives"]]
+        assert [row.item for row in document.hard_negatives] == [data.item_ids[int(item)] for item in hard]
+        told = [row.similarity for row in document.hard_negatives]
         assert told == pytest.approx(similarity[hard], abs=1e-5)
         target = data.item[(data.user == index) & (data.part == VALID)][0]
-        assert [row["false_negative"] for row in document["hard_negatives"]] == [item == target for item in hard]
-        json.dumps(document)
+        assert [row.false_negative for row in document.hard_negatives] == [item == target for item in hard]
+        json.dumps(document.to_dict())
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_every_kind_of_model_can_be_looked_at(options: list[str], market: Path, 
     short = [*OPTIONS, "train.epochs=1", *options]
     train(data, settings.resolve("hardgnn", settings=short), tmp_path / "r", data_path=market)
     document = inspect_user(tmp_path / "r", data.user_ids[3], 6)
-    assert [row["item"] for row in document["window"]] == [data.item_ids[int(item)] for item in data.train.of(3)]
-    assert (document["window"][0]["attention"] is None) == any("sequence" in option for option in options)
-    assert document["mined"] == ("hard.k=0" not in options)
-    assert len(document["hard_negatives"]) == (4 if document["mined"] else 6)
+    assert [row.item for row in document.window] == [data.item_ids[int(item)] for item in data.train.of(3)]
+    assert (document.window[0].attention is None) == any("sequence" in option for option in options)
+    assert document.mined == ("hard.k=0" not in options)
+    assert len(document.hard_negatives) == (4 if document.mined else 6)
     for ending in ("svg", "png"):
         draw(document).write(tmp_path / f"user.{ending}")
-    assert document["window"][-1]["item"] in (tmp_path / "user.svg").read_text() or "sequence" in options[0]
+    assert document.window[-1].item in (tmp_path / "user.svg").read_text() or "sequence" in options[0]
 
 
 def test_bad_input_gets_one_sentence(run: Path, market: Path, tmp_path: Path) -> None:

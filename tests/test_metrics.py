@@ -21,8 +21,8 @@ from hardgnn.metrics import (
     coverage,
     gini,
     hit_rate,
-    judged,
     list_metric,
+    mean_of,
     metric,
     named,
     ndcg,
@@ -99,8 +99,8 @@ def test_summary_is_means_over_users_under_names_with_the_cut_off():
     )
     assert list(per_user([0], at=(5,))) == ["hr@5", "ndcg@5"]
     assert summarise([0, 15], (2, 16), ["mrr"]) == pytest.approx({"mrr@2": 0.5, "mrr@16": (1 + 1 / 16) / 2})
-    assert judged([0, 3], "precision@4") == pytest.approx(1 / 4)
-    assert judged([2]) == pytest.approx(0.5)  # ndcg@10
+    assert mean_of([0, 3], "precision@4") == pytest.approx(1 / 4)
+    assert mean_of([2]) == pytest.approx(0.5)  # ndcg@10
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=50), st.integers(1, 50), st.sampled_from(OF_RANKS))
@@ -174,12 +174,12 @@ def test_a_result_has_figures_of_both_kinds_in_the_order_asked_for():
     result, frame = evaluate(ranker, data, "test", at=(3, 5), metrics=parted(asked)[0])
     users = frame["user"].to_numpy()
     full = with_lists(result, ranker, data, users, (3, 5), asked)
-    assert list(full["metrics"]) == ["coverage@3", "mrr@3", "coverage@5", "mrr@5"]
-    assert list(full["intervals"]) == ["mrr@3", "mrr@5"]
+    assert list(full.metrics) == ["coverage@3", "mrr@3", "coverage@5", "mrr@5"]
+    assert list(full.intervals) == ["mrr@3", "mrr@5"]
     lists = top_lists(ranker, data, "test", users, 3)
-    assert full["metrics"]["coverage@3"] == len(np.unique(lists)) / data.n_items
+    assert full.metrics["coverage@3"] == len(np.unique(lists)) / data.n_items
     alone, _ = evaluate(ranker, data, "test", metrics=[])
-    assert (alone["metrics"], alone["intervals"]) == ({}, {})
+    assert (alone.metrics, alone.intervals) == ({}, {})
 
 
 def test_a_metric_from_outside_is_one_function(outside):

@@ -21,18 +21,20 @@ from hardgnn.cli.boundary import ended
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.comparisons import compare_ranks
 from hardgnn.evaluation.protocols import PROTOCOLS, rank_targets
-from hardgnn.evaluation.stats import compare_ranks
+from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers import light, tuning
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
 from hardgnn.experiments.peers.light import EASE, Cap, Fitted, Fitting, Peer
 from hardgnn.experiments.peers.networks import Network
 from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
 from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
-from hardgnn.experiments.plan import Plan, Study, Variant
+from hardgnn.experiments.plan import Beside, Plan, Variant
 from hardgnn.metrics import summarise
 from hardgnn.prepare.simulate import write_simulated
-from hardgnn.report.leaderboard import leaderboard, markdown, places
+from hardgnn.report.leaderboard import leaderboard, places
+from hardgnn.report.leaderboard_page import markdown
 from hardgnn.report.tables import p_value
 
 pytest.importorskip("optuna", reason="peers are tuned with the extra hardgnn[search]")
@@ -153,7 +155,7 @@ def test_run_again_it_does_nothing_and_a_wider_search_is_refused(light_study: St
     market = light_study.paths["market"]
     run_peers([market], light_study.folder, ["ease", "pop"], FEW, workers=0)
     assert {path: path.stat().st_mtime_ns for path in light_study.folder.rglob("*.parquet")} == files
-    assert Study(light_study.folder).plans["peers"].more["peers"] == ["ease", "itemknn", "pop"]
+    assert Study(light_study.folder).plans["peers"].more.peers == ("ease", "itemknn", "pop")
     with pytest.raises(HardGNNError, match="tuned before with trials 3 .* --out for --trials 9"):
         run_peers([market], light_study.folder, ["ease"], Tuning(9, (0, 1)), workers=0)
 
@@ -225,46 +227,46 @@ def both(light_study: Study, market: Path) -> Study:
 
 def test_all_models_of_a_study_stand_in_one_table_compared_with_the_reference(both: Study) -> None:
     document = leaderboard(both)
-    assert document["reference"] == "selfgnn"  # the first of ours
-    (table,) = document["tables"]
-    rows = {row["model"]: row for row in table["rows"]}
+    assert document.reference == "selfgnn"  # the first of ours
+    (table,) = document.tables
+    rows = {row.model: row for row in table.rows}
     assert set(rows) == {"selfgnn", "ease", "itemknn", "pop"}
-    figures = [row["metrics"]["ndcg@10"]["mean"] for row in table["rows"]]
+    figures = [row.metrics["ndcg@10"].mean for row in table.rows]
     assert figures == sorted(figures, reverse=True)
-    assert rows["selfgnn"]["seeds"] == [0, 1]
-    assert rows["selfgnn"]["comparison"] is None
-    assert (rows["ease"]["seeds"], rows["ease"]["metrics"]["ndcg@10"]["sd"]) == ([0], None)
-    assert len(document["comparisons"]) == 3
+    assert rows["selfgnn"].seeds == (0, 1)
+    assert rows["selfgnn"].comparison is None
+    assert (rows["ease"].seeds, rows["ease"].metrics["ndcg@10"].sd) == ((0,), None)
+    assert len(document.comparisons) == 3
     # A deterministic peer stands for each seed of ours.
     ours = [pl.read_parquet(both.folder / f"runs/market/selfgnn-{s}/ranks-test-full.parquet") for s in (0, 1)]
     folder = peer_folder(both, "market", "ease")
     theirs = pl.read_parquet(next(folder.glob("*/ranks-test-full.parquet")))
-    wanted = next(row for row in compare_ranks(ours, [theirs, theirs]) if row["metric"] == "ndcg@10")
-    made = rows["ease"]["comparison"]
-    assert (made["seeds"], made["comparisons"]) == (2, 3)
-    assert made["wilcoxon_p"] == wanted["wilcoxon_p"]
-    assert made["seed_p"] is not None
-    assert made["wilcoxon_p_holm"] >= made["wilcoxon_p"]
-    assert rows["pop"]["parameters"] == Dataset.load(both.paths["market"]).n_items
-    assert all(row["training_seconds"] >= 0 for row in rows.values())
+    wanted = next(row for row in compare_ranks(ours, [theirs, theirs]) if row.metric == "ndcg@10")
+    made = rows["ease"].comparison
+    assert (made.seeds, made.comparisons) == (2, 3)
+    assert made.wilcoxon_p == wanted.wilcoxon_p
+    assert made.seed_p is not None
+    assert made.wilcoxon_p_holm >= made.wilcoxon_p
+    assert rows["pop"].parameters == Dataset.load(both.paths["market"]).n_items
+    assert all(row.training_seconds >= 0 for row in rows.values())
 
 
 def test_the_markdown_page_shows_each_figure_and_the_best_settings(both: Study) -> None:
     document = leaderboard(both, reference="ease")
     page = markdown(document)
     assert "## market" in page
-    for row in document["tables"][0]["rows"]:
-        (line,) = [one for one in page.splitlines() if one.startswith(f"| {row['model']} ")]
-        assert f"{row['metrics']['hr@20']['mean']:.4f}" in line
+    for row in document.tables[0].rows:
+        (line,) = [one for one in page.splitlines() if one.startswith(f"| {row.model} ")]
+        assert f"{row.metrics['hr@20'].mean:.4f}" in line
         header = next(one for one in page.splitlines() if one.startswith("| model "))
         cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
         for title, key in (("Wilcoxon", "wilcoxon_p_holm"), ("permutation", "permutation_p_holm")):
-            wanted = "–" if row["comparison"] is None else p_value(row["comparison"][key])
+            wanted = "–" if row.comparison is None else p_value(getattr(row.comparison, key))
             assert cells[f"p, {title}"] == wanted.replace("<", "&lt;")
-        assert any(one.startswith(f"- {row['model']}: ") for one in page.splitlines())
+        assert any(one.startswith(f"- {row.model}: ") for one in page.splitlines())
     assert "best of 3 on validation" in page
     assert "over all 3 comparisons" in page
-    best = document["tables"][0]["rows"][0]["metrics"]["ndcg@10"]["mean"]
+    best = document.tables[0].rows[0].metrics["ndcg@10"].mean
     assert f"**{best:.4f}" in page
 
 
@@ -274,9 +276,9 @@ def test_the_report_of_a_study_has_the_leaderboard(both: Study, tmp_path: Path) 
 
     write_report([both.folder], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text("utf-8")
-    (table,) = leaderboard(both)["tables"]
-    for row in table["rows"]:
-        assert f"{row['metrics']['ndcg@10']['mean']:.4f}" in page
+    (table,) = leaderboard(both).tables
+    for row in table.rows:
+        assert f"{row.metrics['ndcg@10'].mean:.4f}" in page
     assert "market: test, full, 200 users" in page
 
 
@@ -284,7 +286,7 @@ def test_an_unknown_reference_and_an_empty_study_are_refused(both: Study, market
     with pytest.raises(HardGNNError, match="no such model in .* did you mean 'itemknn'"):
         leaderboard(both, reference="itemkn")
     study = Study(tmp_path / "s")
-    study.save("peers", Plan("peers", study.add_data([market]), (), (0,), test=False, more={"peers": [], "runs": []}))
+    study.save("peers", Plan("peers", study.add_data([market]), (), (0,), test=False, more=Beside()))
     with pytest.raises(HardGNNError, match="nothing is ranked under full yet"):
         leaderboard(study)
 
@@ -420,10 +422,10 @@ def test_neural_peers_from_the_command_line_are_tuned_and_fitted_with_each_seed(
     tuned = Tuning(trials=2, seeds=(0, 5), cap=Cap(epochs=2))
     study = run_peers([tmp_path / "small"], tmp_path / "s", ["bpr", "sasrec"], tuned, workers=0)
     document = leaderboard(study)
-    for row in document["tables"][0]["rows"]:
-        assert row["seeds"] == [0, 5]
-        assert row["parameters"] > 0
-        folder = peer_folder(study, "small", row["model"])
+    for row in document.tables[0].rows:
+        assert row.seeds == (0, 5)
+        assert row.parameters > 0
+        folder = peer_folder(study, "small", row.model)
         assert len(list(folder.glob("*-0"))) == 2  # the trials; the chosen one is not trained again with their seed
         assert len(list(folder.glob("*-5"))) == 1
 

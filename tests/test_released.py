@@ -108,7 +108,7 @@ def test_the_data_sets_presets_are_the_published_settings(name: str) -> None:
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="no ../shared beside this checkout")
 def test_the_published_figures_are_those_of_the_papers() -> None:
     document = json.loads(PUBLISHED.read_text())
-    rows = {(row["source"], row["model"]): row["metrics"] for row in published.figures("gowalla")}
+    rows = {(row.source, row.model): row.metrics for row in published.figures("gowalla")}
     for source in ("selfgnn_paper", "hardgnn_seed", "selfgnnplus"):
         for model, by_dataset in document[source].items():
             if "gowalla" in by_dataset:

@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.experiments.plan import Study
+from hardgnn.experiments.folder import Study
 from hardgnn.experiments.results import summary
 from hardgnn.experiments.studies import run_study
 from hardgnn.experiments.sweep import Retraining, run_sweep
@@ -57,7 +57,7 @@ def study(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("report")
     shutil.copytree(market, base / "gowalla")
     data, out = [base / "gowalla"], base / "s"
-    again = Retraining(epochs=2, baseline="selfgnn", floors=True)
+    again = Retraining(epochs=2, baseline="selfgnn", with_baselines=True)
     grid = ("hard.k=2,4", "hard.weight=0.1,0.5")
     run_sweep(data, out, grid=grid, shared=SMALL, seeds=(0, 1), retraining=again, workers=0, command="hardgnn sweep x")
     for kind in ("components", "noise", "sparsity", "history"):
@@ -113,14 +113,14 @@ def test_the_page_has_every_figure_and_table_and_asks_nothing_from_the_network(p
 def test_the_page_tells_the_figures_of_the_study_and_the_number_of_comparisons(page: Path, study: Path) -> None:
     text = page.read_text("utf-8")
     document = summary(Study(study), "retrained")
-    for table in document["tables"]:
-        for row in table["rows"]:
-            for figure in row["metrics"].values():
-                assert f"{figure['mean']:.4f} ± {figure['sd']:.4f}" in text
-    for floor in document["floors"]["gowalla"].values():
-        assert f"{floor['full']['ndcg@10']:.4f}" in text
+    for table in document.tables:
+        for row in table.rows:
+            for figure in row.metrics.values():
+                assert f"{figure.mean:.4f} ± {figure.sd:.4f}" in text
+    for baseline in document.baselines["gowalla"].values():
+        assert f"{baseline['full']['ndcg@10']:.4f}" in text
     for plan in ("components", "noise", "sparsity", "history"):
-        count = len(summary(Study(study), plan)["comparisons"])
+        count = len(summary(Study(study), plan).comparisons)
         assert f"all {count} comparisons made" in text
     assert "0.637" in text  # HardGNN's published HR@10 on Gowalla stands beside ours
 
@@ -262,8 +262,8 @@ def test_a_report_of_plain_runs(market: Path, tmp_path: Path) -> None:
     assert "table-runs-market" not in (tmp_path / "early.html").read_text("utf-8")
     result = evaluate_run(tmp_path / "selfgnn")
     evaluate_run(tmp_path / "hardgnn")
-    floors = {"popularity": {"full": result["metrics"] | {"hr@10": 0.9999}}}
-    write_report([tmp_path / "selfgnn", tmp_path / "hardgnn"], tmp_path / "r.html", floors)
+    baselines = {"popularity": {"full": result.metrics | {"hr@10": 0.9999}}}
+    write_report([tmp_path / "selfgnn", tmp_path / "hardgnn"], tmp_path / "r.html", baselines)
     text = (tmp_path / "r.html").read_text("utf-8")
     assert "<strong>0.9999</strong>" in text
     assert "hardgnn − selfgnn" in text

@@ -90,7 +90,7 @@ def test_users_with_equally_many_events(tmp_path: Path) -> None:
         folder = tmp_path / preset
         config = resolve(preset, settings=["model.dim=8", "train.epochs=1", "train.eval_every=1"])
         train(Dataset.load(tmp_path / "data"), config, folder, data_path=tmp_path / "data")
-        assert evaluate_run(folder)["users"] == 60
+        assert evaluate_run(folder).users == 60
         assert run.load_tables(folder).histories.lengths.tolist() == [10] * 60
         assert len(Recommender(folder).for_users(["u3"], 5)) == 5
 

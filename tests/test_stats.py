@@ -6,7 +6,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.stats import bootstrap_intervals, compare_ranks, correct, holm, permutation_p, wilcoxon_p
+from hardgnn.evaluation.comparisons import compare_ranks, correct
+from hardgnn.evaluation.stats import bootstrap_intervals, holm, permutation_p, wilcoxon_p
 from hardgnn.metrics import ndcg
 
 
@@ -65,28 +66,28 @@ def test_comparing_is_symmetric(ranks):
     forth = compare_ranks(frame(ranks[0]), frame(ranks[1]))
     back = compare_ranks(frame(ranks[1]), frame(ranks[0]))
     for one, other in zip(forth, back):
-        assert one["difference"] == pytest.approx(-other["difference"])
-        assert one["effect_size"] == pytest.approx(-other["effect_size"])
-        assert one["wilcoxon_p"] == pytest.approx(other["wilcoxon_p"])
-        assert one["permutation_p"] == pytest.approx(other["permutation_p"], abs=0.01)
+        assert one.difference == pytest.approx(-other.difference)
+        assert one.effect_size == pytest.approx(-other.effect_size)
+        assert one.wilcoxon_p == pytest.approx(other.wilcoxon_p)
+        assert one.permutation_p == pytest.approx(other.permutation_p, abs=0.01)
 
 
 def test_rows_tell_means_difference_interval_and_number_of_comparisons(ranks):
     rows = compare_ranks(frame(ranks[0]), frame(ranks[1]), at=(10, 20))
-    assert [row["metric"] for row in rows] == ["hr@10", "ndcg@10", "hr@20", "ndcg@20"]
+    assert [row.metric for row in rows] == ["hr@10", "ndcg@10", "hr@20", "ndcg@20"]
     row = rows[1]
-    assert row["mean_a"] == pytest.approx(ndcg(ranks[0], 10).mean())
-    assert row["difference"] == pytest.approx(row["mean_a"] - row["mean_b"])
-    assert 0 < row["low"] < row["difference"] < row["high"]
-    assert max(row["wilcoxon_p_holm"], row["permutation_p_holm"]) < 0.01
-    assert all(row["comparisons"] == 4 for row in rows)
-    assert all(row["wilcoxon_p_holm"] >= row["wilcoxon_p"] for row in rows)
+    assert row.mean_a == pytest.approx(ndcg(ranks[0], 10).mean())
+    assert row.difference == pytest.approx(row.mean_a - row.mean_b)
+    assert 0 < row.low < row.difference < row.high
+    assert max(row.wilcoxon_p_holm, row.permutation_p_holm) < 0.01
+    assert all(row.comparisons == 4 for row in rows)
+    assert all(row.wilcoxon_p_holm >= row.wilcoxon_p for row in rows)
 
 
 def test_identical_runs_do_not_differ(ranks):
     for row in compare_ranks(frame(ranks[0]), frame(ranks[0])):
-        assert (row["difference"], row["low"], row["high"], row["effect_size"]) == (0, 0, 0, 0)
-        assert (row["wilcoxon_p"], row["permutation_p"], row["wilcoxon_p_holm"]) == (1, 1, 1)
+        assert (row.difference, row.low, row.high, row.effect_size) == (0, 0, 0, 0)
+        assert (row.wilcoxon_p, row.permutation_p, row.wilcoxon_p_holm) == (1, 1, 1)
 
 
 def test_the_order_of_rows_does_not_matter(ranks):
@@ -97,7 +98,7 @@ def test_the_order_of_rows_does_not_matter(ranks):
 def test_seeds_are_averaged_per_user(ranks):
     a, b = frame(ranks[0]), frame(ranks[1])
     row = compare_ranks([a, b], a, at=(10,))[1]
-    assert row["mean_a"] == pytest.approx((ndcg(ranks[0], 10).mean() + ndcg(ranks[1], 10).mean()) / 2)
+    assert row.mean_a == pytest.approx((ndcg(ranks[0], 10).mean() + ndcg(ranks[1], 10).mean()) / 2)
     assert compare_ranks([a, a], [b, b]) == compare_ranks(a, b)
 
 
@@ -136,5 +137,5 @@ def test_holm_by_hand():
 def test_correction_over_several_pairs_counts_all_of_them(ranks):
     rows = compare_ranks(frame(ranks[0]), frame(ranks[1]))
     both = correct([*rows, *rows])
-    assert all(row["comparisons"] == 8 for row in both)
-    np.testing.assert_allclose([row["wilcoxon_p_holm"] for row in both], holm([r["wilcoxon_p"] for r in rows] * 2))
+    assert all(row.comparisons == 8 for row in both)
+    np.testing.assert_allclose([row.wilcoxon_p_holm for row in both], holm([r.wilcoxon_p for r in rows] * 2))

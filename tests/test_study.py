@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,8 +27,10 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.noise import SeesNoise, with_noise
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.evaluation.stats import over_seeds, paired_over_seeds
-from hardgnn.experiments.plan import Study
-from hardgnn.experiments.results import finished, quantile_groups, summary
+from hardgnn.experiments.finished import finished
+from hardgnn.experiments.folder import Study
+from hardgnn.experiments.plan import Beside, Grid, Plan, Point, Trials, Variant
+from hardgnn.experiments.results import quantile_groups, summary
 from hardgnn.experiments.studies import COMPONENTS, run_study, variants_from, variants_of
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
@@ -56,7 +59,7 @@ def test_noise_leaves_users_who_have_every_item_alone_and_refuses_what_is_no_sha
         with_noise(data, 1.5, 0)
 
 
-def test_a_model_judged_after_noise_sees_noisy_histories_and_ranks_the_clean_candidates() -> None:
+def test_a_model_evaluated_after_noise_sees_noisy_histories_and_ranks_the_clean_candidates() -> None:
     data = random_dataset()
     noisy = with_noise(data, 0.5, 1)
     asked = []
@@ -90,13 +93,13 @@ def test_figures_over_seeds_against_scipy() -> None:
     a, b = np.array([0.31, 0.29, 0.35, 0.33]), np.array([0.28, 0.30, 0.31, 0.30])
     found = over_seeds(a)
     low, high = stats.t.interval(0.95, 3, a.mean(), stats.sem(a))
-    assert (found["mean"], found["sd"]) == (pytest.approx(a.mean()), pytest.approx(a.std(ddof=1)))
-    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
-    assert paired_over_seeds(a, b)["seed_p"] == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    assert over_seeds([0.5])["sd"] is None
-    assert paired_over_seeds([0.5], [0.4])["seed_p"] is None
-    assert paired_over_seeds([0.5, 0.4], [0.4, 0.3])["seed_p"] is None  # no spread between the seeds
-    assert paired_over_seeds(a, a) == {"seed_p": 1.0, "seed_effect_size": 0.0}
+    assert (found.mean, found.sd) == (pytest.approx(a.mean()), pytest.approx(a.std(ddof=1)))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert paired_over_seeds(a, b)[0] == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert over_seeds([0.5]).sd is None
+    assert paired_over_seeds([0.5], [0.4])[0] is None
+    assert paired_over_seeds([0.5, 0.4], [0.4, 0.3])[0] is None  # no spread between the seeds
+    assert paired_over_seeds(a, a) == (1.0, 0.0)
 
 
 def test_components_differ_from_the_model_in_what_their_name_says() -> None:
@@ -130,6 +133,37 @@ def test_variants_from_a_file(tmp_path: Path) -> None:
             variants_from(file)
 
 
+FIGURE = st.lists(st.floats(0, 1), min_size=1, max_size=3).map(over_seeds)
+POINT = st.builds(
+    Point,
+    number=st.none() | st.integers(0, 9),
+    state=st.sampled_from([None, "complete", "pruned"]),
+    settings=st.lists(st.sampled_from(["hard.k=3", "train.lr=0.1"])).map(tuple),
+    seeds=st.none() | st.lists(st.integers(0, 9)).map(tuple),
+    valid=st.none() | st.dictionaries(st.sampled_from(["hr@10", "ndcg@10"]), FIGURE),
+)
+MORE = st.one_of(
+    st.none(),
+    st.builds(Grid, st.just({"hard.k": ["3", "5"]}), st.just("hardgnn")),
+    st.builds(Beside, st.just(("ease", "pop")), st.lists(st.text()).map(tuple)),
+    st.builds(
+        Trials,
+        st.just("hardgnn"),
+        st.just({"hard.k": {"low": 1, "high": 9, "log": False}}),
+        st.just("trials.journal"),
+        st.just(("model.dim=16",)),
+        st.dictionaries(st.just("market"), st.lists(POINT).map(tuple)),
+    ),
+)
+
+
+@given(more=MORE, noise=st.floats(0, 1), test=st.booleans(), baselines=st.booleans())
+def test_a_plan_comes_back_from_json_as_it_was(more: Any, noise: float, test: bool, baselines: bool) -> None:
+    variant = Variant("a", "hardgnn", ("hard.k=3",), noise, "b", {"market": ("train.lr=0.1",)})
+    plan = Plan("sweep", ("market",), (variant,), (0, 1), test, with_baselines=baselines, command="c", more=more)
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
 @pytest.fixture(scope="module")
 def noise(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "s"
@@ -143,44 +177,40 @@ def noise(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_tells_each_figure_with_its_spread_and_every_comparison_with_their_number(noise: Path) -> None:
-    from hardgnn.experiments.plan import Study
-
-    document = summary(Study(noise), "noise", (10,))
-    table = next(table for table in document["tables"] if table["protocol"] == "full")
+    found = summary(Study(noise), "noise", (10,))
+    table = next(table for table in found.tables if table.protocol == "full")
     figures = {}
-    for row in table["rows"]:
-        results = [
-            json.loads((noise / f"runs/market/{row['variant']}-{seed}/result.json").read_text()) for seed in (0, 1)
-        ]
-        figures[row["variant"]] = values = [result["test"]["full"]["ndcg@10"] for result in results]
-        assert row["metrics"]["ndcg@10"]["values"] == pytest.approx(values)
-        assert row["metrics"]["ndcg@10"]["mean"] == pytest.approx(np.mean(values))
-    assert len(document["comparisons"]) == 5 * 2 * 2  # levels of noise, protocols, metrics
-    assert {row["comparisons"] for row in document["comparisons"]} == {20}
-    for row in document["comparisons"]:
-        assert row["b"] == "hardgnn"
-        assert row["permutation_p_holm"] >= row["permutation_p"]
-        assert row["seed_p"] is None or row["seed_p_holm"] >= row["seed_p"]
-    relative = next(table for table in document["relative"] if table["protocol"] == "full")["rows"]
-    assert [row["noise"] for row in relative] == [0, 0.05, 0.1, 0.15, 0.2, 0.25]
+    for row in table.rows:
+        results = [json.loads((noise / f"runs/market/{row.variant}-{seed}/result.json").read_text()) for seed in (0, 1)]
+        figures[row.variant] = values = [result["test"]["full"]["ndcg@10"] for result in results]
+        assert row.metrics["ndcg@10"].values == pytest.approx(values)
+        assert row.metrics["ndcg@10"].mean == pytest.approx(np.mean(values))
+    assert len(found.comparisons) == 5 * 2 * 2  # levels of noise, protocols, metrics
+    assert {row.comparisons for row in found.comparisons} == {20}
+    for row in found.comparisons:
+        assert row.b == "hardgnn"
+        assert row.permutation_p_holm >= row.permutation_p
+        assert row.seed_p is None or row.seed_p_holm >= row.seed_p
+    relative = next(table for table in found.relative if table.protocol == "full").rows
+    assert [row.noise for row in relative] == [0, 0.05, 0.1, 0.15, 0.2, 0.25]
     expected = np.divide(figures["hardgnn-noise-25"], figures["hardgnn"])
-    assert relative[-1]["metrics"]["ndcg@10"]["values"] == pytest.approx(expected)
+    assert relative[-1].metrics["ndcg@10"].values == pytest.approx(expected)
 
 
 def test_plans_of_one_folder_share_their_runs_and_other_settings_are_refused(noise: Path, market: Path) -> None:
     before = (noise / "runs/market/hardgnn-0/model.safetensors").stat().st_mtime_ns
     study = run_study("sparsity", [market], noise, settings=SMALL, seeds=(0,), baseline="selfgnn", workers=0)
     assert (noise / "runs/market/hardgnn-0/model.safetensors").stat().st_mtime_ns == before
-    document = summary(study, "sparsity", (10,), groups=3)
+    found = summary(study, "sparsity", (10,), groups=3)
     data = Dataset.load(market)
-    for table in document["groups"]:
-        rows = [row for row in table["rows"] if row["variant"] == "hardgnn"]
-        ranks = pl.read_parquet(noise / f"runs/market/hardgnn-0/ranks-test-{table['protocol']}.parquet")
-        assert sum(row["users"] for row in rows) == ranks.height
-        low, high = map(int, rows[0]["group"].split("–"))
+    for table in found.groups:
+        rows = [row for row in table.rows if row.variant == "hardgnn"]
+        ranks = pl.read_parquet(noise / f"runs/market/hardgnn-0/ranks-test-{table.protocol}.parquet")
+        assert sum(row.users for row in rows) == ranks.height
+        low, high = map(int, rows[0].group.split("–"))
         lengths = data.train.lengths[ranks["user"].to_numpy()]
         mine = ranks["rank"].to_numpy()[(lengths >= low) & (lengths <= high)]
-        assert rows[0]["metrics"]["hr@10"]["mean"] == pytest.approx((mine < 10).mean())
+        assert rows[0].metrics["hr@10"].mean == pytest.approx((mine < 10).mean())
     with pytest.raises(HardGNNError, match="other settings"):
         run_study("sparsity", [market], noise, settings=(*SMALL, "model.dim=8"), workers=0)
     with pytest.raises(HardGNNError, match="allow-leaks"):

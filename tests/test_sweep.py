@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from hardgnn import config as settings
 from hardgnn.data.dataset import TEST, VALID, Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.experiments.plan import Study
+from hardgnn.experiments.choices import choices
+from hardgnn.experiments.folder import Study
 from hardgnn.experiments.results import summary
-from hardgnn.experiments.sweep import RETRAINED, Retraining, choices, parse_grid, run_sweep
+from hardgnn.experiments.sweep import RETRAINED, Retraining, parse_grid, run_sweep
 from hardgnn.runs.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1")
@@ -47,16 +48,14 @@ def test_the_best_by_validation_is_retrained_and_only_that_sees_the_test_part(sw
             assert not any("test" in result for result in each)
             assert not list(swept.glob(f"runs/market/{name}-*/ranks-*"))
             means[f"hard.k={k}", f"hard.weight={weight}"] = np.mean([r["valid"]["full"]["ndcg@10"] for r in each])
-    assert tuple(choice["chosen"]["settings"]) == max(means, key=lambda point: means[point])
-    assert choice["chosen"]["valid"]["ndcg@10"]["mean"] == pytest.approx(max(means.values()))
+    assert choice.chosen.settings == max(means, key=lambda point: means[point])
+    assert choice.chosen.valid["ndcg@10"].mean == pytest.approx(max(means.values()))
     best = settings.load(swept / "runs/market/hardgnn-best-1/config.toml")
-    asked = settings.resolve("hardgnn", settings=[*SMALL, "train.epochs=3", *choice["chosen"]["settings"]], seed=1)
+    asked = settings.resolve("hardgnn", settings=[*SMALL, "train.epochs=3", *choice.chosen.settings], seed=1)
     assert best == asked
     document = summary(study, RETRAINED)
-    assert {row["variant"] for table in document["tables"] for row in table["rows"]} == {"hardgnn-best", "selfgnn"}
-    assert {(row["a"], row["b"], row["comparisons"]) for row in document["comparisons"]} == {
-        ("hardgnn-best", "selfgnn", 8)
-    }
+    assert {row.variant for table in document.tables for row in table.rows} == {"hardgnn-best", "selfgnn"}
+    assert {(row.a, row.b, row.comparisons) for row in document.comparisons} == {("hardgnn-best", "selfgnn", 8)}
 
 
 def test_a_choice_whose_test_part_was_read_is_final(swept: Path, market: Path) -> None:
@@ -74,7 +73,7 @@ def test_other_test_items_lead_to_the_same_choice(swept: Path, market: Path, tmp
     study = run_sweep([tmp_path / "market"], tmp_path / "s", grid=GRID, shared=SMALL, epochs=2, seeds=(0,), workers=0)
     for path in (tmp_path / "s").glob("runs/market/*-0/model.safetensors"):
         assert path.read_bytes() == (swept / path.relative_to(tmp_path / "s")).read_bytes()
-    assert len(choices(study)[0]["points"]) == 4
+    assert len(choices(study)[0].points) == 4
 
 
 def test_bad_sweeps_get_one_sentence(market: Path, tmp_path: Path) -> None:
@@ -123,22 +122,22 @@ def test_a_killed_search_goes_on_and_its_best_is_retrained_once(market: Path, tm
     space = chosen_space(["hard.k", "hard.weight", "train.lr"], "hardgnn")
     search = Search(space, (0,), trials=8, preset="hardgnn", shared=shared)
     study = run_search([market], out, search, retraining=Retraining(2, "own"), workers=0)
-    trials = study.plans["sweep"].more["trials"]["market"]
+    trials = study.plans["sweep"].more.trials["market"]
     assert len(trials) == 8
-    first = min(trials, key=lambda trial: trial["number"])
-    assert first["settings"] == ["hard.k=3", "hard.weight=0.1", "train.lr=0.001"]  # the preset's own come first
-    assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
-    assert len({trial["variant"] for trial in trials}) == len(list(out.glob("runs/market/trial-*-0")))
+    first = min(trials, key=lambda trial: trial.number)
+    assert first.settings == ("hard.k=3", "hard.weight=0.1", "train.lr=0.001")  # the preset's own come first
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    assert len({trial.variant for trial in trials}) == len(list(out.glob("runs/market/trial-*-0")))
     assert not list(out.glob("runs/market/trial-*/ranks-*"))
     (choice,) = choices(study)
-    figures = [trial["valid"]["ndcg@10"]["mean"] for trial in trials if trial["state"] == "complete"]
-    assert choice["chosen"]["valid"]["ndcg@10"]["mean"] == max(figures)
+    figures = [trial.valid["ndcg@10"].mean for trial in trials if trial.state == "complete"]
+    assert choice.chosen.valid["ndcg@10"].mean == max(figures)
     best, own = (settings.load(out / f"runs/market/hardgnn-{name}-0/config.toml") for name in ("best", "without-hard"))
     assert own == settings.with_options(best, {"hard": {"weight": 0.0}})
     for key in search.space:
-        assert f"{key}=" in " ".join(choice["chosen"]["settings"])
+        assert f"{key}=" in " ".join(choice.chosen.settings)
     run_search([market], out, replace(search, trials=20), retraining=Retraining(2, "own"), workers=0)
-    assert len(Study(out).plans["sweep"].more["trials"]["market"]) == 8  # the choice is final
+    assert len(Study(out).plans["sweep"].more.trials["market"]) == 8  # the choice is final
     with pytest.raises(HardGNNError, match="no search range"):
         chosen_space(["model.heads"], "hardgnn")
 

@@ -187,8 +187,8 @@ def test_the_planted_successor_is_found_well_above_popularity(preset: str, data:
     longer = ("train.epochs=40", "train.eval_every=4", "train.pred_num=20")
     config = small(preset, *longer, *(() if preset == "best" else ("train.l2=0.0001",)))
     train(data, config, tmp_path / "run")
-    learned = evaluate(load_model(tmp_path / "run"), data, "test")[0]["metrics"]["hr@10"]
-    floor = evaluate(baseline("popularity", data), data, "test")[0]["metrics"]["hr@10"]
+    learned = evaluate(load_model(tmp_path / "run"), data, "test")[0].metrics["hr@10"]
+    floor = evaluate(baseline("popularity", data), data, "test")[0].metrics["hr@10"]
     assert learned > 1.5 * floor
 
 
@@ -199,7 +199,7 @@ def test_early_stopping_keeps_the_best_epoch(data: Dataset, tmp_path: Path) -> N
     best = max(lines, key=lambda line: line["valid"]["ndcg@10"])
     assert result["best_epoch"] == best["epoch"]
     assert result["epochs"] < 40
-    again = evaluate(load_model(tmp_path / "run"), data, "valid")[0]["metrics"]["ndcg@10"]
+    again = evaluate(load_model(tmp_path / "run"), data, "valid")[0].metrics["ndcg@10"]
     assert again == pytest.approx(best["valid"]["ndcg@10"])
 
 
@@ -257,7 +257,7 @@ def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_pat
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses.append({k: v for k, v in json.loads(lines[0]).items() if k != "seconds"})
     assert losses[0] != losses[1]
-    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0]["metrics"]
+    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0].metrics
     assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])
 
 
@@ -297,7 +297,7 @@ def test_every_option_of_best_trains_saves_and_loads(option: str, data: Dataset,
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses.append({k: v for k, v in json.loads(lines[-1]).items() if k != "seconds"})
     assert losses[0] != losses[1]
-    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0]["metrics"]
+    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0].metrics
     assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])
 
 
@@ -310,7 +310,7 @@ def test_users_have_no_vectors_where_nothing_asks_for_them_and_items_start_alike
         users = 0 if name == "best" else data.n_users
         assert stored["parameters/user_embedding"].shape == (1, users, 8)
         assert stored["vectors/users"].shape == (users, 8)
-        assert (evaluate(load_model(tmp_path / name), data, "valid")[0]["metrics"]["ndcg@10"]) > 0
+        assert (evaluate(load_model(tmp_path / name), data, "valid")[0].metrics["ndcg@10"]) > 0
     assert sizes["best"] + 8 * data.n_users == sizes["user-term"] == sizes["graph"]
     started = []
     for settings in ((), ("model.user_term=true",)):

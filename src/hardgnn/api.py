@@ -17,7 +17,7 @@ from hardgnn.data.align import align, trained_targets
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.lists import with_lists
-from hardgnn.evaluation.protocols import checked_part, checked_protocol, evaluate
+from hardgnn.evaluation.protocols import checked_protocol, checked_split, evaluate
 from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.models.base import Model
 from hardgnn.recommend.recommender import Ids, Recommender
@@ -162,7 +162,7 @@ class HardGNN:
     ) -> dict[str, Any]:
         """HR and NDCG, or other `metrics` (docs/metrics.md): those per user with 95 % intervals.
 
-        See `hardgnn.evaluation.protocols.evaluate` for what the result holds.
+        The answer holds what `hardgnn.evaluation.results.Result` names, as JSON has it.
 
         Users and items are matched by raw id, so that `data` may be numbered otherwise than what the model was trained
         on. A warning counts what the model does not know, which is left out, and targets that it was trained on.
@@ -172,7 +172,7 @@ class HardGNN:
         """
         model, tables = self._asked()
         data, at, metrics = given.dataset(data), arguments.cutoffs(at), named(metrics)
-        checked_part(part)
+        checked_split(part)
         checked_protocol(protocol)
         aligned = align(data, tables.user_ids, tables.item_ids)
         for sentence in aligned.sentences(part):
@@ -185,7 +185,7 @@ class HardGNN:
                 stacklevel=2,
             )
         result, frame = evaluate(model, aligned.data, part, protocol, at, parted(metrics)[0])
-        return with_lists(result, model, aligned.data, frame["user"].to_numpy(), at, metrics)
+        return with_lists(result, model, aligned.data, frame["user"].to_numpy(), at, metrics).to_dict()
 
     def recommend(
         self,

@@ -11,7 +11,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import PROTOCOLS, evaluate
 from hardgnn.evaluation.quality import baseline
-from hardgnn.metrics import JUDGED_AT
+from hardgnn.metrics import MAIN_AT
 from hardgnn.prepare.download import download
 from hardgnn.report.page import write_report
 from hardgnn.runs.evaluated import compare_runs, evaluate_run
@@ -43,7 +43,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
     floors: dict[str, dict[str, dict[str, float]]] = {}
     for name in FLOORS:
         ranker = baseline(name, data)
-        floors[name] = {protocol: evaluate(ranker, data, "test", protocol)[0]["metrics"] for protocol in PROTOCOLS}
+        floors[name] = {protocol: evaluate(ranker, data, "test", protocol)[0].metrics for protocol in PROTOCOLS}
     runs = [to / "runs" / name for name in MODELS]
     for name, folder in zip(MODELS, runs):
         config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
@@ -56,7 +56,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         say(f"trained {name}")
     report = to / "report.html"
     write_report(runs, report, floors)
-    compared = {protocol: compare_runs(runs[::-1], "test", protocol, baseline="selfgnn") for protocol in PROTOCOLS}
+    compared = {p: compare_runs(runs[::-1], "test", p, baseline="selfgnn").to_dict() for p in PROTOCOLS}
     protocols = [
         {
             "protocol": protocol,
@@ -74,7 +74,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
         f"after Holm over {row['comparisons']} comparisons"
         for protocol, document in compared.items()
         for row in document["comparisons"]
-        if row["metric"] == JUDGED_AT
+        if row["metric"] == MAIN_AT
     ]
     paths = {"data": str(to / "data"), **{name: str(folder) for name, folder in zip(MODELS, runs)}}
     return {

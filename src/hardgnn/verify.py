@@ -12,8 +12,9 @@ from typing import Any
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.evaluation.ranks import ranks_files, ranks_path, read_ranks
-from hardgnn.experiments.peers.tuning import CHOSEN, PEERS
-from hardgnn.experiments.plan import FLOORS, RUNS, STUDY, Study
+from hardgnn.experiments.folder import FLOORS, RUNS, STUDY, Study
+from hardgnn.experiments.peers.records import CHOSEN
+from hardgnn.experiments.peers.tuning import PEERS
 from hardgnn.prepare import download
 from hardgnn.recommend import export
 from hardgnn.runs.folder import (

@@ -121,7 +121,7 @@ def evaluate(path: Path) -> Result:
     """A run's test figures."""
     from hardgnn.runs.evaluated import evaluate_run
 
-    return evaluate_run(path, "test", "full")["metrics"]
+    return evaluate_run(path, "test", "full").metrics
 
 
 def compare(path: Path) -> Result:
@@ -129,7 +129,7 @@ def compare(path: Path) -> Result:
     from hardgnn.runs.evaluated import compare_runs
 
     found = compare_runs([path, path.parent / "beside"])
-    return digest([one["metrics"] for one in found["runs"]], found["comparisons"])
+    return digest([one.metrics for one in found.runs], found.to_dict()["comparisons"])
 
 
 def resume(path: Path) -> Result:
@@ -154,7 +154,7 @@ def inspect(path: Path) -> Result:
     """One user as the model sees them."""
     from hardgnn.report.inspect import inspect_user
 
-    return digest(inspect_user(path, "u1", 5))
+    return digest(inspect_user(path, "u1", 5).to_dict())
 
 
 def export(path: Path) -> Result:
@@ -169,15 +169,16 @@ def export(path: Path) -> Result:
 
 def study(path: Path) -> Result:
     """What a study tells."""
-    from hardgnn.experiments.plan import Study
+    from hardgnn.experiments.choices import choices
+    from hardgnn.experiments.folder import Study
     from hardgnn.experiments.results import summary
-    from hardgnn.experiments.sweep import choices
     from hardgnn.report.leaderboard import leaderboard
+    from hardgnn.storage.documents import plain
 
     opened = Study(path)
     plans = [summary(opened, name, [10]) for name, plan in opened.plans.items() if plan.test]
-    board = leaderboard(opened, [10], "full") if plans else {}
-    return digest(_without_clock(choices(opened)), _without_clock(plans), _without_clock(board))
+    board = leaderboard(opened, [10], "full") if plans else None
+    return digest(*(_without_clock(plain(one)) for one in (choices(opened), plans, board or {})))
 
 
 def report(path: Path) -> Result:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from hardgnn.cli import judging, logs, serving, studies, training
+from hardgnn.cli import evaluating, logs, serving, studies, training
 from hardgnn.cli import peers as others
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.screen import say
@@ -20,12 +20,12 @@ COMMANDS = (
     logs.download,
     logs.prepare,
     training.train,
-    judging.evaluate,
-    judging.compare,
+    evaluating.evaluate,
+    evaluating.compare,
     serving.recommend,
     serving.export,
     serving.verify,
-    judging.report,
+    evaluating.report,
     serving.serve,
     studies.study,
     studies.sweep,

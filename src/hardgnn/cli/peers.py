@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hardgnn.cli.options import Json, command_line, cutoffs_of, whole_numbers
-from hardgnn.cli.progress import RunsBar
+from hardgnn.cli.progress import RunsBar, users_bar
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.storage.kinds import mistaken
+
+if TYPE_CHECKING:
+    from hardgnn.experiments.folder import Study
+    from hardgnn.report.leaderboard import Leaderboard
 
 
 def compare_peers(
@@ -42,7 +46,16 @@ def compare_peers(
         done = run_peers(
             data, folder, names, tuning, runs=runs, workers=workers, command=command_line(), watched=watched
         )
+    rank_beside(done, protocol or "full")
     print_leaderboard(board.leaderboard(done, cutoffs, protocol or "full", baseline), as_json)
+
+
+def rank_beside(study: Study, protocol: str = "full") -> None:
+    """Ranks the test part of the runs that a study's peers stand beside, where it is not ranked yet."""
+    from hardgnn.experiments.peers.tuning import runs_beside
+    from hardgnn.runs.evaluated import rank_missing
+
+    rank_missing(runs_beside(study), "test", protocol, bar=users_bar)
 
 
 def leaderboard(
@@ -59,30 +72,33 @@ def leaderboard(
 
     Example: `hardgnn leaderboard studies/peers --reference hardgnn --out results/leaderboard.md`
     """
-    from hardgnn.experiments.plan import STUDY, Study
-    from hardgnn.report import leaderboard as board
+    from hardgnn.experiments.folder import STUDY, Study
+    from hardgnn.report.leaderboard import leaderboard as read_leaderboard
+    from hardgnn.report.leaderboard_page import markdown
     from hardgnn.storage.files import atomic_path
 
     if not Study.is_one(study):
         raise HardGNNError(mistaken(study, "a study") or f"{study}: no study is there, {STUDY} is missing")
-    document = board.leaderboard(Study(study), cutoffs_of(at), protocol, reference)
+    opened, cutoffs = Study(study), cutoffs_of(at)
+    rank_beside(opened, protocol)
+    board = read_leaderboard(opened, cutoffs, protocol, reference)
     if out is not None:
         with atomic_path(out) as temporary:
-            temporary.write_text(board.markdown(document), "utf-8")
+            temporary.write_text(markdown(board), "utf-8")
     if as_json or out is None:
-        print_leaderboard(document, as_json)
+        print_leaderboard(board, as_json)
     else:
         print_line(out)
 
 
-def print_leaderboard(document: dict[str, Any], as_json: bool) -> None:
+def print_leaderboard(board: Leaderboard, as_json: bool) -> None:
     """The leaderboard as JSON or as a table per data set with its notes."""
-    from hardgnn.report.leaderboard import leaderboard_tables
+    from hardgnn.report.leaderboard_page import leaderboard_tables
 
     if as_json:
-        print_json(document)
+        print_json(board.to_dict())
         return
-    for table in leaderboard_tables(document):
+    for table in leaderboard_tables(board):
         print_table(table.caption, list(table.header), [[cell.text for cell in row] for row in table.rows])
         for note in table.notes:
             print_line(note)

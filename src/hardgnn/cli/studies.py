@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hardgnn.cli.options import Json, Workers, command_line, cutoffs_of, whole_numbers
-from hardgnn.cli.peers import print_leaderboard
+from hardgnn.cli.peers import print_leaderboard, rank_beside
 from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.report.tables import p_value, spread
 from hardgnn.screen import say
+from hardgnn.storage.documents import plain
+
+if TYPE_CHECKING:
+    from hardgnn.evaluation.comparisons import SeedComparison
+    from hardgnn.experiments.choices import Choice
+    from hardgnn.experiments.results import BaselineFigures, GroupRow, ResultTable, Summary, VariantRow
+    from hardgnn.report.inspect import Item
 
 Out = Annotated[Path, typer.Option(help="The study folder; another study may be in it already.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting of every run, as in model.dim=64.")]
@@ -69,17 +76,17 @@ def study(
             baseline=baseline,
             file=variants,
             allow_leaks=allow_leaks,
-            floors=floors,
+            with_baselines=floors,
             workers=workers,
             command=command_line(),
             told=bar.told,
             counted=bar.counted,
         )
-    document = summarise(done, name, cutoffs, groups)
+    found = summarise(done, name, cutoffs, groups)
     if as_json:
-        print_json(document)
+        print_json(found.to_dict())
         return
-    print_summary(document)
+    print_summary(found)
 
 
 def sweep(
@@ -124,6 +131,7 @@ def sweep(
     """
     from hardgnn.experiments import search as searching
     from hardgnn.experiments import sweep as sweeping
+    from hardgnn.experiments.choices import choices
     from hardgnn.experiments.results import summary as summarise
 
     if then_retrain not in ("best", "none"):
@@ -139,31 +147,38 @@ def sweep(
     if choice_seeds is not None:
         numbers = tuple(whole_numbers(choice_seeds, "--choice-seeds", 0))
     with RunsBar("sweep") as bar:
-        shared: dict[str, Any] = {
-            "retraining": retraining,
-            "workers": workers,
-            "command": command_line(),
-            "watched": sweeping.Watched(bar.begins, bar.told),
-        }
+        watched = sweeping.Watched(bar.begins, bar.told)
         if searched:
             keys = [key.strip() for key in search.split(",") if key.strip()]
             space = searching.chosen_space(keys, preset)
             words = tuple(with_epochs(set_, epochs))
             asked = searching.Search(space, numbers, trials, timeout, storage, preset=preset, shared=words)
-            done = searching.run_search(data, out, asked, **shared)
+            done = searching.run_search(
+                data, out, asked, retraining=retraining, workers=workers, command=command_line(), watched=watched
+            )
         else:
             done = sweeping.run_sweep(
-                data, out, preset=preset, grid=grid or [], shared=set_ or [], epochs=epochs, seeds=numbers, **shared
+                data,
+                out,
+                preset=preset,
+                grid=grid or [],
+                shared=set_ or [],
+                epochs=epochs,
+                seeds=numbers,
+                retraining=retraining,
+                workers=workers,
+                command=command_line(),
+                watched=watched,
             )
-    document: dict[str, Any] = {"study": "sweep", "choices": sweeping.choices(done)}
-    if retraining is not None:
-        document["retrained"] = summarise(done, sweeping.RETRAINED, cutoffs)
+    chosen = choices(done)
+    retrained = None if retraining is None else summarise(done, sweeping.RETRAINED, cutoffs)
     if as_json:
-        print_json(document)
+        more = {} if retrained is None else {"retrained": retrained.to_dict()}
+        print_json({"study": "sweep", "choices": plain(chosen), **more})
         return
-    print_choices(document["choices"])
-    if "retrained" in document:
-        print_summary(document["retrained"])
+    print_choices(chosen)
+    if retrained is not None:
+        print_summary(retrained)
 
 
 def inspect(
@@ -180,35 +195,35 @@ def inspect(
     """
     from hardgnn.report import inspect as inspecting
 
-    document = inspecting.inspect_user(run, user, n, data)
+    found = inspecting.inspect_user(run, user, n, data)
     if figure is not None:
-        inspecting.draw(document).write(figure)
+        inspecting.draw(found).write(figure)
     if as_json:
-        print_json(document)
+        print_json(found.to_dict())
         return
 
-    def named(row: dict[str, Any]) -> list[str]:
-        return [row["item"], *([row["title"]] if row["title"] is not None else [])]
+    def named(row: Item) -> list[str]:
+        return [row.item, *([row.title] if row.title is not None else [])]
 
-    head = ["item", *(["title"] if document["window"][0]["title"] is not None else [])]
-    layers = document["window"][0]["attention"] or []
-    rows = [[*named(row), *(f"{weight:.3f}" for weight in row["attention"] or [])] for row in document["window"]]
+    head = ["item", *(["title"] if found.window[0].title is not None else [])]
+    layers = found.window[0].attention or ()
+    rows = [[*named(row), *(f"{weight:.3f}" for weight in row.attention or ())] for row in found.window]
     print_table(
         f"window, oldest first: {len(rows)} items", [*head, *(f"layer {i + 1}" for i in range(len(layers)))], rows
     )
     rows = [
-        [str(row["interval"]), str(row["interactions"]), "–" if row["weight"] is None else f"{row['weight']:.3f}"]
-        for row in document["intervals"]
+        [str(row.interval), str(row.interactions), "–" if row.weight is None else f"{row.weight:.3f}"]
+        for row in found.intervals
     ]
     print_table("intervals", ["interval", "interactions", "weight w"], rows)
-    rows = [[*named(row), f"{row['similarity']:+.3f}", "seen" if row["seen"] else ""] for row in document["nearest"]]
-    print_table(f"nearest items by cosine to {document['anchor']}", [*head, "similarity", ""], rows)
+    rows = [[*named(row), f"{row.similarity:+.3f}", "seen" if row.seen else ""] for row in found.nearest]
+    print_table(f"nearest items by cosine to {found.anchor}", [*head, "similarity", ""], rows)
     rows = [
-        [*named(row), f"{row['similarity']:+.3f}", "the validation item" if row["false_negative"] else ""]
-        for row in document["hard_negatives"]
+        [*named(row), f"{row.similarity:+.3f}", "the validation item" if row.false_negative else ""]
+        for row in found.hard_negatives
     ]
     unsearched = "nearest items not seen (this model does not search its hard negatives among all items)"
-    title = "hard negatives" if document["mined"] else unsearched
+    title = "hard negatives" if found.mined else unsearched
     print_table(title, [*head, "similarity", ""], rows)
 
 
@@ -217,111 +232,125 @@ def compare_study(
 ) -> None:
     """What `hardgnn compare STUDY` prints: the choices of its sweep and the tables of its plans."""
     from hardgnn.evaluation.protocols import FULL
+    from hardgnn.experiments.choices import SWEEP, choices
+    from hardgnn.experiments.folder import Study
     from hardgnn.experiments.peers.tuning import PEERS
-    from hardgnn.experiments.plan import Study
     from hardgnn.experiments.results import summary
-    from hardgnn.experiments.sweep import SWEEP, choices
-    from hardgnn.report import leaderboard as board
+    from hardgnn.report.leaderboard import leaderboard, ranked
 
     opened = Study(folder)
     for name, plan in opened.plans.items():
         done = sum(opened.done(run, plan.test) for run in plan.runs())
         if done < len(plan.runs()):
             say(f"warning: {name}: {done} of {len(plan.runs())} runs are finished; its command, run again, goes on")
-    document: dict[str, Any] = {"choices": choices(opened)} if SWEEP in opened.plans else {}
-    document["plans"] = [
-        summary(opened, name, cutoffs, metrics=metrics) for name, plan in opened.plans.items() if plan.test
-    ]
-    if PEERS in opened.plans and board.ranked(opened, protocol or FULL):
-        document["leaderboard"] = board.leaderboard(opened, cutoffs, protocol or FULL)
+    chosen = choices(opened) if SWEEP in opened.plans else None
+    plans = [summary(opened, name, cutoffs, metrics=metrics) for name, plan in opened.plans.items() if plan.test]
+    rank_beside(opened, protocol or FULL)
+    peers = PEERS in opened.plans and ranked(opened, protocol or FULL)
+    board = leaderboard(opened, cutoffs, protocol or FULL) if peers else None
     if as_json:
-        print_json(document)
+        parts = {"choices": chosen, "plans": plans, "leaderboard": board}
+        print_json({name: plain(part) for name, part in parts.items() if part is not None})
         return
-    print_choices(document.get("choices", []))
-    for plan in document["plans"]:
-        print_line(f"{plan['study']}: {opened.plans[plan['study']].command}")
-        print_summary(plan, protocol)
-    if "leaderboard" in document:
-        print_leaderboard(document["leaderboard"], as_json)
+    print_choices(chosen or [])
+    for one in plans:
+        print_line(f"{one.study}: {opened.plans[one.study].command}")
+        print_summary(one, protocol)
+    if board is not None:
+        print_leaderboard(board, as_json)
 
 
-def print_choices(choices: list[dict[str, Any]]) -> None:
+def print_choices(choices: Sequence[Choice]) -> None:
     """The points of each data set by their validation figures, the chosen one marked."""
     for choice in choices:
-        metrics = list(choice["chosen"]["valid"])
+        metrics = list(choice.chosen.figures)
         rows = [
             [
-                ("→ " if point is choice["chosen"] else "  ") + " ".join(point["settings"]),
-                str(len(point["seeds"])),
-                *(spread(point["valid"][metric]) if metric in point["valid"] else "–" for metric in metrics),
+                ("→ " if point is choice.chosen else "  ") + " ".join(point.settings),
+                str(len(point.seeds or ())),
+                *(spread(point.figures[metric]) if metric in point.figures else "–" for metric in metrics),
             ]
-            for point in choice["points"]
+            for point in choice.points
         ]
-        where = f"{choice['data']}: validation, {choice['protocol']}, mean ± sd over seeds"
-        title = f"{where}; → has the best {choice['metric']} of {len(rows)}"
+        where = f"{choice.data}: validation, {choice.protocol}, mean ± sd over seeds"
+        title = f"{where}; → has the best {choice.metric} of {len(rows)}"
         print_table(title, ["settings", "seeds", *metrics], rows)
 
 
-def print_summary(document: dict[str, Any], protocol: str | None = None) -> None:
+def print_summary(summary: Summary, protocol: str | None = None) -> None:
     """The tables of a summary, one data set and protocol after the other, then every comparison made."""
-    for table in document["tables"] + document.get("groups", []):
-        if protocol not in (None, table["protocol"]):
-            continue
-        metrics = list(table["rows"][0]["metrics"])
-        grouped = "group" in table["rows"][0]
-        rows = [
-            [name, "–", *(f"{by[table['protocol']][metric]:.4f}" for metric in metrics)]
-            for name, by in document.get("floors", {}).get(table["data"], {}).items()
-            if not grouped
-        ]
-        rows += [
-            [
-                marked(row["variant"], row),
-                *([row["group"], f"{row['users']:,}"] if grouped else [str(len(row["seeds"]))]),
-                *(spread(row["metrics"][metric]) for metric in metrics),
+    for table in summary.tables:
+        if protocol in (None, table.protocol):
+            print_variants(table, (summary.baselines or {}).get(table.data, {}))
+    for groups in summary.groups or ():
+        if protocol in (None, groups.protocol):
+            print_groups(groups)
+    for relative in summary.relative or ():
+        if protocol in (None, relative.protocol):
+            rows = [
+                [row.model, f"{100 * row.noise:.0f} %", *(spread(figure) for figure in row.metrics.values())]
+                for row in relative.rows
             ]
-            for row in table["rows"]
-        ]
-        header = ["variant", *(["training items", "users"] if grouped else ["seeds"]), *metrics]
-        users = "" if grouped else f", {table['rows'][0]['users']:,} users"
-        several = any(len(row["seeds"]) > 1 for row in table["rows"])
-        figures = ", mean ± sd over seeds" if several else ""
-        print_table(f"{table['data']}: test, {table['protocol']}{users}{figures}", header, rows)
-    for table in document.get("relative", []):
-        if protocol not in (None, table["protocol"]):
-            continue
-        rows = [
-            [row["model"], f"{100 * row['noise']:.0f} %", *(spread(figure) for figure in row["metrics"].values())]
-            for row in table["rows"]
-        ]
-        header = ["model", "noise", *table["rows"][0]["metrics"]]
-        print_table(f"{table['data']}: test, {table['protocol']}, relative to no noise", header, rows)
-    print_leaks([(row["variant"], row) for row in document["tables"][0]["rows"]])
-    print_comparisons(document["comparisons"], protocol)
+            header = ["model", "noise", *relative.rows[0].metrics]
+            print_table(f"{relative.data}: test, {relative.protocol}, relative to no noise", header, rows)
+    print_leaks((row.variant, row.leaks) for row in summary.tables[0].rows)
+    print_comparisons(summary.comparisons, protocol)
 
 
-def print_comparisons(comparisons: list[dict[str, Any]], protocol: str | None = None) -> None:
+def print_variants(table: ResultTable[VariantRow], baselines: BaselineFigures) -> None:
+    """The test figures of variants, those of baselines above."""
+    metrics = list(table.rows[0].metrics)
+    rows = [[name, "–", *(f"{by[table.protocol][metric]:.4f}" for metric in metrics)] for name, by in baselines.items()]
+    rows += [
+        [marked(row.variant, row.leaks), str(len(row.seeds)), *(spread(row.metrics[metric]) for metric in metrics)]
+        for row in table.rows
+    ]
+    title = f"{table.data}: test, {table.protocol}, {table.rows[0].users:,} users{_spread_told(table)}"
+    print_table(title, ["variant", "seeds", *metrics], rows)
+
+
+def print_groups(table: ResultTable[GroupRow]) -> None:
+    """The test figures by activity group."""
+    metrics = list(table.rows[0].metrics)
+    rows = [
+        [
+            marked(row.variant, row.leaks),
+            row.group,
+            f"{row.users:,}",
+            *(spread(row.metrics[metric]) for metric in metrics),
+        ]
+        for row in table.rows
+    ]
+    title = f"{table.data}: test, {table.protocol}{_spread_told(table)}"
+    print_table(title, ["variant", "training items", "users", *metrics], rows)
+
+
+def _spread_told(table: ResultTable[VariantRow] | ResultTable[GroupRow]) -> str:
+    return ", mean ± sd over seeds" if any(len(row.seeds) > 1 for row in table.rows) else ""
+
+
+def print_comparisons(comparisons: Sequence[SeedComparison], protocol: str | None = None) -> None:
     """What was compared with what, a table for each data set and protocol, each with the number of all comparisons."""
     count = len(comparisons)
-    places = dict.fromkeys((row["data"], row["protocol"]) for row in comparisons)
-    for data, judged in places:
-        if protocol not in (None, judged):
+    places = dict.fromkeys((row.data, row.protocol) for row in comparisons)
+    for data, under in places:
+        if protocol not in (None, under):
             continue
         rows = [
             [
-                f"{row['a']} − {row['b']}",
-                row["metric"],
-                f"{row['difference']:+.4f} ({row['low']:+.4f} – {row['high']:+.4f})",
-                f"{row['effect_size']:+.2f}",
-                f"{p_value(row['wilcoxon_p_holm'])}, {p_value(row['permutation_p_holm'])}",
-                str(row["seeds"]),
-                "–" if row["seed_effect_size"] is None else f"{row['seed_effect_size']:+.2f}",
-                p_value(row["seed_p_holm"]),
+                f"{row.a} − {row.b}",
+                row.metric,
+                f"{row.difference:+.4f} ({row.low:+.4f} – {row.high:+.4f})",
+                f"{row.effect_size:+.2f}",
+                f"{p_value(row.wilcoxon_p_holm)}, {p_value(row.permutation_p_holm)}",
+                str(row.seeds),
+                "–" if row.seed_effect_size is None else f"{row.seed_effect_size:+.2f}",
+                p_value(row.seed_p_holm),
             ]
             for row in comparisons
-            if (row["data"], row["protocol"]) == (data, judged)
+            if (row.data, row.protocol) == (data, under)
         ]
-        title = f"{data}: test, {judged}; p-values are Holm-corrected over all {count} comparisons made"
+        title = f"{data}: test, {under}; p-values are Holm-corrected over all {count} comparisons made"
         header = ["compared", "metric", "difference (95 % over users)", "d_z", "p: Wilcoxon, permutation"]
         print_table(title, [*header, "seeds", "d_z over seeds", "p: t over seeds"], rows)
 

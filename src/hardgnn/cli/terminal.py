@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hardgnn.errors import UNSEEN
@@ -61,13 +62,13 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     console.print(table)
 
 
-def marked(name: str, result: dict[str, Any]) -> str:
+def marked(name: str, leaks: Sequence[str] | None) -> str:
     """A model's name, with a sign where the test part steered it."""
-    return f"{name} †" if result.get("leaks") else name
+    return f"{name} †" if leaks else name
 
 
-def print_leaks(results: list[tuple[str, dict[str, Any]]]) -> None:
-    """What that sign means, for each of the named results that have it."""
-    for name, result in results:
-        if result.get("leaks"):
-            print_line(f"† {name} LEAKS: {'; '.join(result['leaks'])}")
+def print_leaks(models: Iterable[tuple[str, Sequence[str] | None]]) -> None:
+    """What that sign means, for each of the named models that have it."""
+    for name, leaks in models:
+        if leaks:
+            print_line(f"† {name} LEAKS: {'; '.join(leaks)}")

@@ -76,9 +76,9 @@ def train(
     print_table(
         f"{out}: best of {result['epochs']} epochs is {result['best_epoch']}, {result['chosen_by']}",
         [f"{part}, {protocol}", *chosen],
-        [[marked(out.name, result), *(f"{value:.4f}" for value in chosen.values())]],
+        [[marked(out.name, result.get("leaks")), *(f"{value:.4f}" for value in chosen.values())]],
     )
-    print_leaks([(out.name, result)])
+    print_leaks([(out.name, result.get("leaks"))])
     print_line(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
 
 

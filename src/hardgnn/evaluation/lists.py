@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardgnn.data.dataset import Dataset
-from hardgnn.evaluation.protocols import BLOCK_BYTES, Progress, Ranker, checked_part
+from hardgnn.evaluation.protocols import BLOCK_BYTES, Progress, Ranker, checked_split
+from hardgnn.evaluation.results import Result
 from hardgnn.evaluation.topn import top_n
 from hardgnn.metrics import parted, summarise_lists
 
@@ -17,23 +18,23 @@ from hardgnn.metrics import parted, summarise_lists
 def top_lists(
     ranker: Ranker,
     dataset: Dataset,
-    part: str,
+    split: str,
     users: NDArray[np.integer],
     n: int,
     *,
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
 ) -> NDArray[np.int32]:
-    """The `n` best items for `users` (V,) at their histories before a part, (V, n), -1 where there are fewer.
+    """The `n` best items for `users` (V,) at their histories before a split, (V, n), -1 where there are fewer.
 
     As `hardgnn recommend` answers, whatever the protocol of the ranks: among all items but those of the history and
     those without training interactions.
 
     Raises:
-        HardGNNError: an unknown part, `n` below 1, or NaN or misshapen scores.
+        HardGNNError: an unknown split, `n` below 1, or NaN or misshapen scores.
     """
     users = np.array(users)  # of a table they are read-only, which torch warns of
-    histories = dataset.before(checked_part(part)).take(users)
+    histories = dataset.before(checked_split(split)).take(users)
     untrained = np.flatnonzero(dataset.train.item_counts(dataset.n_items) == 0)
     best = top_n(
         ranker, users, histories, n, dataset.n_items, blocked=untrained, block_bytes=block_bytes, progress=progress
@@ -42,14 +43,14 @@ def top_lists(
 
 
 def with_lists(
-    result: dict[str, Any],
+    result: Result,
     ranker: Ranker,
     dataset: Dataset,
     users: NDArray[np.integer],
     at: Sequence[int],
     metrics: Sequence[str],
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """A result of `evaluate`, with the metrics of whole lists among `metrics` in it, in order.
 
     Args:
@@ -67,6 +68,6 @@ def with_lists(
     of_lists = parted(metrics)[1]
     if not of_lists:
         return result
-    lists = top_lists(ranker, dataset, result["part"], users, max(at), progress=progress)
-    figures = result["metrics"] | summarise_lists(lists, dataset.train.item_counts(dataset.n_items), at, of_lists)
-    return result | {"metrics": {f"{name}@{n}": figures[f"{name}@{n}"] for n in at for name in metrics}}
+    lists = top_lists(ranker, dataset, result.split, users, max(at), progress=progress)
+    figures = result.metrics | summarise_lists(lists, dataset.train.item_counts(dataset.n_items), at, of_lists)
+    return replace(result, metrics={f"{name}@{n}": figures[f"{name}@{n}"] for n in at for name in metrics})

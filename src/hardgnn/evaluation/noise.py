@@ -49,9 +49,9 @@ def with_noise(data: Dataset, share: float, seed: int) -> Dataset:
 class SeesNoise:
     """A ranker trained on noisy data: it sees the noisy histories, while candidates stay those of the clean data."""
 
-    def __init__(self, ranker: Ranker, noisy: Dataset, part: int) -> None:
+    def __init__(self, ranker: Ranker, noisy: Dataset, split: int) -> None:
         self.ranker, self.name = ranker, ranker.name
-        self._histories = noisy.before(part)
+        self._histories = noisy.before(split)
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I) of all items; the clean `histories` are not looked at."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from hardgnn.arguments import cutoffs, text
 from hardgnn.data.dataset import PARTS, TRAIN, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, nearest
+from hardgnn.evaluation.results import Result
 from hardgnn.evaluation.stats import bootstrap_intervals
 from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, per_user
@@ -48,7 +49,7 @@ class CandidateRanker(Protocol):
 def rank_targets(
     ranker: Ranker,
     dataset: Dataset,
-    part: str = "valid",
+    split: str = "valid",
     protocol: str = FULL,
     *,
     users: NDArray[np.integer] | None = None,
@@ -57,16 +58,16 @@ def rank_targets(
 ) -> pl.DataFrame:
     """The rank of each user's target among the candidates of the protocol; ties count against the model.
 
-    `full` ranks all items but the user's history at that part; `sampled-999` the target and the stored candidates
+    `full` ranks all items but the user's history before that split; `sampled-999` the target and the stored candidates
     of the users that have some. The target itself is always a candidate, also where a log with repeats has it in
     the history.
 
     Args:
         ranker: scores all items for a block of users.
         dataset: the prepared data set.
-        part: "valid" or "test".
+        split: "valid" or "test".
         protocol: "full" or "sampled-999".
-        users: judge only these of the part's users (any order); all by default.
+        users: rank only for these of the split's users (any order); all by default.
         block_bytes: the size of a block of float32 scores, which bounds the memory.
         progress: called after each block with the users done and the users in all.
 
@@ -75,43 +76,43 @@ def rank_targets(
         sorted by user.
 
     Raises:
-        HardGNNError: an unknown part or protocol, nobody to judge, or NaN or misshapen scores.
+        HardGNNError: an unknown split or protocol, nobody to rank for, or NaN or misshapen scores.
     """
     enter()
-    part_index = checked_part(part)
+    split_index = checked_split(split)
     checked_protocol(protocol)
-    judged, targets = dataset.targets(part_index)
+    asked, targets = dataset.targets(split_index)
     if users is not None:
-        kept = np.isin(judged, users)
-        judged, targets = judged[kept], targets[kept]
+        kept = np.isin(asked, users)
+        asked, targets = asked[kept], targets[kept]
     sampled: NDArray[np.int32] | None = None
     if protocol == SAMPLED:
-        _, rows, stored = np.intersect1d(judged, dataset.candidates.users, return_indices=True)
-        judged, targets, sampled = judged[rows], targets[rows], dataset.candidates.items[stored]
-    if len(judged) == 0:
-        raise HardGNNError(f"{dataset.name}: no user can be ranked in part {part} under protocol {protocol}")
+        _, rows, stored = np.intersect1d(asked, dataset.candidates.users, return_indices=True)
+        asked, targets, sampled = asked[rows], targets[rows], dataset.candidates.items[stored]
+    if len(asked) == 0:
+        raise HardGNNError(f"{dataset.name}: no user can be ranked in part {split} under protocol {protocol}")
 
-    known = dataset.before(part_index)
-    ranks = np.empty(len(judged), dtype=np.int32)
-    candidates = np.empty(len(judged), dtype=np.int32)
-    for block in blocks(len(judged), dataset.n_items, block_bytes):
-        histories = known.take(judged[block])
+    known = dataset.before(split_index)
+    ranks = np.empty(len(asked), dtype=np.int32)
+    candidates = np.empty(len(asked), dtype=np.int32)
+    for block in blocks(len(asked), dataset.n_items, block_bytes):
+        histories = known.take(asked[block])
         if sampled is None:
-            scores = checked_scores(ranker, judged[block], histories, dataset.n_items)
+            scores = checked_scores(ranker, asked[block], histories, dataset.n_items)
             ranks[block], candidates[block] = _rank_among_unseen(scores, targets[block], histories)
         else:
             items = np.column_stack([targets[block], sampled[block]])  # (B, 1 + C)
-            scores = _sampled_scores(ranker, judged[block], histories, items, dataset.n_items)
+            scores = _sampled_scores(ranker, asked[block], histories, items, dataset.n_items)
             ranks[block], candidates[block] = _rank_among_sampled(scores, items)
         if progress is not None:
-            progress(block.stop, len(judged))
-    return pl.DataFrame({"user": judged.astype(np.int32), "target": targets, "rank": ranks, "candidates": candidates})
+            progress(block.stop, len(asked))
+    return pl.DataFrame({"user": asked.astype(np.int32), "target": targets, "rank": ranks, "candidates": candidates})
 
 
 def evaluate(
     ranker: Ranker,
     dataset: Dataset,
-    part: str = "valid",
+    split: str = "valid",
     protocol: str = FULL,
     at: Sequence[int] = (10, 20),
     metrics: Sequence[str] = DEFAULT,
@@ -120,12 +121,11 @@ def evaluate(
     seed: int = 0,
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], pl.DataFrame]:
+) -> tuple[Result, pl.DataFrame]:
     """Ranks the targets and sums them up.
 
     Returns:
-        The result (dataset, model, part, protocol, users, candidates as smallest and largest number, metrics by
-        name, intervals: 95 % bootstrap bounds by name) and the frame of `rank_targets`.
+        The figures with their intervals, and the frame of `rank_targets`.
 
     Raises:
         HardGNNError: as `rank_targets`, a cut-off below 1, or a metric that is none per user
@@ -133,21 +133,21 @@ def evaluate(
     """
     at = cutoffs(at)
     per_user([0], at, metrics)  # what is wrong with them is told before the work, not after it
-    frame = rank_targets(ranker, dataset, part, protocol, block_bytes=block_bytes, progress=progress)
-    return summarise_frame(frame, dataset.name, ranker.name, part, protocol, at, metrics, resamples, seed), frame
+    frame = rank_targets(ranker, dataset, split, protocol, block_bytes=block_bytes, progress=progress)
+    return summarise_frame(frame, dataset.name, ranker.name, split, protocol, at, metrics, resamples, seed), frame
 
 
 def summarise_frame(
     frame: pl.DataFrame,
     dataset: str,
     model: str,
-    part: str,
+    split: str,
     protocol: str,
     at: Sequence[int] = (10, 20),
     metrics: Sequence[str] = DEFAULT,
     resamples: int = 2000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Result:
     """The result of `evaluate` from stored ranks; `frame` is one of `rank_targets`."""
     ranks, at = frame["rank"].to_numpy(), cutoffs(at)
     values = per_user(ranks, at, metrics)
@@ -155,16 +155,16 @@ def summarise_frame(
     if values:
         bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
     counts = frame["candidates"].to_numpy()
-    return {
-        "dataset": dataset,
-        "model": model,
-        "part": part,
-        "protocol": protocol,
-        "users": frame.height,
-        "candidates": [int(counts.min()), int(counts.max())],
-        "metrics": {name: float(each.mean()) for name, each in values.items()},
-        "intervals": {name: [float(low), float(high)] for name, (low, high) in zip(values, bounds)},
-    }
+    return Result(
+        dataset=dataset,
+        model=model,
+        split=split,
+        protocol=protocol,
+        users=frame.height,
+        candidates=(int(counts.min()), int(counts.max())),
+        metrics={name: float(each.mean()) for name, each in values.items()},
+        intervals={name: (float(low), float(high)) for name, (low, high) in zip(values, bounds)},
+    )
 
 
 def blocks(n_users: int, n_items: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
@@ -173,16 +173,16 @@ def blocks(n_users: int, n_items: int, block_bytes: int = BLOCK_BYTES) -> Iterat
     yield from (slice(start, min(start + step, n_users)) for start in range(0, n_users, step))
 
 
-def checked_part(part: str) -> int:
-    """The index of the part "valid" or "test".
+def checked_split(split: str) -> int:
+    """The index of the split "valid" or "test".
 
     Raises:
-        HardGNNError: any other part.
+        HardGNNError: any other split.
     """
-    judged = {name: index for name, index in PARTS.items() if index != TRAIN}
-    if text(part, "part") not in judged:
-        raise HardGNNError(f"unknown part '{part}'; {nearest(part, judged)}")
-    return judged[part]
+    known = {name: index for name, index in PARTS.items() if index != TRAIN}
+    if text(split, "part") not in known:
+        raise HardGNNError(f"unknown part '{split}'; {nearest(split, known)}")
+    return known[split]
 
 
 def checked_protocol(protocol: str) -> str:

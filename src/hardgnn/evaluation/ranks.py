@@ -1,4 +1,4 @@
-"""The ranks that a run or a baseline keeps: a table for each part and protocol, and of which weights they are."""
+"""The ranks that a run or a baseline keeps: a table for each split and protocol, and of which weights they are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SCHEMA = {"user": pl.Int32, "target": pl.Int32, "rank": pl.Int32, "candidates": 
 AGAIN = "remove the file, and it is ranked again"
 
 
-def ranks_path(folder: Path, part: str, protocol: str) -> Path:
+def ranks_path(folder: Path, split: str, protocol: str) -> Path:
     """Where a run keeps its ranks."""
-    return folder / f"ranks-{part}-{protocol}.parquet"
+    return folder / f"ranks-{split}-{protocol}.parquet"
 
 
 def ranks_files(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiments.plan import Plan, Run, Study, Variant, opened
-from hardgnn.experiments.results import by_metric
+from hardgnn.experiments.choices import SWEEP
+from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.plan import Plan, Point, Run, Trials, Variant
+from hardgnn.experiments.results import Figures, by_metric
 from hardgnn.experiments.sweep import (
     RETRAINED,
-    SWEEP,
     Retraining,
     Watched,
     check_retraining,
@@ -100,14 +101,9 @@ def run_search(
             if retraining is not None:
                 retrain(study, study.plans[SWEEP], retraining, search.shared, workers, watched)
             return study
-        earlier = study.plans[SWEEP].more.get("trials", {}) if SWEEP in study.plans else {}
-        more: dict[str, Any] = {
-            "preset": search.preset,
-            "space": search.space,
-            "storage": search.storage or JOURNAL,
-            "shared": list(search.shared),
-            "trials": earlier,
-        }
+        before = study.plans[SWEEP].more if SWEEP in study.plans else None
+        earlier = before.trials if isinstance(before, Trials) else {}
+        more = Trials(search.preset, search.space, search.storage or JOURNAL, search.shared, earlier)
         plan = Plan(SWEEP, names, (), search.seeds, test=False, command=command, more=more)
         config = settings.resolve(search.preset, settings=search.shared)
         if settings.leaks(config):
@@ -127,8 +123,8 @@ def run_search(
         total = len(names) * (search.trials or 0)
         watched.begins("search", total)
         errors = carry_out(tasks, workers, partial(_tell, study, search, watched))
-        for name in names:
-            more["trials"][name] = trials_of(optuna_trials(search, study.folder, name), study, name, search)
+        ended = {name: trials_of(optuna_trials(search, study.folder, name), study, name, search) for name in names}
+        plan = replace(plan, more=replace(more, trials=earlier | ended))
         study.save(SWEEP, plan)
         if errors:
             error = next(iter(errors.values()))
@@ -207,27 +203,32 @@ def _report_earlier(trial: optuna.Trial, path: Path, metric: str) -> None:
                 trial.report(line["valid"][metric], line["epoch"])
 
 
-def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> list[dict[str, Any]]:
-    """The trials as study.json keeps them: number, state, settings, and validation figures where they are complete."""
+def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> tuple[Point, ...]:
+    """The trials that ended, with validation figures where they are complete."""
     states = require_optuna().trial.TrialState
     found = []
     for trial in trials.trials:
         if set(trial.params) != set(search.space) or trial.state not in (states.COMPLETE, states.PRUNED):
             continue
         variant = search.variant(trial.params)
-        point: dict[str, Any] = {
-            "number": trial.number,
-            "state": trial.state.name.lower(),
-            "variant": variant.name,
-            "settings": list(variant.settings[len(search.shared) :]),
-        }
-        folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
-        if trial.state == states.COMPLETE and all((folder / RESULT).exists() for folder in folders):
-            protocol = variant.judged.protocol
-            each = [read_result(folder)["valid"][protocol] for folder in folders]
-            point |= {"seeds": list(search.seeds), "valid": by_metric(each)}
-        elif trial.state == states.COMPLETE:
-            metric = variant.judged.metric  # another machine has the run folders
-            point |= {"seeds": list(search.seeds), "valid": by_metric([{metric: float(trial.value or 0)}])}
-        found.append(point)
-    return found
+        complete = trial.state == states.COMPLETE
+        found.append(
+            Point(
+                number=trial.number,
+                state=trial.state.name.lower(),
+                variant=variant.name,
+                settings=variant.settings[len(search.shared) :],
+                seeds=search.seeds if complete else None,
+                valid=_figures_of(trial, study, name, variant, search) if complete else None,
+            )
+        )
+    return tuple(found)
+
+
+def _figures_of(trial: optuna.trial.FrozenTrial, study: Study, name: str, variant: Variant, search: Search) -> Figures:
+    """The validation figures of a complete trial; where another machine has its run folders, the one it told."""
+    choosing = variant.judged
+    folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
+    if all((folder / RESULT).exists() for folder in folders):
+        return by_metric([read_result(folder)["valid"][choosing.protocol] for folder in folders])
+    return by_metric([{choosing.metric: float(trial.value or 0)}])

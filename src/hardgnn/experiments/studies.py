@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.experiments.plan import Plan, Study, Variant, opened
+from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.plan import Plan, Variant
 from hardgnn.storage.texts import read_toml
 
 # Ablations as differences of config. In HardGNN hard negatives serve InfoNCE alone, so without InfoNCE nothing is left
@@ -114,7 +115,7 @@ def run_study(
     baseline: str | None = None,
     file: Path | None = None,
     allow_leaks: bool = False,
-    floors: bool = False,
+    with_baselines: bool = False,
     workers: int = 1,
     command: str = "",
     told: Callable[[float, int, str], None] = lambda done, failed, names: None,
@@ -135,7 +136,7 @@ def run_study(
             variants,
             tuple(seeds),
             allow_leaks=allow_leaks,
-            floors=floors,
+            with_baselines=with_baselines,
             command=command,
         )
         study.check(plan)
@@ -151,9 +152,9 @@ def _with_earlier(plan: Plan, earlier: Plan | None) -> Plan:
         return plan
     data = tuple(dict.fromkeys([*earlier.data, *plan.data]))
     seeds = tuple(sorted({*earlier.seeds, *plan.seeds}))
-    leaks, floors = earlier.allow_leaks or plan.allow_leaks, earlier.floors or plan.floors
+    leaks, baselines = earlier.allow_leaks or plan.allow_leaks, earlier.with_baselines or plan.with_baselines
     command = earlier.command if plan.command in earlier.command else f"{earlier.command} && {plan.command}"
-    return replace(plan, data=data, seeds=seeds, allow_leaks=leaks, floors=floors, command=command)
+    return replace(plan, data=data, seeds=seeds, allow_leaks=leaks, with_baselines=baselines, command=command)
 
 
 def _known(file: Path, fields: dict[str, Any], known: Sequence[str], prefix: str) -> None:

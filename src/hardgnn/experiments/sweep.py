@@ -6,14 +6,14 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hardgnn import config as settings
 from hardgnn.errors import HardGNNError
-from hardgnn.experiments.plan import Plan, Study, Variant, opened
-from hardgnn.experiments.results import by_metric, finished
+from hardgnn.experiments.choices import SWEEP, choices, tried_by
+from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.plan import Grid, Plan, Variant
 
-SWEEP, RETRAINED = "sweep", "retrained"
+RETRAINED = "retrained"  # the name of the plan that trains the best again
 OWN = "own"
 FIXED = ("train.metric", "train.protocol", "train.choose_on", "run.seed")
 
@@ -26,7 +26,7 @@ class Retraining:
 
     epochs: int
     baseline: str | None = None
-    floors: bool = False
+    with_baselines: bool = False
     seeds: tuple[int, ...] | None = None
 
 
@@ -103,7 +103,6 @@ def run_sweep(
         raise HardGNNError("a sweep needs --grid, as in --grid hard.k=3,5,7, or --trials")
     with opened(out) as study:
         with_epochs = (*shared, *([] if epochs is None else [f"train.epochs={epochs}"]))
-        more = {"grid": parsed, "preset": preset}
         plan = Plan(
             SWEEP,
             study.add_data(data),
@@ -111,7 +110,7 @@ def run_sweep(
             tuple(seeds),
             test=False,
             command=command,
-            more=more,
+            more=Grid(parsed, preset),
         )
         refuse_second_choice(study, plan)
         study.check(plan)
@@ -133,7 +132,7 @@ def refuse_second_choice(study: Study, plan: Plan) -> None:
     if RETRAINED not in study.plans:
         return
     before = study.plans[SWEEP]
-    if replace(plan, command="", more={}) != replace(before, command="", more={}):
+    if replace(plan, command="", more=None) != replace(before, command="", more=None):
         raise HardGNNError(
             f"{study.folder}: the best of its sweep was retrained and its test part read, so the choice is final; "
             "take another --out for another search"
@@ -151,8 +150,8 @@ def retrain(
 ) -> None:
     """Trains the chosen settings of each data set for longer, and the baseline as long; their test part is ranked."""
     longer = (*shared, f"train.epochs={retraining.epochs}")
-    preset = plan.more["preset"]
-    chosen = {choice["data"]: tuple(choice["chosen"]["settings"]) for choice in choices(study)}
+    preset = tried_by(plan).preset
+    chosen = {choice.data: choice.chosen.settings for choice in choices(study)}
     baseline = f"{preset}-without-hard" if retraining.baseline == OWN else retraining.baseline
     variants = [Variant(f"{preset}-best", preset, longer, reference=baseline or "", chosen=chosen)]
     if retraining.baseline == OWN:
@@ -161,49 +160,15 @@ def retrain(
     elif baseline is not None:
         variants.append(Variant(baseline, baseline, longer))
     seeds = retraining.seeds or plan.seeds
-    again = Plan(RETRAINED, plan.data, tuple(variants), seeds, floors=retraining.floors, command=plan.command)
+    again = Plan(
+        RETRAINED,
+        plan.data,
+        tuple(variants),
+        seeds,
+        with_baselines=retraining.with_baselines,
+        command=plan.command,
+    )
     study.check(again)
     study.save(RETRAINED, again)
     watched.begins("retraining", study.size(again))
     study.carry_out(again, workers, watched.told)
-
-
-def choices(study: Study) -> list[dict[str, Any]]:
-    """Each data set's points with their validation figures over seeds, the best first among equals by order.
-
-    Returns:
-        Per data set: data, metric, protocol, points (settings, seeds, and valid as `by_metric` gives it; a search's
-        points also have number and state) and chosen, the best point.
-
-    Raises:
-        HardGNNError: there is no sweep in the folder, or nothing of it is finished.
-    """
-    if SWEEP not in study.plans:
-        raise HardGNNError(f"{study.folder}: no sweep has been in this folder")
-    plan = study.plans[SWEEP]
-    judged = (plan.variants[0] if plan.variants else Variant("", plan.more["preset"])).judged
-    found = []
-    for data in plan.data:
-        if "trials" in plan.more:
-            points = [point for point in plan.more["trials"].get(data, []) if point["state"] == "complete"]
-        else:
-            points = _grid_points(study, plan, data, judged.protocol)
-        if not points:
-            raise HardGNNError(f"{study.folder}: nothing of the sweep on {data} is finished; run its command again")
-        best = max(points, key=lambda point: point["valid"][judged.metric]["mean"])
-        found.append(
-            {"data": data, "metric": judged.metric, "protocol": judged.protocol, "points": points, "chosen": best}
-        )
-    return found
-
-
-def _grid_points(study: Study, plan: Plan, data: str, protocol: str) -> list[dict[str, Any]]:
-    points = []
-    keys = len(plan.more["grid"])
-    for cell in finished(study, plan, test=False):
-        if cell.data == data:
-            each = [result["valid"][protocol] for result in cell.results]
-            points.append(
-                {"settings": list(cell.variant.settings[-keys:]), "seeds": cell.seeds, "valid": by_metric(each)}
-            )
-    return points

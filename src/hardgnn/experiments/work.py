@@ -1,24 +1,21 @@
-"""The pieces of a study's work, each for a process of its own: a run trained and ranked, the floors of a data set."""
+"""The pieces of a study's work, each for a process of its own: a run trained and ranked, baselines ranked."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hardgnn.data.dataset import Dataset
 from hardgnn.evaluation.noise import with_noise
 from hardgnn.evaluation.protocols import PROTOCOLS, rank_targets
 from hardgnn.evaluation.quality import baseline
 from hardgnn.evaluation.ranks import ranks_path, write_ranks
+from hardgnn.experiments.plan import Run
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report
 from hardgnn.runs.evaluated import evaluate_run
 from hardgnn.runs.train import train
 from hardgnn.storage.files import writing
 from hardgnn.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from hardgnn.experiments.plan import Run
 
 
 class Reporting(Callback):
@@ -60,7 +57,7 @@ def carry_out_run(folder: Path, data_path: Path, run: Run, test: bool, allow_lea
             evaluate_run(folder, "test", protocol, progress=lambda done, total: report(0.99))
 
 
-def rank_floors(folders: dict[str, Path], data_path: Path, report: Report) -> None:
+def rank_baselines(folders: dict[str, Path], data_path: Path, report: Report) -> None:
     """Fits the baselines that need no gradient, their own choices on validation, and ranks their test part."""
     data = Dataset.load(data_path)
     for number, (name, folder) in enumerate(folders.items()):

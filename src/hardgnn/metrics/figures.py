@@ -14,9 +14,9 @@ from hardgnn.metrics.base import METRICS, checked_ranks
 
 DEFAULT = ("hr", "ndcg")
 """The metrics that are told where none are asked for."""
-JUDGED = "ndcg"
+MAIN = "ndcg"
 """The metric by which models are chosen and compared where nothing else is said."""
-JUDGED_AT = f"{JUDGED}@10"
+MAIN_AT = f"{MAIN}@10"
 FIGURE = r"[a-z][a-z0-9_-]*@[1-9][0-9]{0,6}"
 
 
@@ -54,7 +54,7 @@ def split(figure: str) -> tuple[str, int]:
         HardGNNError: it is no such name.
     """
     if not re.fullmatch(FIGURE, text(figure, "figure")):
-        raise HardGNNError(f"'{shown(figure)}': expected a metric and a cut-off, as in {JUDGED_AT}")
+        raise HardGNNError(f"'{shown(figure)}': expected a metric and a cut-off, as in {MAIN_AT}")
     name, _, n = figure.partition("@")
     return name, int(n)
 
@@ -105,7 +105,7 @@ def summarise_lists(
     return {f"{name}@{n}": function(lists[:, :n], counts) for n in at for name, function in functions.items()}
 
 
-def judged(ranks: ArrayLike, figure: str = JUDGED_AT) -> float:
+def mean_of(ranks: ArrayLike, figure: str = MAIN_AT) -> float:
     """One figure's mean over users.
 
     Raises:
@@ -127,5 +127,5 @@ def check_choice(figure: str) -> None:
 def _of_ranks(name: str) -> Callable[[ArrayLike, int], NDArray[np.float64]]:
     found = METRICS.find(name)
     if found.of_lists:
-        raise HardGNNError(f"metric '{name}' is of whole lists; expected one per user, such as {JUDGED}")
+        raise HardGNNError(f"metric '{name}' is of whole lists; expected one per user, such as {MAIN}")
     return found.function

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from hardgnn.experiments.choices import Choice
 from hardgnn.report.plots import Figure, Series, heat_map, lines
 from hardgnn.report.sections import SHOWN, Section
 from hardgnn.report.tables import Cell, Table, spread
@@ -15,17 +15,17 @@ SYMBOLS = {"hard.k": "K", "hard.weight": "λ", "hard.temperature": "τ"}
 TRIALS_SHOWN = 20
 
 
-def choice_section(choices: list[dict[str, Any]], grid: dict[str, list[str]] | None, command: str) -> Section:
+def choice_section(choices: list[Choice], grid: dict[str, list[str]] | None, command: str) -> Section:
     """How the validation figures depend on what was tuned, and what was chosen."""
     section = Section("Choice of settings, on validation")
     section.text.append(
-        f"Mean {choices[0]['metric']} over seeds under protocol {choices[0]['protocol']} on the validation part chose "
+        f"Mean {choices[0].metric} over seeds under protocol {choices[0].protocol} on the validation part chose "
         f"the settings; the test part was not read. Made by: {command}"
     )
     for choice in choices:
         section.tables.append(_points(choice))
-    keys = [word.partition("=")[0] for word in choices[0]["chosen"]["settings"]]
-    metrics = [metric for metric in SHOWN if all(metric in choice["chosen"]["valid"] for choice in choices)]
+    keys = [word.partition("=")[0] for word in choices[0].chosen.settings]
+    metrics = [metric for metric in SHOWN if all(metric in choice.chosen.figures for choice in choices)]
     if grid is None:
         metrics = metrics[-1:]
     for key in keys:
@@ -38,64 +38,54 @@ def choice_section(choices: list[dict[str, Any]], grid: dict[str, list[str]] | N
     return section
 
 
-def _points(choice: dict[str, Any]) -> Table:
-    metrics = list(choice["chosen"]["valid"])
-    judged = choice["metric"]
-    points = choice["points"]
-    shown = sorted(points, key=lambda point: -point["valid"][judged]["mean"])[:TRIALS_SHOWN]
+def _points(choice: Choice) -> Table:
+    metrics = list(choice.chosen.figures)
+    by = choice.metric
+    points = choice.points
+    shown = sorted(points, key=lambda point: -point.figures[by].mean)[:TRIALS_SHOWN]
     rows = [
         [
-            Cell(("→ " if point is choice["chosen"] else "") + " ".join(point["settings"])),
-            Cell(str(len(point["seeds"]))),
+            Cell(("→ " if point is choice.chosen else "") + " ".join(point.settings)),
+            Cell(str(len(point.seeds or ()))),
             *(
-                Cell(
-                    spread(point["valid"][m]) if m in point["valid"] else "–", point is choice["chosen"] and m == judged
-                )
+                Cell(spread(point.figures[m]) if m in point.figures else "–", point is choice.chosen and m == by)
                 for m in metrics
             ),
         ]
         for point in shown
     ]
     rest = f", the best {len(shown)} are shown" if len(shown) < len(points) else ""
-    notes = [f"{len(points)} settings were tried to the end{rest}. → was chosen, by {judged}."]
-    caption = f"{choice['data']}: validation, protocol {choice['protocol']}, mean ± standard deviation over seeds"
-    return Table(f"choice-{choice['data']}", caption, ["settings", "seeds", *metrics], rows, notes)
+    notes = [f"{len(points)} settings were tried to the end{rest}. → was chosen, by {by}."]
+    caption = f"{choice.data}: validation, protocol {choice.protocol}, mean ± standard deviation over seeds"
+    return Table(f"choice-{choice.data}", caption, ["settings", "seeds", *metrics], rows, notes)
 
 
-def _values(point: dict[str, Any]) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in point["settings"])
-
-
-def _against(
-    key: str, metric: str, choices: list[dict[str, Any]], grid: dict[str, list[str]] | None, command: str
-) -> Figure:
+def _against(key: str, metric: str, choices: list[Choice], grid: dict[str, list[str]] | None, command: str) -> Figure:
     """A metric against one setting, a line per data set: the others as chosen (grid), or all trials as points."""
     symbol = SYMBOLS.get(key, key)
-    numeric = all(_is_number(_values(point)[key]) for choice in choices for point in choice["points"])
-    categories = None if numeric else list(dict.fromkeys(_values(p)[key] for c in choices for p in c["points"]))
+    numeric = all(_is_number(point.values[key]) for choice in choices for point in choice.points)
+    categories = None if numeric else list(dict.fromkeys(p.values[key] for c in choices for p in c.points))
     series = []
     for choice in choices:
-        best = choice["chosen"]
-        fixed = {other: value for other, value in _values(best).items() if other != key}
+        best = choice.chosen
+        fixed = {other: value for other, value in best.values.items() if other != key}
         points = [
             point
-            for point in choice["points"]
-            if metric in point["valid"]
-            and (grid is None or {k: v for k, v in _values(point).items() if k != key} == fixed)
+            for point in choice.points
+            if metric in point.figures
+            and (grid is None or {k: v for k, v in point.values.items() if k != key} == fixed)
         ]
-        place = {
-            id(p): float(_values(p)[key]) if numeric else (categories or []).index(_values(p)[key]) for p in points
-        }
+        place = {id(p): float(p.values[key]) if numeric else (categories or []).index(p.values[key]) for p in points}
         points.sort(key=lambda point: place[id(point)])
-        figures = [point["valid"][metric] for point in points]
-        spread_known = grid is not None and all(figure["sd"] is not None for figure in figures)
+        figures = [point.figures[metric] for point in points]
+        spread_known = grid is not None and all(figure.sd is not None for figure in figures)
         series.append(
             Series(
-                choice["data"],
+                choice.data,
                 [place[id(point)] for point in points],
-                [figure["mean"] for figure in figures],
-                [figure["mean"] - figure["sd"] for figure in figures] if spread_known else None,
-                [figure["mean"] + figure["sd"] for figure in figures] if spread_known else None,
+                [figure.mean for figure in figures],
+                [figure.band[0] for figure in figures] if spread_known else None,
+                [figure.band[1] for figure in figures] if spread_known else None,
                 next((index for index, point in enumerate(points) if point is best), None),
             )
         )
@@ -124,25 +114,25 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _map(choice: dict[str, Any], keys: Sequence[str], grid: dict[str, list[str]], command: str) -> Figure:
+def _map(choice: Choice, keys: Sequence[str], grid: dict[str, list[str]], command: str) -> Figure:
     """The grid over two settings; over others, if there are any, the best."""
     row_key, column_key = keys
     values = np.full((len(grid[row_key]), len(grid[column_key])), np.nan)
     place = {}
-    for point in choice["points"]:
-        at = _values(point)
+    for point in choice.points:
+        at = point.values
         cell = (grid[row_key].index(at[row_key]), grid[column_key].index(at[column_key]))
-        values[cell] = np.fmax(values[cell], point["valid"][choice["metric"]]["mean"])
+        values[cell] = np.fmax(values[cell], point.figures[choice.metric].mean)
         place[id(point)] = cell
     others = ", best over the other settings" if len(grid) > 2 else ""
     return heat_map(
-        f"grid-{choice['data']}",
-        f"{choice['data']}: {choice['metric']} on validation over the grid{others}, the chosen point framed",
+        f"grid-{choice.data}",
+        f"{choice.data}: {choice.metric} on validation over the grid{others}, the chosen point framed",
         SYMBOLS.get(column_key, column_key),
         SYMBOLS.get(row_key, row_key),
         grid[column_key],
         grid[row_key],
         values,
-        chosen=place[id(choice["chosen"])],
+        chosen=place[id(choice.chosen)],
         command=command,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hardgnn.experiments.results import Finished
+from hardgnn.experiments.finished import Finished
 from hardgnn.report.plots import Figure, Series, lines
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,11 +24,73 @@ from hardgnn.parts import MODELS
 from hardgnn.report.plots import Figure, panels
 from hardgnn.runs.folder import AGAIN, MODEL, check_version, load_config, load_data
 from hardgnn.runs.models import Stored, load_model
+from hardgnn.storage.documents import Document
 from hardgnn.storage.tensors import open_tensors
 from hardgnn.training.samplers import hardest
 
 
-def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Item(Document):
+    """An item by its raw id, and its title where the data has titles."""
+
+    item: str
+    title: str | None
+
+    @property
+    def label(self) -> str:
+        """The title, or the raw id."""
+        return self.title or self.item
+
+
+@dataclass(frozen=True)
+class WindowItem(Item):
+    """An item of the window, and the attention on it by layer, None where nothing is attended to."""
+
+    attention: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class NearItem(Item):
+    """An item by its cosine to the anchor, and whether training has it for the user."""
+
+    similarity: float
+    seen: bool
+
+
+@dataclass(frozen=True)
+class HardItem(Item):
+    """A hard negative by its cosine to the anchor; a false one is the validation item."""
+
+    similarity: float
+    false_negative: bool
+
+
+@dataclass(frozen=True)
+class Interval(Document):
+    """A time interval, counted from 1: the user's interactions, and w_t, None without the self-augmented loss."""
+
+    interval: int
+    interactions: int
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Inspection(Document):
+    """What a model sees and thinks of one user: similarities are to `anchor`, the window is oldest first.
+
+    Where training mines no hard negatives (`mined`), they are the nearest items that the user has not.
+    """
+
+    user: str
+    anchor: str
+    window: tuple[WindowItem, ...]
+    intervals: tuple[Interval, ...]
+    nearest: tuple[NearItem, ...]
+    mined: bool
+    hard_negatives: tuple[HardItem, ...]
+
+
+def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None) -> Inspection:
     """What the model sees and thinks of one user, as training saw them: without validation and test items.
 
     Args:
@@ -36,12 +98,6 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
         user: a raw id.
         n: nearest items, and hard negatives where the config mines none.
         data: the prepared folder, if it is not where the run was trained.
-
-    Returns:
-        user; anchor (what similarities are to); window: item, title, attention by layer (None where the window is
-        one token), oldest first; intervals: number, interactions, weight w_t (None without the self-augmented loss);
-        nearest: item, title, similarity, seen; hard_negatives: item, title, similarity, false_negative (it is the
-        validation item); mined, whether training mines them.
 
     Raises:
         HardGNNError: no such run, data or user, or a user without training interactions.
@@ -59,9 +115,9 @@ def inspect_user(folder: Path, user: str, n: int = 10, data: Path | None = None)
     index = found[:1]
     if prepared.train.lengths[index[0]] == 0:
         raise HardGNNError(f"user '{user}' has no training interactions, so the model has not seen them")
-    model = load_network(folder, config, prepared)
+    network = load_network(folder, config, prepared)
     with torch.no_grad():
-        return {"user": user, **_seen(model, prepared, config, index, n)}
+        return _seen(user, prepared, network, config, index, n)
 
 
 def load_network(folder: Path, config: Config, data: Dataset) -> Network:
@@ -88,7 +144,7 @@ def load_network(folder: Path, config: Config, data: Dataset) -> Network:
     return network
 
 
-def _seen(network: Network, data: Dataset, config: Config, index: np.ndarray, n: int) -> dict[str, Any]:
+def _seen(user: str, data: Dataset, network: Network, config: Config, index: np.ndarray, n: int) -> Inspection:
     found = network.vectors()
     items = found.items  # (I, d)
     own = found.users[torch.from_numpy(index)] if network.with_users else found.users  # (1, d), or (0, d)
@@ -112,30 +168,24 @@ def _seen(network: Network, data: Dataset, config: Config, index: np.ndarray, n:
         if network.auxiliary is not None:
             long = own.expand(len(per_interval), -1)
             weights = network.user_weight(long, found.short.users[:, index[0]]).tolist()
-    return {
-        "anchor": anchor,
-        "window": [
-            {**_named(data, item), "attention": None if attention is None else [layer[place] for layer in attention]}
+    return Inspection(
+        user=user,
+        anchor=anchor,
+        window=tuple(
+            WindowItem(*_named(data, item), None if attention is None else tuple(layer[place] for layer in attention))
             for place, item in enumerate(window[0].tolist())
-        ],
-        "intervals": [
-            {"interval": number + 1, "interactions": count, "weight": None if weights is None else weights[number]}
+        ),
+        intervals=tuple(
+            Interval(number + 1, count, None if weights is None else weights[number])
             for number, count in enumerate(per_interval)
-        ],
-        "nearest": [
-            {**_named(data, item), "similarity": float(similarity[item]), "seen": item in known}
-            for item in nearest_items
-        ],
-        "mined": mined,
-        "hard_negatives": [
-            {
-                **_named(data, item),
-                "similarity": float(similarity[item]),
-                "false_negative": bool((target == item).any()),
-            }
+        ),
+        nearest=tuple(NearItem(*_named(data, item), float(similarity[item]), item in known) for item in nearest_items),
+        mined=mined,
+        hard_negatives=tuple(
+            HardItem(*_named(data, item), float(similarity[item]), bool((target == item).any()))
             for item in hard[0][valid[0]].tolist()
-        ],
-    }
+        ),
+    )
 
 
 def _anchor(
@@ -157,34 +207,25 @@ def _per_interval(graph: InteractionGraph, user: int) -> list[int]:
     return (offsets[rows + 1] - offsets[rows]).tolist()
 
 
-def _named(data: Dataset, item: int) -> dict[str, Any]:
-    titles: pl.Series | None = data.item_titles
-    return {"item": data.item_ids[item], "title": None if titles is None else titles[item]}
+def _named(data: Dataset, item: int) -> tuple[str, str | None]:
+    """Raw id and title."""
+    return data.item_ids[item], None if data.item_titles is None else data.item_titles[item]
 
 
-def label(row: dict[str, Any]) -> str:
-    """An item's title, or its raw id."""
-    return str(row["title"] or row["item"])
-
-
-def draw(document: dict[str, Any], shown: int = 15) -> Figure:
+def draw(found: Inspection, shown: int = 15) -> Figure:
     """The figure of `inspect_user`: attention on the last items, weights by interval, hard negatives."""
-    parts: list[tuple[str, list[str], list[float]]] = []
-    window = document["window"][-shown:]
-    if window[0]["attention"] is not None:
-        layers = len(window[0]["attention"])
-        names = [label(row) for row in window]
-        parts.append((f"attention of layer {layers} on the last {len(window)} items", names, _last(window)))
-    intervals = document["intervals"]
-    if intervals[0]["weight"] is not None:
-        names = [f"{row['interval']} ({row['interactions']} items)" for row in intervals]
-        parts.append(("weight w of each interval", names, [row["weight"] for row in intervals]))
-    hard = document["hard_negatives"]
-    names = [label(row) + (" ✗" if row["false_negative"] else "") for row in hard]
-    kind = "hard negatives" if document["mined"] else "nearest items not seen"
-    parts.append((f"similarity of the {kind}", names, [row["similarity"] for row in hard]))
-    return panels(f"user-{document['user']}", f"What the model sees of user {document['user']}", parts)
-
-
-def _last(window: list[dict[str, Any]]) -> list[float]:
-    return [row["attention"][-1] for row in window]
+    parts: list[tuple[str, Sequence[str], Sequence[float]]] = []
+    window = found.window[-shown:]
+    last = [row.attention[-1] for row in window if row.attention is not None]
+    if last:
+        layers = len(window[0].attention or ())
+        names = [row.label for row in window]
+        parts.append((f"attention of layer {layers} on the last {len(window)} items", names, last))
+    weights = [row.weight for row in found.intervals if row.weight is not None]
+    if weights:
+        names = [f"{row.interval} ({row.interactions} items)" for row in found.intervals]
+        parts.append(("weight w of each interval", names, weights))
+    names = [row.label + (" ✗" if row.false_negative else "") for row in found.hard_negatives]
+    kind = "hard negatives" if found.mined else "nearest items not seen"
+    parts.append((f"similarity of the {kind}", names, [row.similarity for row in found.hard_negatives]))
+    return panels(f"user-{found.user}", f"What the model sees of user {found.user}", parts)

@@ -3,23 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import polars as pl
 
 from hardgnn.config import resolve
 from hardgnn.data.dataset import MANIFEST
 from hardgnn.errors import HardGNNError, nearest
+from hardgnn.evaluation.comparisons import SeedComparison, correct
 from hardgnn.evaluation.protocols import FULL, checked_protocol
 from hardgnn.evaluation.ranks import ranks_path
-from hardgnn.evaluation.stats import correct
-from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, PEERS, fitted_folder, peer_folder
-from hardgnn.experiments.plan import Study, Variant
-from hardgnn.experiments.results import Finished, by_metric, compared, finished
-from hardgnn.metrics import JUDGED, split, summarise
-from hardgnn.report.tables import Cell, Table, markdown_line, markdown_text, p_value, spread
-from hardgnn.runs.evaluated import evaluate_run, run_leaks
-from hardgnn.runs.folder import CONFIG, ENVIRONMENT, check_version, load_config, load_data, run_name
-from hardgnn.storage.records import read_json
+from hardgnn.experiments.finished import Finished, finished
+from hardgnn.experiments.folder import Study
+from hardgnn.experiments.peers.light import Setting
+from hardgnn.experiments.peers.records import CHOSEN, Chosen
+from hardgnn.experiments.peers.tuning import PEER_BY_NAME, PEERS, beside, fitted_folder, peer_folder, runs_beside
+from hardgnn.experiments.plan import Variant
+from hardgnn.experiments.results import Figures, by_metric, compared
+from hardgnn.metrics import MAIN, summarise
+from hardgnn.runs.evaluated import check_ranked, run_leaks
+from hardgnn.runs.folder import CONFIG, check_version, load_config, load_data, run_name
+from hardgnn.storage.documents import Document
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardRow(Document):
+    """A model on one data set.
+
+    `training_seconds` are the mean over runs; `setting` a peer's hyperparameters, or our preset and what differs from
+    it; `tuning`, `valid`, `trials` and `tuning_seconds` how a peer's setting was found; `comparison` that of the
+    reference with it, None for the reference itself.
+    """
+
+    model: str
+    peer: bool
+    deterministic: bool
+    seeds: tuple[int, ...]
+    metrics: Figures
+    training_seconds: float | None
+    parameters: int | None
+    setting: Setting | tuple[str, ...]
+    tuning: dict[str, int | float | None] | None
+    valid: float | None
+    trials: int | None
+    tuning_seconds: float | None
+    leaks: tuple[str, ...]
+    comparison: SeedComparison | None = None
+
+
+@dataclass(frozen=True)
+class BoardTable(Document):
+    """The models of one data set, the best first; `users` are those ranked."""
+
+    data: str
+    users: int
+    rows: tuple[BoardRow, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard(Document):
+    """All models of a study, each compared with `reference` by `metric`, p-values corrected over all comparisons."""
+
+    study: str
+    protocol: str
+    reference: str
+    metric: str
+    tables: tuple[BoardTable, ...]
+    comparisons: tuple[SeedComparison, ...]
 
 
 def places(paths: Sequence[Path], out: Path | None) -> tuple[list[Path], list[Path], Path]:
@@ -49,8 +100,10 @@ def places(paths: Sequence[Path], out: Path | None) -> tuple[list[Path], list[Pa
 
 def leaderboard(
     study: Study, at: Sequence[int] = (10, 20), protocol: str = FULL, reference: str | None = None
-) -> dict[str, Any]:
+) -> Leaderboard:
     """All models of a study whose test part is ranked, data set by data set.
+
+    It reads; the runs that peers stand beside are ranked before, by `hardgnn.runs.evaluated.rank_missing`.
 
     Args:
         study: holds peers, runs of our models, or both.
@@ -59,14 +112,8 @@ def leaderboard(
         reference: the model that all others are compared with. By default the first of ours, and where there is
             none the first peer.
 
-    Returns:
-        study, protocol, reference, metric and tables: per data set data, users and rows (model, peer, deterministic,
-        seeds, metrics as `by_metric` gives them, training_seconds as mean over runs, parameters, setting, tuning of a
-        peer, leaks, comparison with the reference or None), the best first; and comparisons, the rows of all of them,
-        p-values Holm-corrected over these.
-
     Raises:
-        HardGNNError: an unknown protocol or reference, or nothing is ranked yet.
+        HardGNNError: an unknown protocol or reference, nothing is ranked yet, or a run is not that should be.
     """
     checked_protocol(protocol)
     cells = ranked(study, protocol)
@@ -76,48 +123,45 @@ def leaderboard(
     if reference is not None and reference not in names:
         raise HardGNNError(f"reference '{reference}': no such model in {study.folder}; {nearest(reference, names)}")
     reference = reference or names[0]
-    metric = f"{JUDGED}@{at[0]}"
-    tables: list[dict[str, Any]] = []
-    comparisons: list[dict[str, Any]] = []
+    metric = f"{MAIN}@{at[0]}"
+    by_data: dict[str, list[BoardRow]] = {}
+    users: dict[str, int] = {}
+    comparisons: list[SeedComparison] = []
     for data in dict.fromkeys(cell.data for cell in cells):
         mine = {cell.variant.name: cell for cell in cells if cell.data == data}
         frames = {name: cell.ranks(protocol) for name, cell in mine.items()}
         rows = [_row(study, cell, frames[name], at) for name, cell in mine.items()]
-        rows.sort(key=lambda row: -row["metrics"][metric]["mean"])
-        tables.append({"data": data, "users": frames[rows[0]["model"]][0].height, "rows": rows})
+        by_data[data] = sorted(rows, key=lambda row: -row.metrics[metric].mean)
+        users[data] = frames[by_data[data][0].model][0].height
         if reference in mine:
             for name, cell in mine.items():
                 if name != reference:
                     found = compared(mine[reference], cell, frames, protocol, at)
-                    comparisons += [row for row in found if row["metric"] == metric]
+                    comparisons += [row for row in found if row.metric == metric]
     comparisons = correct(comparisons)
-    by_name = {(row["data"], row["b"]): row for row in comparisons}
-    for table in tables:
-        for row in table["rows"]:
-            row["comparison"] = by_name.get((table["data"], row["model"]))
-    return {
-        "study": str(study.folder),
-        "protocol": protocol,
-        "reference": reference,
-        "metric": metric,
-        "tables": tables,
-        "comparisons": comparisons,
-    }
+    by_name = {(row.data, row.b): row for row in comparisons}
+    tables = [
+        BoardTable(data, users[data], tuple(replace(row, comparison=by_name.get((data, row.model))) for row in rows))
+        for data, rows in by_data.items()
+    ]
+    return Leaderboard(str(study.folder), protocol, reference, metric, tuple(tables), tuple(comparisons))
 
 
 def ranked(study: Study, protocol: str = FULL) -> list[Finished]:
-    """The models of a study whose test part is ranked, ours first."""
+    """The models of a study whose test part is ranked, ours first.
+
+    Raises:
+        HardGNNError: a run that the peers stand beside is not ranked.
+    """
     return [*_our_cells(study, protocol), *_peer_cells(study, protocol)]
 
 
 def _our_cells(study: Study, protocol: str) -> list[Finished]:
     """Our models: of every plan that ranks the test part, and the runs that the peers were asked to stand beside."""
     found: dict[tuple[str, str], Finished] = {}
-    beside = study.plans[PEERS].more["runs"] if PEERS in study.plans else []
-    for folder in map(Path, beside):
-        if not ranks_path(folder, "test", protocol).exists():
-            evaluate_run(folder, "test", protocol)
+    for folder in runs_beside(study):
         record = check_version(folder)
+        check_ranked(folder, protocol)
         data = Path(record["data"]["path"]).name
         variant = Variant(run_name(folder), str(record.get("preset")))
         key = (data, variant.name)
@@ -138,12 +182,11 @@ def _peer_cells(study: Study, protocol: str) -> list[Finished]:
         return []
     plan, found = study.plans[PEERS], []
     for data in plan.data:
-        for name in plan.more["peers"]:
+        for name in beside(study).peers:
             folder = peer_folder(study, data, name)
             if not (folder / CHOSEN).exists():
                 continue
-            setting = read_json(folder / CHOSEN)["setting"]
-            prefix = fitted_folder(folder, setting, 0).name.rpartition("-")[0]
+            prefix = fitted_folder(folder, Chosen.read(folder).setting, 0).name.rpartition("-")[0]
             ranked = {int(place.name.rpartition("-")[2]): place for place in folder.glob(f"{prefix}-*")}
             places = [place for _, place in sorted(ranked.items()) if ranks_path(place, "test", protocol).exists()]
             if places:
@@ -152,29 +195,29 @@ def _peer_cells(study: Study, protocol: str) -> list[Finished]:
     return found
 
 
-def _row(study: Study, cell: Finished, frames: list[Any], at: Sequence[int]) -> dict[str, Any]:
+def _row(study: Study, cell: Finished, frames: list[pl.DataFrame], at: Sequence[int]) -> BoardRow:
     is_peer = not cell.variant.preset
-    chosen = read_json(peer_folder(study, cell.data, cell.variant.name) / CHOSEN) if is_peer else {}
+    chosen = Chosen.read(peer_folder(study, cell.data, cell.variant.name)) if is_peer else None
     seconds = [result.get("training_seconds") for result in cell.results]
     timed = [one for one in seconds if one is not None]
-    return {
-        "model": cell.variant.name,
-        "peer": is_peer,
-        "deterministic": cell.deterministic,
-        "seeds": cell.seeds,
-        "metrics": by_metric([summarise(frame["rank"].to_numpy(), at) for frame in frames]),
-        "training_seconds": sum(timed) / len(timed) if timed else None,
-        "parameters": cell.results[0].get("parameters"),
-        "setting": chosen["setting"] if is_peer else _our_setting(cell),
-        "tuning": chosen.get("tuning"),
-        "valid": chosen.get("valid"),
-        "trials": len(chosen["points"]) if is_peer else None,
-        "tuning_seconds": chosen.get("seconds"),
-        "leaks": [] if is_peer else run_leaks(cell.folders[0]),
-    }
+    return BoardRow(
+        model=cell.variant.name,
+        peer=is_peer,
+        deterministic=cell.deterministic,
+        seeds=tuple(cell.seeds),
+        metrics=by_metric([summarise(frame["rank"].to_numpy(), at) for frame in frames]),
+        training_seconds=sum(timed) / len(timed) if timed else None,
+        parameters=cell.results[0].get("parameters"),
+        setting=chosen.setting if chosen else _our_setting(cell),
+        tuning=chosen.tuning if chosen else None,
+        valid=chosen.valid if chosen else None,
+        trials=len(chosen.points) if chosen else None,
+        tuning_seconds=chosen.seconds if chosen else None,
+        leaks=() if is_peer else run_leaks(cell.folders[0]),
+    )
 
 
-def _our_setting(cell: Finished) -> list[str]:
+def _our_setting(cell: Finished) -> tuple[str, ...]:
     """The preset of our model and what the run's config has otherwise, without the seed."""
     preset = cell.variant.preset
     plain = resolve(None if preset == "None" else preset).model_dump()
@@ -185,110 +228,4 @@ def _our_setting(cell: Finished) -> list[str]:
         for key, value in fields.items()
         if (section, key) != ("run", "seed") and value != plain[section][key]
     ]
-    return [*([] if preset == "None" else [f"preset {preset}"]), *changed] or ["the defaults"]
-
-
-def leaderboard_tables(document: dict[str, Any]) -> list[Table]:
-    """One table per data set, the best of each column marked, with the settings as notes."""
-    metrics = list(document["tables"][0]["rows"][0]["metrics"])
-    compared_by, _ = split(document["metric"])
-    metrics.sort(key=lambda name: (split(name)[1], split(name)[0] != compared_by))
-    count = len(document["comparisons"])
-    found = []
-    for table in document["tables"]:
-        best = {metric: max(row["metrics"][metric]["mean"] for row in table["rows"]) for metric in metrics}
-        rows = [
-            [
-                Cell(row["model"] + (" †" if row["leaks"] else "")),
-                Cell("any" if row["deterministic"] else str(len(row["seeds"]))),
-                *(Cell(spread(row["metrics"][m]), row["metrics"][m]["mean"] == best[m]) for m in metrics),
-                *_compared_cells(row, document["reference"]),
-                Cell("–" if row["training_seconds"] is None else f"{row['training_seconds']:,.0f}"),
-                Cell("–" if row["parameters"] is None else f"{row['parameters']:,}"),
-            ]
-            for row in table["rows"]
-        ]
-        header = ["model", "seeds", *map(_title, metrics), f"{document['reference']} − it"]
-        found.append(
-            Table(
-                f"leaderboard-{table['data']}",
-                f"{table['data']}: test, {document['protocol']}, {table['users']:,} users, mean ± sd over seeds",
-                [*header, "p, Wilcoxon", "p, permutation", "p, seeds", "s to train", "parameters"],
-                rows,
-                [
-                    f"The difference of {document['reference']} from each model and its p-values are of "
-                    f"{_title(document['metric'])}: Wilcoxon's signed-rank test and the paired permutation test of the "
-                    f"mean, both over users (metrics averaged over seeds), and the paired t-test over seeds; each "
-                    f"Holm-corrected over all {count} comparisons.",
-                    "Seconds to train one model: processor time for peers, the clock for ours.",
-                    *(f"† {row['model']} LEAKS: {'; '.join(row['leaks'])}" for row in table["rows"] if row["leaks"]),
-                    *(f"{row['model']}: {_setting(row)}" for row in table["rows"]),
-                ],
-            )
-        )
-    return found
-
-
-def _compared_cells(row: dict[str, Any], reference: str) -> list[Cell]:
-    if row["comparison"] is None:
-        return [Cell("reference" if row["model"] == reference else "–"), *[Cell("–")] * 3]
-    made = row["comparison"]
-    return [
-        Cell(f"{made['difference']:+.4f}"),
-        Cell(p_value(made["wilcoxon_p_holm"])),
-        Cell(p_value(made["permutation_p_holm"])),
-        Cell(p_value(made["seed_p_holm"])),
-    ]
-
-
-def _setting(row: dict[str, Any]) -> str:
-    """The setting in words, and how it was found."""
-    if not row["peer"]:
-        return ", ".join(row["setting"])
-    words = ", ".join(f"{key} {_value(value)}" for key, value in row["setting"].items()) or "nothing to set"
-    return f"{words}; best of {row['trials']} on validation ({row['valid']:.4f})"
-
-
-def _value(value: Any) -> str:
-    return "all" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _title(metric: str) -> str:
-    return metric.upper()
-
-
-def markdown(document: dict[str, Any]) -> str:
-    """The leaderboard as a Markdown page."""
-    peers = [row for table in document["tables"] for row in table["rows"] if row["peer"]]
-    versions = {
-        name: version
-        for table in document["tables"]
-        for row in table["rows"]
-        if row["peer"]
-        for name, version in read_json(Path(document["study"]) / PEERS / table["data"] / row["model"] / ENVIRONMENT)[
-            "peers"
-        ].items()
-    }
-    lines = [
-        "# Leaderboard",
-        "",
-        "Every model sees the same training items, is chosen by NDCG@10 (full) on validation, and ranks the test part "
-        "once: all items but the user's training and validation items, ties against the model. At test time the "
-        "validation item belongs to the history of every model (bpr and lightgcn, which know users by learnt vectors, "
-        "cannot use it).",
-    ]
-    if peers:
-        library = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines += [
-            "",
-            f"How the peers are trained and tuned: docs/peers.md{f' ({markdown_text(library)})' if library else ''}.",
-        ]
-    for table, shown in zip(document["tables"], leaderboard_tables(document)):
-        lines += ["", f"## {markdown_line(table['data'])}", "", _as_list(shown)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _as_list(table: Table) -> str:
-    """The table as Markdown, its notes as a list below."""
-    text = Table(table.name, table.caption, table.header, table.rows, text_columns=table.text_columns).to_markdown()
-    return text.rstrip() + "\n\n" + "\n".join(f"- {markdown_line(note)}" for note in table.notes)
+    return (*(() if preset == "None" else (f"preset {preset}",)), *changed) or ("the defaults",)

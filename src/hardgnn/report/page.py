@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hardgnn.config import flat
 from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.experiments.choices import SWEEP, choices
+from hardgnn.experiments.finished import Finished, finished
+from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers.tuning import PEERS
-from hardgnn.experiments.plan import Study, Variant
-from hardgnn.experiments.results import Finished, finished, summarise_cells, summary
-from hardgnn.experiments.sweep import RETRAINED, SWEEP, choices
+from hardgnn.experiments.plan import Grid, Variant
+from hardgnn.experiments.results import BaselineFigures, Summary, summarise_cells, summary
+from hardgnn.experiments.sweep import RETRAINED
 from hardgnn.report import published as papers
 from hardgnn.report.choice import choice_section
 from hardgnn.report.curves import curve_figures, hard_figures
 from hardgnn.report.effects import components_figures, groups_parts, history_figures, noise_section_parts
-from hardgnn.report.leaderboard import leaderboard, leaderboard_tables, ranked
+from hardgnn.report.leaderboard import leaderboard, ranked
+from hardgnn.report.leaderboard_page import leaderboard_tables
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
 from hardgnn.report.sections import Section, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
@@ -26,7 +31,6 @@ from hardgnn.runs.folder import check_version, load_config, read_result, run_nam
 from hardgnn.storage.files import atomic_path
 from hardgnn.storage.kinds import mistaken
 
-Floors = dict[str, dict[str, dict[str, float]]]  # model -> protocol -> metric -> figure
 TITLES = {
     RETRAINED: "Test figures of the chosen settings",
     "variants": "Test figures of the variants",
@@ -40,7 +44,7 @@ TITLES = {
 def write_report(
     folders: Sequence[Path],
     out: Path,
-    floors: Floors | None = None,
+    baselines: BaselineFigures | None = None,
     figures: Path | None = None,
     published: dict[str, str] | None = None,
     at: Sequence[int] = (10, 20),
@@ -49,7 +53,7 @@ def write_report(
 
     Args:
         folders: one study, or finished run folders; test figures appear where runs were evaluated.
-        floors: further rows for runs, model -> protocol -> metrics, such as popularity.
+        baselines: further rows for runs, such as popularity.
         published: the papers' name (amazon, gowalla, movielens, yelp) of a data set of ours; a data set that is
             called as the papers call it needs none.
         at: cut-offs.
@@ -66,7 +70,7 @@ def write_report(
         sections, cells = _of_study(Study(folders[0]), at, published or {})
     else:
         title = "Runs " + ", ".join(run_name(folder) for folder in folders)
-        sections, cells = _of_runs(folders, at, floors or {}, published or {})
+        sections, cells = _of_runs(folders, at, baselines or {}, published or {})
     again = shlex.join(["hardgnn", "report", *map(str, folders), "--out", str(out)])
     sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)] if cells else []))
     template = (resources.files("hardgnn.report") / "templates" / "report.html").read_text("utf-8")
@@ -76,8 +80,8 @@ def write_report(
     html = page.from_string(template).render(
         title=title,
         sections=sections,
-        leaking=any(cell.results[0].get("leaks") for cell in cells),
-        records=[_record(cell) for cell in cells],
+        leaking=any(cell.leaks for cell in cells),
+        records=[Record.of(cell) for cell in cells],
         colours=(ON_LIGHT, ON_DARK),
         pages=PAGES,
     )
@@ -87,7 +91,7 @@ def write_report(
         _write_figures(figures, sections)
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     """What the page is about to hold, text shown line by line; markup of our own stays."""
     return "\n".join(map(shown, value.split("\n"))) if type(value) is str else value
 
@@ -111,29 +115,28 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
         plan, command = study.plans[name], study.plans[name].command
         cells = finished(study, plan)
         everything |= {(cell.data, cell.variant.name): cell for cell in cells}
-        document = summary(study, name, at)
-        section = figures_section(TITLES[name], document, command)
+        told = summary(study, name, at)
+        section = figures_section(TITLES[name], told, command)
         if name == "noise":
-            tables, section.figures = noise_section_parts(document, command)
+            tables, section.figures = noise_section_parts(told, command)
             section.tables = [*tables, *section.tables]
         elif name == "sparsity":
-            tables, section.figures = groups_parts(document, command)
+            tables, section.figures = groups_parts(told, command)
             section.tables = [*section.tables, *tables]
         elif name == "history":
             windows = {variant.name: flat(variant.config(0))["model"]["window"] for variant in plan.variants}
-            section.figures = history_figures(document, windows, command)
+            section.figures = history_figures(told, windows, command)
         else:
-            section.figures = components_figures(document, command)
+            section.figures = components_figures(told, command)
         sections.append(section)
-        beside = published_section(document, _published_names(plan.data, published))
+        beside = published_section(told, _published_names(plan.data, published))
         if place == 0 and beside is not None:
             sections.append(beside)
         if name == RETRAINED:
-            grid = study.plans[SWEEP].more.get("grid")
-            sections.append(choice_section(choices(study), grid, study.plans[SWEEP].command))
+            sections.append(_choice_section(study))
     if SWEEP in study.plans and RETRAINED not in study.plans:
         plan = study.plans[SWEEP]
-        sections.append(choice_section(choices(study), plan.more.get("grid"), plan.command))
+        sections.append(_choice_section(study))
         everything |= {(cell.data, cell.variant.name): cell for cell in finished(study, plan, test=False)}
     if PEERS in study.plans and ranked(study):
         tables = leaderboard_tables(leaderboard(study, at))
@@ -146,10 +149,15 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
     return sections, list(everything.values())
 
 
+def _choice_section(study: Study) -> Section:
+    plan = study.plans[SWEEP]
+    return choice_section(choices(study), plan.more.grid if isinstance(plan.more, Grid) else None, plan.command)
+
+
 def _of_runs(
     folders: Sequence[Path],
     at: Sequence[int],
-    floors: dict[str, dict[str, dict[str, float]]],
+    baselines: BaselineFigures,
     published: dict[str, str],
 ) -> tuple[list[Section], list[Finished]]:
     """The sections of some runs, each a variant of its own; the others are compared with the first on their data."""
@@ -167,13 +175,13 @@ def _of_runs(
         preset = str(check_version(folder).get("preset"))
         variant = Variant(name, preset, reference=reference)
         cells.append(Finished(result["dataset"], variant, [result["seed"]], [folder]))
-    by_data = {cell.data: floors for cell in cells}
-    document = {"study": "runs", "floors": by_data, **summarise_cells(cells, at)}
+    tables, comparisons = summarise_cells(cells, at)
+    told = Summary("runs", "runs", tables, comparisons, {cell.data: baselines for cell in cells})
     sections = []
-    if document["tables"]:
-        sections.append(figures_section("Test figures", document, ""))
+    if tables:
+        sections.append(figures_section("Test figures", told, ""))
         datasets = list(dict.fromkeys(cell.data for cell in cells))
-        beside = published_section(document, _published_names(datasets, published))
+        beside = published_section(told, _published_names(datasets, published))
         if beside is not None:
             sections.append(beside)
     return sections + _training_sections("runs", cells, ""), cells
@@ -233,15 +241,28 @@ def _runs_table(cells: Sequence[Finished]) -> Table:
     return Table("runs", "Every model of this page, its seeds in order", header, rows, text_columns=2)
 
 
-def _record(cell: Finished) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Record:
     """Settings, data and versions of a variant, for whoever wants to have it again."""
-    environment = check_version(cell.folders[0])
-    return {
-        "name": f"{cell.variant.name} on {cell.data}",
-        "config": load_config(cell.folders[0]).to_toml(),
-        "seeds": cell.seeds,
-        "preset": environment["preset"],
-        "manifest": environment["data"]["manifest"],
-        "machine": {key: environment[key] for key in ("python", "platform", "processor", "cores", "threads")},
-        "packages": environment["packages"],
-    }
+
+    name: str
+    preset: str | None
+    seeds: list[int]
+    config: str
+    manifest: dict[str, Any]
+    machine: dict[str, Any]
+    packages: dict[str, str]
+
+    @classmethod
+    def of(cls, cell: Finished) -> Record:
+        """What the folder of its first run tells."""
+        environment = check_version(cell.folders[0])
+        return cls(
+            name=f"{cell.variant.name} on {cell.data}",
+            preset=environment["preset"],
+            seeds=cell.seeds,
+            config=load_config(cell.folders[0]).to_toml(),
+            manifest=environment["data"]["manifest"],
+            machine={key: environment[key] for key in ("python", "platform", "processor", "cores", "threads")},
+            packages=environment["packages"],
+        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 from hardgnn.errors import HardGNNError, nearest
+from hardgnn.evaluation.results import Metrics
+from hardgnn.storage.documents import Document
 
 PROTOCOL = "sampled-999"
 HOW = "leave-one-out, 10,000 test users, 999 sampled negatives, best epoch by the test part"
@@ -18,11 +20,18 @@ SOURCES = {
 }
 
 
-def figures(dataset: str) -> list[dict[str, Any]]:
-    """The published rows for a data set of the papers.
+@dataclass(frozen=True)
+class Published(Document):
+    """A published row: `metrics` are hr@10, ndcg@10, hr@20 and ndcg@20 as far as the papers have them."""
 
-    Returns:
-        Rows of model, source, protocol and metrics (hr@10, ndcg@10, hr@20, ndcg@20, as far as published).
+    model: str
+    source: str
+    protocol: str
+    metrics: Metrics
+
+
+def figures(dataset: str) -> list[Published]:
+    """The published rows for a data set of the papers.
 
     Raises:
         HardGNNError: the papers have no such data set; names the nearest.
@@ -32,7 +41,7 @@ def figures(dataset: str) -> list[dict[str, Any]]:
     if dataset not in known:
         raise HardGNNError(f"no published figures for '{dataset}': {nearest(dataset, known)}")
     return [
-        {"model": model, "source": SOURCES[source], "protocol": PROTOCOL, "metrics": by_dataset[dataset]}
+        Published(model, SOURCES[source], PROTOCOL, by_dataset[dataset])
         for source, table in document["tables"].items()
         for model, by_dataset in table.items()
         if dataset in by_dataset

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from hardgnn.evaluation.comparisons import SeedComparison
+from hardgnn.experiments.results import BaselineFigures, ResultTable, Summary, VariantRow
 from hardgnn.metrics import DEFAULT, split
 from hardgnn.report import published
 from hardgnn.report.plots import Figure
@@ -25,37 +27,35 @@ class Section:
     figures: list[Figure] = field(default_factory=list)
 
 
-def figures_section(title: str, document: dict[str, Any], command: str) -> Section:
+def figures_section(title: str, summary: Summary, command: str) -> Section:
     """The test figures of one plan, the best of each column in bold, significance marked, every comparison listed."""
     section = Section(title)
-    comparisons = document["comparisons"]
-    for table in document["tables"]:
-        section.tables.append(
-            _main_table(document["study"], table, comparisons, document.get("floors", {}).get(table["data"], {}))
-        )
+    comparisons = summary.comparisons
+    for table in summary.tables:
+        baselines = (summary.baselines or {}).get(table.data, {})
+        section.tables.append(_main_table(summary.study, table, comparisons, baselines))
     if comparisons:
-        section.tables.append(_comparisons(document["study"], comparisons))
+        section.tables.append(_comparisons(summary.study, comparisons))
     if command:
         section.text.append(f"Made by: {command}")
     return section
 
 
 def _main_table(
-    plan: str, table: dict[str, Any], comparisons: list[dict[str, Any]], floors: dict[str, dict[str, dict[str, float]]]
+    plan: str, table: ResultTable[VariantRow], comparisons: Sequence[SeedComparison], baselines: BaselineFigures
 ) -> Table:
-    data, protocol, rows = table["data"], table["protocol"], table["rows"]
-    metrics = list(rows[0]["metrics"])
-    further = sorted({name for row in rows for name in row["further"]}, key=lambda name: split(name)[::-1])
-    plain = [(name, by[protocol]) for name, by in floors.items() if protocol in by]
+    data, protocol, rows = table.data, table.protocol, table.rows
+    metrics = list(rows[0].metrics)
+    further = sorted({name for row in rows for name in row.further}, key=lambda name: split(name)[::-1])
+    plain = [(name, by[protocol]) for name, by in baselines.items() if protocol in by]
     best = {
-        name: max([row["metrics"][name]["mean"] for row in rows] + [by.get(name, 0.0) for _, by in plain])
-        for name in metrics
+        name: max([row.metrics[name].mean for row in rows] + [by.get(name, 0.0) for _, by in plain]) for name in metrics
     }
     marks = {
-        (row["a"], row["metric"]): ("*" if row["permutation_p_holm"] < SIGNIFICANT else "")
-        + ("‡" if row["seed_p_holm"] is not None and row["seed_p_holm"] < SIGNIFICANT else "")
+        (row.a, row.metric): ("*" if row.permutation_p_holm < SIGNIFICANT else "")
+        + ("‡" if row.seed_p_holm is not None and row.seed_p_holm < SIGNIFICANT else "")
         for row in comparisons
-        if (row["data"], row["protocol"]) == (data, protocol)
+        if (row.data, row.protocol) == (data, protocol)
     }
     body = [
         [
@@ -67,50 +67,51 @@ def _main_table(
         for name, by in plain
     ]
     for row in rows:
-        name, figures = row["variant"], row["metrics"]
+        name, figures = row.variant, row.metrics
         body.append(
             [
-                Cell(name + (" †" if row["leaks"] else "")),
-                Cell(str(len(row["seeds"]))),
-                *(Cell(spread(figures[m]), figures[m]["mean"] == best[m], marks.get((name, m), "")) for m in metrics),
-                *(Cell(spread(row["further"][m]) if m in row["further"] else "–") for m in further),
+                Cell(name + (" †" if row.leaks else "")),
+                Cell(str(len(row.seeds))),
+                *(Cell(spread(figures[m]), figures[m].mean == best[m], marks.get((name, m), "")) for m in metrics),
+                *(Cell(spread(row.further[m]) if m in row.further else "–") for m in further),
             ]
         )
     notes = []
-    if any(figures["sd"] is not None for row in rows for figures in row["metrics"].values()):
+    if any(figures.sd is not None for row in rows for figures in row.metrics.values()):
         notes.append("Mean ± standard deviation over seeds; best of a column in bold.")
     else:
         notes.append("One seed, so no spread can be told; best of a column in bold.")
     if marks:
-        pairs = sorted({f"{row['a']} with {row['b']}" for row in comparisons})
-        told = "; ".join(pairs) if len(pairs) <= 3 else f"every variant with {comparisons[0]['b']}"
+        pairs = sorted({f"{row.a} with {row.b}" for row in comparisons})
+        told = "; ".join(pairs) if len(pairs) <= 3 else f"every variant with {comparisons[0].b}"
         notes.append(
             f"* differs, paired permutation test over users, p < {SIGNIFICANT}; ‡ paired t-test over seeds likewise; "
             f"both Holm-corrected over all {len(comparisons)} comparisons made. Compared: {told}."
         )
     if further:
         notes.append(f"Not compared, as the runs were evaluated with it: {', '.join(further)}.")
-    notes += [f"† {row['variant']} LEAKS: {'; '.join(row['leaks'])}." for row in rows if row["leaks"]]
-    caption = f"{data}: test, protocol {protocol}, {rows[0]['users']:,} users"
+    notes += [f"† {row.variant} LEAKS: {'; '.join(row.leaks)}." for row in rows if row.leaks]
+    caption = f"{data}: test, protocol {protocol}, {rows[0].users:,} users"
     return Table(f"{plan}-{data}-{protocol}", caption, ["model", "seeds", *metrics, *further], body, notes)
 
 
-def _comparisons(plan: str, comparisons: list[dict[str, Any]]) -> Table:
+def _comparisons(plan: str, comparisons: Sequence[SeedComparison]) -> Table:
     header = ["data", "protocol", "compared", "metric", "difference", "95 % over users", "d over users"]
     header += ["Wilcoxon p", "permutation p", "seeds", "d over seeds", "t p over seeds"]
     rows = [
         [
-            Cell(row["data"]),
-            Cell(row["protocol"]),
-            Cell(f"{row['a']} − {row['b']}"),
-            Cell(row["metric"]),
-            Cell(f"{row['difference']:+.4f}"),
-            Cell(f"{row['low']:+.4f} – {row['high']:+.4f}"),
-            Cell(f"{row['effect_size']:+.2f}"),
-            *(Cell(f"{p_value(row[p])} ({p_value(row[p + '_holm'])})") for p in ("wilcoxon_p", "permutation_p")),
-            Cell(str(row["seeds"])),
-            Cell("–" if row["seed_effect_size"] is None else f"{row['seed_effect_size']:+.2f}"),
-            Cell("–" if row["seed_p"] is None else f"{p_value(row['seed_p'])} ({p_value(row['seed_p_holm'])})"),
+            Cell(row.data),
+            Cell(row.protocol),
+            Cell(f"{row.a} − {row.b}"),
+            Cell(row.metric),
+            Cell(f"{row.difference:+.4f}"),
+            Cell(f"{row.low:+.4f} – {row.high:+.4f}"),
+            Cell(f"{row.effect_size:+.2f}"),
+            Cell(f"{p_value(row.wilcoxon_p)} ({p_value(row.wilcoxon_p_holm)})"),
+            Cell(f"{p_value(row.permutation_p)} ({p_value(row.permutation_p_holm)})"),
+            Cell(str(row.seeds)),
+            Cell("–" if row.seed_effect_size is None else f"{row.seed_effect_size:+.2f}"),
+            Cell("–" if row.seed_p is None else f"{p_value(row.seed_p)} ({p_value(row.seed_p_holm)})"),
         ]
         for row in comparisons
     ]
@@ -122,26 +123,25 @@ def _comparisons(plan: str, comparisons: list[dict[str, Any]]) -> Table:
     return Table(f"{plan}-comparisons", caption, header, rows, notes, text_columns=4, folded=True)
 
 
-def published_section(document: dict[str, Any], names: dict[str, str]) -> Section | None:
+def published_section(summary: Summary, names: dict[str, str]) -> Section | None:
     """The published figures beside ours, for data sets that the papers have; `names` maps ours to theirs."""
     section = Section("Published figures")
-    for table in document["tables"]:
-        theirs = names.get(table["data"])
-        if theirs is None or table["protocol"] != published.PROTOCOL:
+    for table in summary.tables:
+        theirs = names.get(table.data)
+        if theirs is None or table.protocol != published.PROTOCOL:
             continue
-        metrics = list(table["rows"][0]["metrics"])
+        metrics = list(table.rows[0].metrics)
         rows = [
-            [Cell(row["variant"]), Cell("ours"), *(Cell(spread(row["metrics"][m])) for m in metrics)]
-            for row in table["rows"]
+            [Cell(row.variant), Cell("ours"), *(Cell(spread(row.metrics[m])) for m in metrics)] for row in table.rows
         ]
         for one in published.figures(theirs):
-            figures = [one["metrics"].get(metric) for metric in metrics]
+            figures = [one.metrics.get(metric) for metric in metrics]
             texts = ["–" if figure is None else f"{figure:.3f}" for figure in figures]
-            rows.append([Cell(one["model"]), Cell(one["source"]), *map(Cell, texts)])
-        notes = [f"Published: {published.HOW}. Ours: {table['protocol']}, epoch chosen on validation."]
-        if theirs != table["data"]:
-            notes.append(f"{table['data']} may differ from the papers' {theirs}; if so, nothing compares.")
-        caption = f"{table['data']} beside the published {theirs}"
-        name = f"published-{table['data']}"
+            rows.append([Cell(one.model), Cell(one.source), *map(Cell, texts)])
+        notes = [f"Published: {published.HOW}. Ours: {table.protocol}, epoch chosen on validation."]
+        if theirs != table.data:
+            notes.append(f"{table.data} may differ from the papers' {theirs}; if so, nothing compares.")
+        caption = f"{table.data} beside the published {theirs}"
+        name = f"published-{table.data}"
         section.tables.append(Table(name, caption, ["model", "source", *metrics], rows, notes, text_columns=2))
     return section if section.tables else None

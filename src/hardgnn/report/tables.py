@@ -6,10 +6,13 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hardgnn.errors import shown
 from hardgnn.report.names import file_name
+
+if TYPE_CHECKING:
+    from hardgnn.evaluation.stats import OverSeeds
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,9 @@ def _latex_cell(cell: Cell) -> str:
     return (f"\\textbf{{{text}}}" if cell.best and text else text) + marks
 
 
-def spread(figure: dict[str, Any]) -> str:
+def spread(figure: OverSeeds) -> str:
     """A mean with its standard deviation over seeds, or alone for a single seed."""
-    return f"{figure['mean']:.4f}" + (f" ± {figure['sd']:.4f}" if figure["sd"] is not None else "")
+    return f"{figure.mean:.4f}" + (f" ± {figure.sd:.4f}" if figure.sd is not None else "")
 
 
 def p_value(value: float | None) -> str:

@@ -270,7 +270,7 @@ class _Fitting:
         name, n = split(metric)
         at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
         result, _ = evaluate(model, self.data, part, protocol, at, names, resamples=1)
-        return dict(result["metrics"])
+        return dict(result.metrics)
 
     def _keep(self, epoch: int) -> None:
         """Keeps the model just judged as the best so far."""

@@ -13,6 +13,9 @@ from hardgnn.evaluation.protocols import Ranker
 from hardgnn.evaluation.quality import baseline
 from hardgnn.models.neighbours import WHOLE
 
+Setting = dict[str, Any]
+"""A peer's hyperparameters by name: numbers, texts or None, as its search space has them."""
+
 
 @dataclass(frozen=True)
 class Cap:
@@ -31,7 +34,7 @@ class Fitted:
 
     ranker: Ranker
     parameters: int
-    record: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, int | float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Fitting:
     """
 
     dataset: Dataset
-    setting: dict[str, Any]
+    setting: Setting
     seed: int
     cap: Cap
     folder: Path
@@ -63,7 +66,7 @@ class Peer:
     source: str
     fit: Callable[[Fitting], Fitted]
     space: dict[str, dict[str, Any]]
-    ordinary: dict[str, Any]
+    ordinary: Setting
     deterministic: bool = False
     needs: Callable[[], None] = lambda: None
     """Raises HardGNNError where its library is not installed."""

@@ -20,9 +20,9 @@ from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
-from hardgnn.experiments.peers.light import Fitted, Fitting, Peer
+from hardgnn.experiments.peers.light import Fitted, Fitting, Peer, Setting
 from hardgnn.experiments.peers.networks import Network, Trained, require_recbole
-from hardgnn.metrics import JUDGED_AT, judged
+from hardgnn.metrics import MAIN_AT, mean_of
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
 from hardgnn.training.callbacks import Callback, Checkpoint, Validation
@@ -34,7 +34,7 @@ BEST = "model.pt"
 class _Losses:
     """RecBole's loss of each batch, as an objective of the trainer."""
 
-    def __init__(self, network: Network, model: Any, dataset: Dataset, setting: dict[str, Any]) -> None:
+    def __init__(self, network: Network, model: Any, dataset: Dataset, setting: Setting) -> None:
         self.network, self.model, self.dataset = network, model, dataset
         self.length = setting.get("length", 0)
         self.negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
@@ -102,7 +102,7 @@ class _Told(Callback):
     def epoch(self, line: dict[str, Any]) -> None:
         """Tells the figure of a validation, once the state is kept."""
         if "valid" in line:
-            self.fitting.validated(line["epoch"], line["valid"][JUDGED_AT])
+            self.fitting.validated(line["epoch"], line["valid"][MAIN_AT])
 
     def ends(self) -> str:
         """Whether its minutes of processor time are over."""
@@ -131,13 +131,13 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
     of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"
 
     def judge() -> dict[str, float]:
-        return {JUDGED_AT: judged(rank_targets(ranker, dataset, "valid")["rank"].to_numpy())}
+        return {MAIN_AT: mean_of(rank_targets(ranker, dataset, "valid")["rank"].to_numpy())}
 
     def keep(epoch: int) -> None:
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         save_tensors(best, weights, of, make_parent=False)
 
-    validation = Validation(judge, keep, JUDGED_AT, every=network.eval_every, patience=network.patience)
+    validation = Validation(judge, keep, MAIN_AT, every=network.eval_every, patience=network.patience)
     trainer = Trainer(
         model,
         _Losses(network, model, dataset, setting),
@@ -154,7 +154,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
             raise HardGNNError(f"{best}: of another fit than the rest of its folder; remove it, and it is fitted again")
         model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 - no mapping
     _forget_vectors(model)
-    record = {
+    record: dict[str, int | float | str] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "stopped": trainer.ended,

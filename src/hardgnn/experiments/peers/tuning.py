@@ -10,8 +10,8 @@ import hashlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,22 @@ from hardgnn.data.dataset import Dataset, read_manifest, same_data
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import FULL, PROTOCOLS, rank_targets
 from hardgnn.evaluation.ranks import ranks_path, write_ranks
-from hardgnn.experiments.peers.light import LIGHT, Cap, Fitted, Fitting, Peer
+from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.peers.light import LIGHT, Cap, Fitted, Fitting, Peer, Setting
 from hardgnn.experiments.peers.neural import NEURAL
-from hardgnn.experiments.plan import Plan, Study, opened
+from hardgnn.experiments.peers.records import CHOSEN, Chosen, PeerPoint, PeerResult
+from hardgnn.experiments.plan import Beside, Plan
 from hardgnn.experiments.sweep import Watched
 from hardgnn.experiments.trials import Asked, optuna_trials, pull_trials, require_optuna
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
-from hardgnn.metrics import JUDGED_AT, summarise
+from hardgnn.metrics import MAIN_AT, summarise
 from hardgnn.runs.folder import ENVIRONMENT, FORMAT_VERSION, RESULT
 from hardgnn.runtime import environment
 from hardgnn.storage.files import sweep, writing
 from hardgnn.storage.locks import locked
 from hardgnn.storage.records import read_json, write_json
 
-PEERS, CHOSEN = "peers", "chosen.json"
+PEERS = "peers"
 PEER_BY_NAME = {peer.name: peer for peer in (*NEURAL, *LIGHT)}
 
 
@@ -45,7 +47,7 @@ class Tuning:
     seeds: tuple[int, ...] = (0, 1, 2)
     cap: Cap = field(default_factory=Cap)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, int | float | None]:
         """What a choice depends on."""
         return {"trials": self.trials, "epochs": self.cap.epochs, "minutes": self.cap.minutes, "seed": self.seeds[0]}
 
@@ -100,11 +102,11 @@ def run_peers(
             for peer in peers:
                 check_choice(peer_folder(study, name, peer.name), study.paths[name], tuning)
         earlier = study.plans.get(PEERS)
-        before = earlier.more if earlier else {"peers": [], "runs": []}
-        more = {
-            "peers": list(dict.fromkeys([*before["peers"], *(peer.name for peer in peers)])),
-            "runs": list(dict.fromkeys([*before["runs"], *(str(run.resolve()) for run in runs)])),
-        }
+        before = beside(study)
+        more = Beside(
+            peers=tuple(dict.fromkeys([*before.peers, *(peer.name for peer in peers)])),
+            runs=tuple(dict.fromkeys([*before.runs, *(str(run.resolve()) for run in runs)])),
+        )
         together = tuple(dict.fromkeys([*(earlier.data if earlier else ()), *listed]))
         study.save(PEERS, Plan(PEERS, together, (), tuning.seeds, test=False, command=command, more=more))
         tasks = [
@@ -120,6 +122,17 @@ def run_peers(
         errors = carry_out(tasks, workers, watched.told)
         raise_failed("peer", errors)
         return study
+
+
+def beside(study: Study) -> Beside:
+    """The peers of a study, and the run folders that they were asked to stand beside."""
+    more = study.plans[PEERS].more if PEERS in study.plans else None
+    return more if isinstance(more, Beside) else Beside()
+
+
+def runs_beside(study: Study) -> list[Path]:
+    """The run folders that the peers of a study were asked to stand beside."""
+    return [Path(run) for run in beside(study).runs]
 
 
 def peer_folder(study: Study, data: str, name: str) -> Path:
@@ -139,7 +152,7 @@ def check_choice(folder: Path, data_path: Path, tuning: Tuning) -> None:
         raise HardGNNError(f"{folder}: fitted on another data set before; choose another --out")
     if not (folder / CHOSEN).exists():
         return
-    made = read_json(folder / CHOSEN)["tuning"]
+    made = Chosen.read(folder).tuning
     for key, value in tuning.record().items():
         if made[key] != value:
             asked = f"first of --seeds {value}" if key == "seed" else f"--{key} {value}"
@@ -168,8 +181,8 @@ def carry_out_peer(folder: Path, data_path: Path, name: str, tuning: Tuning, rep
         seeds = (0,) if peer.deterministic else tuning.seeds
         share = 1 / (_trials(peer, tuning) + len(seeds))
         if not (folder / CHOSEN).exists():
-            write_json(folder / CHOSEN, tune(peer, data, folder, tuning, share, report), sealed=True)
-        setting = read_json(folder / CHOSEN)["setting"]
+            write_json(folder / CHOSEN, tune(peer, data, folder, tuning, share, report).to_dict(), sealed=True)
+        setting = Chosen.read(folder).setting
         for number, seed in enumerate(seeds):
             place = fitted_folder(folder, setting, seed)
             if not all(ranks_path(place, "test", protocol).exists() for protocol in PROTOCOLS):
@@ -177,12 +190,8 @@ def carry_out_peer(folder: Path, data_path: Path, name: str, tuning: Tuning, rep
                 rank_test(peer, data, setting, seed, tuning.cap, place, told)
 
 
-def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, report: Report) -> dict[str, Any]:
+def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, report: Report) -> Chosen:
     """The setting with the best NDCG@10 (full) on validation, the library's ordinary one tried first.
-
-    Returns:
-        What chosen.json holds: setting, valid (its NDCG@10), tuning, seconds of all trials, and points: the trials
-        with number, state, setting and valid.
 
     Raises:
         HardGNNError: no trial could be fitted; the first one's reason.
@@ -202,78 +211,74 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
         place = fitted_folder(folder, trial.params, seed)
         told = partial(_tell, report, share * trial.number, share)
         result, _ = fit_once(peer, data, trial.params, seed, tuning.cap, place, told, validated)
-        return float(result["valid"][FULL][JUDGED_AT])
+        return result.valid[FULL][MAIN_AT]
 
     pull_trials(folder, peer.name, search, figure)
-    points: list[dict[str, Any]] = [
-        {"number": t.number, "state": t.state.name.lower(), "setting": dict(t.params), "valid": t.value}
+    points = tuple(
+        PeerPoint(t.number, t.state.name.lower(), dict(t.params), t.value)
         for t in trials.trials
         if t.state.name in ("COMPLETE", "PRUNED")
-    ]
-    complete = [point for point in points if point["state"] == "complete"]
+    )
+    complete = [point for point in points if point.state == "complete"]
     if not complete:
         reasons = [t.user_attrs["error"] for t in trials.trials if "error" in t.user_attrs]
         raise HardGNNError(reasons[0] if reasons else f"{peer.name}: no trial is complete")
-    best = max(complete, key=lambda point: point["valid"])
+    best = max(complete, key=lambda point: point.valid or 0.0)
     seconds = sum(t.duration.total_seconds() for t in trials.trials if t.duration is not None)
-    return {
-        "format_version": FORMAT_VERSION,
-        "setting": best["setting"],
-        "valid": best["valid"],
-        "tuning": tuning.record(),
-        "seconds": round(seconds, 1),
-        "points": points,
-    }
+    return Chosen(
+        setting=best.setting,
+        valid=best.valid or 0.0,
+        tuning=tuning.record(),
+        seconds=round(seconds, 1),
+        points=points,
+    )
 
 
 def fit_once(
     peer: Peer,
     data: Dataset,
-    setting: dict[str, Any],
+    setting: Setting,
     seed: int,
     cap: Cap,
     folder: Path,
     report: Report,
-    validated: Any = lambda epoch, value: None,
-) -> tuple[dict[str, Any], Fitted | None]:
+    validated: Callable[[int, float], None] = lambda epoch, value: None,
+) -> tuple[PeerResult, Fitted | None]:
     """Fits a peer, ranks the validation part and writes result.json; one that is there already is only read."""
     if (folder / RESULT).exists():
-        return read_json(folder / RESULT), None
+        return PeerResult.read(folder), None
     began = time.process_time()
     fitted = _fit(peer, Fitting(data, setting, seed, cap, folder, validated, report))
     seconds = time.process_time() - began
     ranks = rank_targets(fitted.ranker, data, "valid")["rank"].to_numpy()
-    result = {
-        "format_version": FORMAT_VERSION,
-        "dataset": data.name,
-        "peer": peer.name,
-        "setting": setting,
-        "seed": seed,
-        "valid": {FULL: summarise(ranks)},
-        "leaks": data.manifest.get("leaks", []),
-        "parameters": fitted.parameters,
-        "training_seconds": round(seconds, 2),
-        "finished": True,
-        **fitted.record,
-    }
-    write_json(folder / RESULT, result, sealed=True)
+    record: dict[str, Any] = {"training_seconds": round(seconds, 2), **fitted.record}
+    result = PeerResult(
+        dataset=data.name,
+        peer=peer.name,
+        setting=setting,
+        seed=seed,
+        valid={FULL: summarise(ranks)},
+        leaks=tuple(data.manifest.get("leaks", ())),
+        parameters=fitted.parameters,
+        **record,
+    )
+    write_json(folder / RESULT, result.to_dict(), sealed=True)
     return result, fitted
 
 
-def rank_test(
-    peer: Peer, data: Dataset, setting: dict[str, Any], seed: int, cap: Cap, folder: Path, report: Report
-) -> None:
+def rank_test(peer: Peer, data: Dataset, setting: Setting, seed: int, cap: Cap, folder: Path, report: Report) -> None:
     """Fits a peer where it is not fitted yet and ranks its test part, once, under every protocol."""
     result, fitted = fit_once(peer, data, setting, seed, cap, folder, report)
     fitted = fitted or _fit(peer, Fitting(data, setting, seed, cap, folder, report=report))
+    test = dict(result.test or {})
     for protocol in PROTOCOLS:
         frame = rank_targets(fitted.ranker, data, "test", protocol)
-        result.setdefault("test", {})[protocol] = summarise(frame["rank"].to_numpy())
+        test[protocol] = summarise(frame["rank"].to_numpy())
         write_ranks(ranks_path(folder, "test", protocol), frame)
-    write_json(folder / RESULT, result, sealed=True)
+    write_json(folder / RESULT, replace(result, test=test).to_dict(), sealed=True)
 
 
-def fitted_folder(folder: Path, setting: dict[str, Any], seed: int) -> Path:
+def fitted_folder(folder: Path, setting: Setting, seed: int) -> Path:
     """Where a setting's fit with a seed is kept; the same one is never trained twice."""
     digest = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:10]
     return folder / f"{digest}-{seed}"

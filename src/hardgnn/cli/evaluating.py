@@ -1,9 +1,10 @@
-"""The commands that judge trained runs: evaluate, compare, report; it parses, calls and prints."""
+"""The commands on trained runs: evaluate, compare, report; it parses, calls and prints."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,11 @@ from hardgnn.cli.options import Json, Metrics, Workers, chosen_metrics, cutoffs_
 from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
+
+if TYPE_CHECKING:
+    from hardgnn.evaluation.comparisons import Comparison
+    from hardgnn.report.published import Published
+    from hardgnn.runs.evaluated import Compared
 
 
 def evaluate(
@@ -33,17 +39,16 @@ def evaluate(
     with users_bar(f"{part}, {protocol}") as bar:
         result = evaluate_run(run, part, protocol, cutoffs_of(at), data, bar, chosen_metrics(metrics))
     if as_json:
-        print_json(result)
+        print_json(result.to_dict())
         return
-    intervals = result["intervals"]
+    intervals = result.intervals
     rows = [
         [name, f"{value:.4f}", "{:.4f} – {:.4f}".format(*intervals[name]) if name in intervals else "–"]
-        for name, value in result["metrics"].items()
+        for name, value in result.metrics.items()
     ]
-    name = marked(result["model"], result)
-    title = f"{name} on {result['dataset']}: {part}, {protocol}, {result['users']:,} users"
+    title = f"{marked(result.model, result.leaks)} on {result.dataset}: {part}, {protocol}, {result.users:,} users"
     print_table(title, ["metric", "value", "95 % interval"], rows)
-    print_leaks([(result["model"], result)])
+    print_leaks([(result.model, result.leaks)])
 
 
 def compare(
@@ -83,9 +88,9 @@ def compare(
     Example: `hardgnn compare runs/hardgnn runs/selfgnn --published gowalla`, or
     `hardgnn compare data/ml-100k runs/hardgnn --peers sasrec,ease,pop --out studies/peers --trials 20`
     """
-    from hardgnn.experiments.plan import Study
+    from hardgnn.experiments.folder import Study
     from hardgnn.report import published as papers
-    from hardgnn.runs.evaluated import compare_runs
+    from hardgnn.runs.evaluated import check_comparable, compare_runs, rank_missing
 
     if peers is not None:
         if published or metrics or part != "test":
@@ -112,15 +117,18 @@ def compare(
         return
     figures = papers.figures(published) if published else []
     protocol = protocol or (papers.PROTOCOL if published else "full")
-    document = compare_runs(runs, part, protocol, cutoffs_of(at), baseline, chosen_metrics(metrics))
+    cutoffs, names = cutoffs_of(at), chosen_metrics(metrics)
+    check_comparable(runs, part, protocol, baseline, names)
+    rank_missing(runs, part, protocol, cutoffs, names, users_bar)
+    found = compare_runs(runs, part, protocol, cutoffs, baseline, names)
     if as_json:
-        print_json(document | ({"published": figures} if published else {}))
+        print_json(found.to_dict() | ({"published": [one.to_dict() for one in figures]} if published else {}))
         return
-    print_compared(document, part, protocol)
+    print_compared(found, part, protocol)
     if published:
-        print_published(published, figures, document, protocol)
-    if document["comparisons"]:
-        print_paired(document["comparisons"])
+        print_published(published, figures, found, protocol)
+    if found.comparisons:
+        print_paired(found.comparisons)
 
 
 def report(
@@ -140,6 +148,7 @@ def report(
 
     Example: `hardgnn report studies/first --out report.html --figures figures`
     """
+    from hardgnn.experiments.folder import Study
     from hardgnn.report.page import write_report
 
     names = {}
@@ -148,31 +157,31 @@ def report(
         if not (ours and separator and theirs):
             raise HardGNNError(f"--published {word}: expected NAME=PAPERS, as in gowalla-1k=gowalla")
         names[ours] = theirs
+    if len(runs) == 1 and Study.is_one(runs[0]):
+        others.rank_beside(Study(runs[0]))
     write_report(runs, out, figures=figures, published=names, at=cutoffs_of(at))
     print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print_line(out)
 
 
-def print_compared(document: dict[str, Any], part: str, protocol: str) -> None:
+def print_compared(found: Compared, part: str, protocol: str) -> None:
     """The metrics of runs side by side."""
-    metrics = list(document["runs"][0]["metrics"])
-    where = f"{document['dataset']}: {part}, {protocol}, {document['runs'][0]['users']:,} users"
-    rows = [
-        [marked(one["model"], one), *(f"{one['metrics'][name]:.4f}" for name in metrics)] for one in document["runs"]
-    ]
+    metrics = list(found.runs[0].metrics)
+    where = f"{found.dataset}: {part}, {protocol}, {found.runs[0].users:,} users"
+    rows = [[marked(one.model, one.leaks), *(f"{one.metrics[name]:.4f}" for name in metrics)] for one in found.runs]
     print_table(where, ["model", *metrics], rows)
-    print_leaks([(one["model"], one) for one in document["runs"]])
+    print_leaks([(one.model, one.leaks) for one in found.runs])
 
 
-def print_published(name: str, figures: list[dict[str, Any]], document: dict[str, Any], protocol: str) -> None:
+def print_published(name: str, figures: list[Published], found: Compared, protocol: str) -> None:
     """The published figures for the metrics of runs that were compared, and whether the runs' stand beside them."""
     from hardgnn.report import published as papers
 
-    metrics = list(document["runs"][0]["metrics"])
+    metrics = list(found.runs[0].metrics)
     rows = [
         [
-            one["model"],
-            one["source"],
-            *(f"{one['metrics'][metric]:.3f}" if metric in one["metrics"] else "–" for metric in metrics),
+            one.model,
+            one.source,
+            *(f"{one.metrics[metric]:.3f}" if metric in one.metrics else "–" for metric in metrics),
         ]
         for one in figures
     ]
@@ -181,16 +190,16 @@ def print_published(name: str, figures: list[dict[str, Any]], document: dict[str
         print_line(f"the runs' protocol is {protocol}: their figures cannot be compared with the published ones")
 
 
-def print_paired(comparisons: list[dict[str, Any]]) -> None:
+def print_paired(comparisons: Sequence[Comparison]) -> None:
     """Paired differences over users, with their intervals and p-values."""
     rows = [
         [
-            f"{row['a']} − {row['b']}",
-            row["metric"],
-            f"{row['difference']:+.4f}",
-            f"{row['low']:+.4f} – {row['high']:+.4f}",
-            f"{row['wilcoxon_p']:.2g} ({row['wilcoxon_p_holm']:.2g})",
-            f"{row['permutation_p']:.2g} ({row['permutation_p_holm']:.2g})",
+            f"{row.a} − {row.b}",
+            row.metric,
+            f"{row.difference:+.4f}",
+            f"{row.low:+.4f} – {row.high:+.4f}",
+            f"{row.wilcoxon_p:.2g} ({row.wilcoxon_p_holm:.2g})",
+            f"{row.permutation_p:.2g} ({row.permutation_p_holm:.2g})",
         ]
         for row in comparisons
     ]

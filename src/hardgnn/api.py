@@ -21,10 +21,11 @@ from hardgnn.evaluation.protocols import checked_protocol, checked_split, evalua
 from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.models.base import Model
 from hardgnn.recommend.recommender import Ids, Recommender
+from hardgnn.runs.fitting import Fitted, Stopped, fit
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_tables, read_result
 from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import RunTables, tables_of
-from hardgnn.runs.train import Fitted, Stopped, copy_run, fit, train, write_run
+from hardgnn.runs.train import copy_run, train, write_run
 from hardgnn.training.bar import TrainingBar
 from hardgnn.training.callbacks import Snapshot
 

@@ -23,15 +23,17 @@ from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.comparisons import compare_ranks
 from hardgnn.evaluation.protocols import PROTOCOLS, rank_targets
+from hardgnn.evaluation.quality import baseline
 from hardgnn.experiments.folder import Study
-from hardgnn.experiments.peers import light, tuning
+from hardgnn.experiments.peers import tuning
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
-from hardgnn.experiments.peers.light import EASE, Cap, Fitted, Fitting, Peer
+from hardgnn.experiments.peers.light import Cap, Fitted, Fitting, Peer
 from hardgnn.experiments.peers.networks import Network
-from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, losses
+from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, _Losses
 from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
 from hardgnn.experiments.plan import Beside, Plan, Variant
 from hardgnn.metrics import summarise
+from hardgnn.models import linear
 from hardgnn.prepare.simulate import write_simulated
 from hardgnn.report.leaderboard import leaderboard, places
 from hardgnn.report.leaderboard_page import markdown
@@ -59,7 +61,8 @@ def light_study(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Study
 
 def test_ease_is_ridge_regression_of_each_item_on_all_others() -> None:
     dataset = random_dataset(repeats=True)
-    weights = EASE(dataset, 3.0).weights
+    ease = baseline("ease", dataset, weight=3.0)
+    weights = ease.weights.numpy()
     matrix = np.zeros((dataset.n_users, dataset.n_items))
     training = dataset.part == TRAIN
     matrix[dataset.user[training], dataset.item[training]] = 1
@@ -72,14 +75,14 @@ def test_ease_is_ridge_regression_of_each_item_on_all_others() -> None:
     profile = np.zeros_like(matrix)
     known = dataset.part < TEST  # the validation item belongs to the profile at test time
     profile[dataset.user[known], dataset.item[known]] = 1
-    scores = EASE(dataset, 3.0).scores(np.arange(dataset.n_users), dataset.before(TEST))
+    scores = ease.scores(np.arange(dataset.n_users), dataset.before(TEST))
     np.testing.assert_allclose(scores, profile @ weights, atol=1e-5)
 
 
 def test_ease_refuses_what_would_not_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(light, "EASE_ITEMS", 10)
-    with pytest.raises(HardGNNError, match="leave it out of --peers above 10"):
-        EASE(random_dataset(), 1.0)
+    monkeypatch.setattr(linear, "MOST_ITEMS", 10)
+    with pytest.raises(HardGNNError, match="leave it out above 10"):
+        baseline("ease", random_dataset(), weight=1.0)
 
 
 @pytest.mark.parametrize("length", [1, 3, 50])
@@ -352,7 +355,9 @@ def test_learning_from_every_position_is_learning_from_every_prefix(network: Net
             total += F.cross_entropy(model.full_sort_predict(asked), sequence[place : place + 1]).item()
             count += 1
     whole = replace(network, batch=10_000)
-    (loss,) = list(losses(whole, model, dataset, None, setting, np.random.default_rng(0)))
+    objective = _Losses(whole, model, dataset, setting)
+    (batch,) = list(objective.batches(np.random.default_rng(0)))
+    _, loss = objective.losses(batch, None)["rec"]
     assert loss.item() == pytest.approx(total / count, rel=1e-5)
 
 

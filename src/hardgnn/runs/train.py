@@ -21,7 +21,7 @@ from hardgnn.errors import HardGNNError, reason, shown
 from hardgnn.evaluation.protocols import evaluate
 from hardgnn.evaluation.quality import quality_on
 from hardgnn.forks import enter
-from hardgnn.metrics import DEFAULT, JUDGED_AT, check_choice, split
+from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import Model
 from hardgnn.models.network import Network
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES
@@ -175,13 +175,13 @@ class _Fitting:
         model = kind.fit(self.data, self.config.model, quality_on(self.data))
         progress = Progress(1, 1, seconds=time.perf_counter() - began)
         line: dict[str, Any] = {"epoch": 1, "seconds": round(progress.seconds, 4)}
-        line["valid"] = self._figures(model, "valid", "full", JUDGED_AT)
+        line["valid"] = self._figures(model, "valid", "full", MAIN_AT)
         progress.lines.append(line)
         self._now = model
         self._keep(1)
         for callback in self.callbacks:
             callback.epoch(line)
-        result = self._result(progress, f"{JUDGED_AT} on valid, full", "valid", "full")
+        result = self._result(progress, f"{MAIN_AT} on valid, full", "valid", "full")
         result["parameters"] = model.parameters
         if model.chosen:
             result["chosen"] = dict(model.chosen)
@@ -273,7 +273,7 @@ class _Fitting:
         return dict(result.metrics)
 
     def _keep(self, epoch: int) -> None:
-        """Keeps the model just judged as the best so far."""
+        """Keeps the model just evaluated as the best so far."""
         assert self._now is not None
         if self.folder is None:
             self._best = copy.deepcopy(self._now)

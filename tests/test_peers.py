@@ -29,7 +29,7 @@ from hardgnn.experiments.peers import tuning
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
 from hardgnn.experiments.peers.light import Cap, Fitted, Fitting, Peer
 from hardgnn.experiments.peers.networks import Network
-from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, _Losses
+from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, Losses
 from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
 from hardgnn.experiments.plan import Beside, Plan, Variant
 from hardgnn.metrics import summarise
@@ -61,8 +61,8 @@ def light_study(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Study
 
 def test_ease_is_ridge_regression_of_each_item_on_all_others() -> None:
     dataset = random_dataset(repeats=True)
-    ease = baseline("ease", dataset, weight=3.0)
-    weights = ease.weights.numpy()
+    model = baseline("ease", dataset, weight=3.0)
+    weights = model.weights.numpy()
     matrix = np.zeros((dataset.n_users, dataset.n_items))
     training = dataset.part == TRAIN
     matrix[dataset.user[training], dataset.item[training]] = 1
@@ -75,7 +75,7 @@ def test_ease_is_ridge_regression_of_each_item_on_all_others() -> None:
     profile = np.zeros_like(matrix)
     known = dataset.part < TEST  # the validation item belongs to the profile at test time
     profile[dataset.user[known], dataset.item[known]] = 1
-    scores = ease.scores(np.arange(dataset.n_users), dataset.before(TEST))
+    scores = model.scores(np.arange(dataset.n_users), dataset.before(TEST))
     np.testing.assert_allclose(scores, profile @ weights, atol=1e-5)
 
 
@@ -355,8 +355,8 @@ def test_learning_from_every_position_is_learning_from_every_prefix(network: Net
             total += F.cross_entropy(model.full_sort_predict(asked), sequence[place : place + 1]).item()
             count += 1
     whole = replace(network, batch=10_000)
-    objective = _Losses(whole, model, dataset, setting)
-    (batch,) = list(objective.batches(np.random.default_rng(0)))
+    objective = Losses(whole, model, dataset, setting)
+    (batch,) = objective.batches(np.random.default_rng(0))
     _, loss = objective.losses(batch, None)["rec"]
     assert loss.item() == pytest.approx(total / count, rel=1e-5)
 
@@ -382,6 +382,7 @@ def test_a_killed_training_goes_on_to_the_same_scores(network: Network, tmp_path
     peer = PEER_BY_NAME[network.name]
 
     def fit(folder: Path, validated: Any = lambda epoch, value: None) -> np.ndarray:
+        folder.mkdir(exist_ok=True)
         fitting = Fitting(dataset, peer.ordinary, 3, Cap(epochs=10), folder, validated)
         ranker = peer.fit(fitting).ranker
         return ranker.scores(np.arange(dataset.n_users), dataset.before(TEST))
@@ -401,8 +402,9 @@ def test_sequential_peers_see_the_validation_item_at_test_time(tmp_path: Path) -
     dataset = random_dataset(n_users=40, n_items=25)
     other = replace(dataset, item=np.where(dataset.part == VALID, 3, dataset.item).astype(np.int32))
     for name, sees in (("sasrec", True), ("gru4rec", True), ("bpr", False)):
-        peer = PEER_BY_NAME[name]
-        ranker = peer.fit(Fitting(dataset, peer.ordinary, 0, Cap(epochs=2), tmp_path / name)).ranker
+        peer, folder = PEER_BY_NAME[name], tmp_path / name
+        folder.mkdir()
+        ranker = peer.fit(Fitting(dataset, peer.ordinary, 0, Cap(epochs=2), folder)).ranker
         users = np.flatnonzero(dataset.item[dataset.part == VALID] != 3)
         before, after = (ranker.scores(users, one.before(TEST).take(users)) for one in (dataset, other))
         assert (np.abs(before - after).max(axis=1) > 0).all() == sees

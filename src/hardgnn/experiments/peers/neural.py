@@ -31,7 +31,7 @@ from hardgnn.training.trainer import Trainer
 BEST = "model.pt"
 
 
-class _Losses:
+class Losses:
     """RecBole's loss of each batch, as an objective of the trainer."""
 
     def __init__(self, network: Network, model: Any, dataset: Dataset, setting: Setting) -> None:
@@ -140,7 +140,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
     validation = Validation(judge, keep, MAIN_AT, every=network.eval_every, patience=network.patience)
     trainer = Trainer(
         model,
-        _Losses(network, model, dataset, setting),
+        Losses(network, model, dataset, setting),
         optimiser,
         epochs=cap.epochs,
         seed=fitting.seed,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hardgnn.models.intervals import IntervalEncoder
 
-from hardgnn.config import ModelConfig, SelfAugmentedConfig
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut, stacked_graph
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.models.attention import SelfAttention
-from hardgnn.models.encoders.attention import SequenceEncoder
-from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.models.encoders.attention import AttentionEncoder, AttentionSettings, PooledEncoder, PooledSettings
+from hardgnn.models.encoders.base import Encoder, Frame
+from hardgnn.models.network import Seen
+from hardgnn.models.selfgnn.augmented import self_augmented
+from hardgnn.models.selfgnn.intervals import IntervalEncoder
+from hardgnn.models.selfgnn.network import SelfGNN
+from hardgnn.models.selfgnn.settings import SelfAugmentedSettings, SelfGNNSettings
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.training import losses
 from hardgnn.training.samplers import hardest
@@ -58,9 +62,34 @@ def stacked() -> sp.csr_matrix:
     return stacked_graph(interval, user, item, (T, U, I))
 
 
-def model(**changes: object) -> SelfGNN:
-    config = ModelConfig(dim=D, intervals=T, heads=2, window=6, dropout=0.0, **changes)
-    return SelfGNN(config, SelfAugmentedConfig(weight=0.1, dim=4), U, I, torch.Generator().manual_seed(0))
+def selfgnn(**changes: Any) -> SelfGNNSettings:
+    return SelfGNNSettings(kind="selfgnn", **{"dim": D, "heads": 2} | changes)
+
+
+def model(graph: InteractionGraph | None = None) -> SelfGNN:
+    settings = selfgnn(intervals=T, window=6, dropout=0.0, ssl=SelfAugmentedSettings(weight=0.1, dim=4))
+    made = SelfGNN(settings, U, I, Seen(graph=graph))
+    made.initialise(torch.Generator().manual_seed(0))
+    return made
+
+
+FRAME = Frame(D, window=6, heads=2, norm_epsilon=1e-3)
+
+
+def attending(layers: int = 2, pooling: str = "last") -> AttentionEncoder:
+    """An encoder whose positions are not the zeros of the start."""
+    torch.manual_seed(0)
+    made = AttentionEncoder(AttentionSettings(kind="attention", layers=layers, pooling=pooling), FRAME)
+    torch.nn.init.normal_(made.positions)
+    return made
+
+
+def pooled(layers: int = 2) -> PooledEncoder:
+    """As `attending`."""
+    torch.manual_seed(0)
+    made = PooledEncoder(PooledSettings(kind="pooled", layers=layers), FRAME)
+    torch.nn.init.normal_(made.positions)
+    return made
 
 
 def test_a_pair_twice_in_an_interval_counts_once(stacked: sp.csr_matrix) -> None:
@@ -134,7 +163,7 @@ def test_symmetric_norm_and_edge_dropout_treat_both_directions_alike(stacked: sp
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_interval_level(kind: str) -> None:
     torch.manual_seed(0)
-    encoder = IntervalEncoder(ModelConfig(dim=D, heads=2, interval_encoder=kind))
+    encoder = IntervalEncoder(selfgnn(interval_encoder=kind))
     states = np.random.default_rng(1).normal(size=(3, D)).astype(np.float32)  # (T, d) of one node
     w, r, b, c = (
         getattr(encoder.recurrent, name).detach().numpy()
@@ -162,7 +191,7 @@ def test_interval_level(kind: str) -> None:
 )
 def test_the_interval_level_has_the_gradient_of_its_values(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    encoder = IntervalEncoder(ModelConfig(dim=D, heads=2, dropout=0.5, **settings)).double()
+    encoder = IntervalEncoder(selfgnn(dropout=0.5, **settings)).double()
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter)
     states = torch.randn(T, 3, D, dtype=torch.float64, requires_grad=True)
@@ -175,10 +204,7 @@ def test_the_interval_level_has_the_gradient_of_its_values(settings: dict[str, A
 
 @pytest.mark.parametrize("pooling", ["sum", "mean", "last"])
 def test_instance_level(pooling: str) -> None:
-    config = ModelConfig(dim=D, heads=2, window=6, sequence_layers=2, sequence_pooling=pooling)
-    torch.manual_seed(0)
-    encoder = SequenceEncoder(config)
-    torch.nn.init.normal_(encoder.positions)
+    encoder = attending(pooling=pooling)
     items = torch.randn(I, D)
     window = torch.tensor([[-1, -1, 2, 5, 0], [1, 2, 3, 4, 5], [-1, -1, -1, -1, -1]])
     found = encoder(items, window).detach()
@@ -193,9 +219,7 @@ def test_instance_level(pooling: str) -> None:
 
 
 def test_pooled_window_is_one_token() -> None:
-    torch.manual_seed(0)
-    encoder = SequenceEncoder(ModelConfig(dim=D, heads=2, window=6, sequence_layers=1, sequence="pooled"))
-    torch.nn.init.normal_(encoder.positions)
+    encoder = pooled(layers=1)
     items = torch.randn(I, D)
     found = encoder(items, torch.tensor([[-1, 2, 5, 0]])).detach()[0]
     positions = encoder.positions.detach().numpy()
@@ -205,11 +229,9 @@ def test_pooled_window_is_one_token() -> None:
     np.testing.assert_allclose(found, leaky(token) + state, atol=1e-5)
 
 
-@pytest.mark.parametrize("sequence", ["full", "pooled"])
-def test_padding_changes_nothing(sequence: str) -> None:
-    torch.manual_seed(0)
-    encoder = SequenceEncoder(ModelConfig(dim=D, heads=2, window=6, sequence=sequence))
-    torch.nn.init.normal_(encoder.positions)
+@pytest.mark.parametrize("made", [attending, pooled])
+def test_padding_changes_nothing(made: Callable[[], Encoder]) -> None:
+    encoder = made()
     items = torch.randn(I, D)
     short = encoder(items, torch.tensor([[3, 4]]))
     padded = encoder(items, torch.tensor([[-1, -1, -1, -1, 3, 4]]))
@@ -220,12 +242,11 @@ def test_padding_changes_nothing(sequence: str) -> None:
 
 
 def test_encoding_some_nodes_is_encoding_all_of_them(stacked: sp.csr_matrix) -> None:
-    one = model()
-    graph = InteractionGraph(stacked, (T, U, I))
-    users, items = one.encode(graph)
-    short = one.short_term(graph, users=torch.tensor([3, 1]), items=torch.tensor([6, 0]))
-    torch.testing.assert_close(one.users(short).detach(), users[[3, 1]])
-    torch.testing.assert_close(one.items(short).detach(), items[[6, 0]])
+    one = model(InteractionGraph(stacked, (T, U, I)))
+    every, some = one.vectors(), one.vectors(torch.tensor([3, 1]), torch.tensor([6, 0]))
+    torch.testing.assert_close(some.users, every.users[[3, 1]])
+    torch.testing.assert_close(some.items, every.items[[6, 0]])
+    torch.testing.assert_close(one.all_items(), every.items)
 
 
 def test_user_weight() -> None:
@@ -248,7 +269,7 @@ def test_self_augmented_loss_by_hand_and_without_gradient_into_the_long_term() -
     weight = torch.tensor([0.5, 1.0, 0.2, 0.4], requires_grad=True)
     long = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
     short = torch.tensor([0.3, -0.5, 0.1, 1.0], requires_grad=True)
-    loss = losses.self_augmented(weight, long, short)
+    loss = self_augmented(weight, long, short)
     first = max(0, 1 - (0.5 * 1 - 0.2 * 3) * (0.3 - 0.1))
     second = max(0, 1 - (1.0 * 2 - 0.4 * 4) * (-0.5 - 1.0))
     assert loss.item() == pytest.approx(first + second)

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hardgnn.training.next_item_batches import Sequences, inclusion_probabilities, systematic_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import random_dataset, tiny_dataset
-from hardgnn.config import ModelConfig, TransitionsConfig, resolve
+from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.encoders.causal import CausalEncoder
-from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.models.encoders.base import Frame
+from hardgnn.models.encoders.causal import CausalEncoder, CausalSettings
 from hardgnn.models.similarity import cosine_similarity, forward_similarity
-from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, between
-from hardgnn.training.trainer import _objective, build_graph
+from hardgnn.models.transformer import Transformer
+from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, TransitionsSettings, between
+from hardgnn.training.objectives import next_item
+from hardgnn.training.objectives.next_item import NextItem
+from hardgnn.training.samplers import WeightedSampler, WeightedSettings, inclusion_probabilities, systematic_sample
 
-WITHOUT_LIMITS = TransitionsConfig(use=True, forward=0.7, steps=3, neighbours=1000)
+WITHOUT_LIMITS = TransitionsSettings(forward=0.7, steps=3, neighbours=1000)
+
+
+def causal(dim: int, heads: int, window: int, layers: int) -> CausalEncoder:
+    made = CausalEncoder(CausalSettings(kind="causal", layers=layers), Frame(dim, window, heads))
+    torch.nn.init.normal_(made.positions)
+    return made
+
+
+def learning(data: Dataset, *settings: str) -> NextItem:
+    """The objective of `best`, with a small network."""
+    config: Config = resolve("best", settings=["model.dim=8", *settings])
+    network = Transformer.build(config.model, data, torch.Generator().manual_seed(0))
+    return NextItem(config.objective, network, data)
 
 
 @pytest.fixture
 def encoder() -> CausalEncoder:
     torch.manual_seed(0)
-    made = CausalEncoder(ModelConfig(dim=8, heads=2, window=6, sequence="causal", sequence_layers=2))
-    torch.nn.init.normal_(made.positions)
-    return made
+    return causal(dim=8, heads=2, window=6, layers=2)
 
 
 def test_a_position_sees_itself_and_what_came_before(encoder: CausalEncoder) -> None:
@@ -54,8 +68,7 @@ def test_padding_changes_nothing_and_an_empty_window_is_zero(encoder: CausalEnco
 
 def test_one_layer_against_numpy() -> None:
     torch.manual_seed(1)
-    made = CausalEncoder(ModelConfig(dim=4, heads=1, window=3, sequence="causal", sequence_layers=1))
-    torch.nn.init.normal_(made.positions)
+    made = causal(dim=4, heads=1, window=3, layers=1)
     items = torch.randn(5, 4)
     found = made.every(items, torch.tensor([[2, 0, 4]]))[0].detach().numpy()
     w = {name: value.detach().numpy() for name, value in made.state_dict().items()}
@@ -82,7 +95,7 @@ def test_attention_is_what_the_last_position_looks_at(encoder: CausalEncoder) ->
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1))
 
 
-def without_user(data: Dataset, user: int, config: TransitionsConfig = WITHOUT_LIMITS) -> np.ndarray:
+def without_user(data: Dataset, user: int, config: TransitionsSettings = WITHOUT_LIMITS) -> np.ndarray:
     """S counted without one user's sequence, n_i apart, by loops: (I, I)."""
     counts = np.bincount(data.train.items, minlength=data.n_items)
     others = np.maximum(counts - np.bincount(data.train.of(user), minlength=data.n_items), 1)
@@ -129,7 +142,7 @@ def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None
 def test_transition_scores_of_whole_histories() -> None:
     data = random_dataset(n_users=8, n_items=13, seed=3)
     matrix = (cosine_similarity(data, None) + 1.0 * forward_similarity(data)).tocsr()
-    module = Transitions(TransitionsConfig(use=True, epsilon=0.1))
+    module = Transitions(TransitionsSettings(epsilon=0.1))
     counts = np.bincount(data.train.items, minlength=13).astype(np.float32)
     scores = TransitionScores(module, matrix, torch.from_numpy(counts), window=2)
     found = scores.scores(Histories.from_lists([[1, 4, 2], []])).numpy()
@@ -142,7 +155,7 @@ def test_transition_scores_of_whole_histories() -> None:
 @settings(max_examples=20, deadline=None)
 def test_edges_between_the_items_of_a_window(seed: int) -> None:
     data = random_dataset(n_users=9, n_items=12, seed=seed)
-    graph = TransitionGraph.of(data, TransitionsConfig(use=True, neighbours=4, steps=2))
+    graph = TransitionGraph.of(data, TransitionsSettings(neighbours=4, steps=2))
     whole = data.train.windows(np.arange(9), 5)
     windows, targets = whole[:, :-1], whole[:, 1:]
     rows = np.unique(windows[windows != PADDING])
@@ -159,10 +172,9 @@ def test_edges_between_the_items_of_a_window(seed: int) -> None:
 
 def test_every_user_comes_once_with_the_items_after_each_position() -> None:
     data = random_dataset(n_users=40, n_items=50, seed=1)
-    config = resolve("best", settings=["train.candidates=7", "train.batch_positions=20"]).train
-    source = Sequences(data.train, data.n_items, 4, config)
+    source = learning(data, "model.window=4", "sampler.candidates=7", "objective.batch_positions=20")
     seen: list[int] = []
-    batches = list(source.epoch(np.random.default_rng(0)))
+    batches = list(source.batches(np.random.default_rng(0)))
     assert len(batches) == len(source)
     for batch in batches:
         assert len(np.unique(batch.candidates)) == 7
@@ -206,33 +218,30 @@ def test_the_softmax_over_candidates_stands_for_all_items() -> None:
     """The sum over the candidates, each divided by its probability, is on average that over all items."""
     rng = np.random.default_rng(1)
     data = random_dataset(n_users=30, n_items=60, seed=4)
-    config = resolve("best", settings=["train.candidates=15", "train.candidate_popularity=0.7"]).train
-    source = Sequences(data.train, 60, 5, config)
+    sampler = WeightedSampler(WeightedSettings(kind="weighted", candidates=15, popularity=0.7), data)
     mass = np.exp(rng.normal(size=60))
-    batches = [source.batch(np.array([0, 1]), rng) for _ in range(4000)]
-    sums = [(mass[batch.candidates] / batch.inclusion).sum() for batch in batches]
+    drawn = [sampler.draw(rng) for _ in range(4000)]
+    sums = [(mass[candidates] / inclusion).sum() for candidates, inclusion in drawn]
     assert np.mean(sums) == pytest.approx(mass.sum(), abs=5 * np.std(sums) / np.sqrt(4000))
     counts = np.bincount(data.train.items, minlength=60)
-    seen = np.bincount(np.concatenate([batch.candidates for batch in batches]), minlength=60)
+    seen = np.bincount(np.concatenate([candidates for candidates, _ in drawn]), minlength=60)
     assert np.corrcoef(np.sqrt(counts), seen)[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("transitions", [False, True])
 def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax(transitions: bool) -> None:
     data = tiny_dataset([[0, 1, 2, 3, 4], [2, 3, 1, 5, 0], [5, 4, 0, 2, 1]], n_items=6)
-    words = ["model.dim=8", "model.dropout=0", f"transitions.use={transitions}".lower(), "hard.k=2", "hard.share=1"]
-    config = resolve("best", settings=words)
-    edges = TransitionGraph.of(data, config.transitions) if transitions else None
-    graph = build_graph(data, config)
-    model = SelfGNN(config.model, config.ssl, 3, 6, torch.Generator().manual_seed(0), config.transitions)
-    step, source = _objective(model, graph, data, config, edges)
-    batch = source.batch(np.array([0]), np.random.default_rng(0))  # type: ignore[attr-defined]
-    terms = step.losses(batch, None)
-    items = model.encode(graph)[1]
-    queries = model.sequence_encoder.every(items, torch.tensor([[0, 1]]))[0]
+    asked = learning(data, "model.dropout=0", f"transitions.use={transitions}".lower(), "hard.k=2", "hard.share=1")
+    network, edges = asked.network, asked.network.counted
+    batch = next(one for one in asked.batches(np.random.default_rng(0)) if 0 in one.users)
+    row = int(np.flatnonzero(batch.users == 0)[0])
+    batch = replace(batch, **{name: getattr(batch, name)[[row]] for name in ("users", "windows", "targets")})
+    terms = {name: term for name, (_, term) in asked.losses(batch, None).items()}
+    items = network.all_items()
+    queries = network.sequence_encoder.every(items, torch.tensor([[0, 1]]))[0]
     scores = queries @ items.T
     if edges is not None:  # what S and the counts say of the user's next item is what others say
-        counts, others = edges.counts.numpy(), without_user(data, 0, config.transitions)
+        counts, others = edges.counts.numpy(), without_user(data, 0, network.settings.transitions)
         joined = edges.joined(1.0).toarray()
         for position, target in ((0, 1), (1, 2)):
             reached = sum(0.8 ** (position - s) * joined[s] for s in range(position + 1))
@@ -254,56 +263,60 @@ def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax(tr
     torch.testing.assert_close(terms["infonce"], torch.stack(contrast).mean())
 
 
-def test_the_hardest_are_searched_in_a_share_of_the_items() -> None:
+def test_the_hardest_are_searched_in_a_share_of_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_dataset(n_users=6, n_items=30, seed=2)
-    config = resolve("best", settings=["model.dim=8", "hard.share=0.3", "train.candidates=20"])
-    graph = build_graph(data, config)
-    model = SelfGNN(config.model, config.ssl, data.n_users, 30, torch.Generator(), config.transitions)
-    step, _ = _objective(model, graph, data, config, TransitionGraph.of(data, config.transitions))
-    pool = step._pool(20, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
-    assert len(pool.unique()) == 9
-    assert step._pool(9, None) == slice(None)  # type: ignore[attr-defined]
+    searched = []
+
+    def top_products(anchors: torch.Tensor, items: torch.Tensor, *rest: object) -> object:
+        searched.append(len(items))
+        return top(anchors, items, *rest)
+
+    top = next_item.top_products
+    monkeypatch.setattr(next_item, "top_products", top_products)
+    for share, candidates in ((0.3, 20), (0.3, 8), (1.0, 20)):
+        asked = learning(data, f"hard.share={share}", f"sampler.candidates={candidates}")
+        for batch in asked.batches(np.random.default_rng(0)):
+            asked.losses(batch, torch.Generator().manual_seed(0))
+    assert searched == [9, 8, 20]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("preset", "words", "told"),
     [
-        (["train.objective=positions"], "needs model.sequence=causal"),
-        (["transitions.use=true"], "transitions.use=true needs train.objective=positions"),
-        (["model.user_term=false", "model.sequence=none"], "model.user_term=false needs model.sequence"),
-        (["train.weight_decay=0.1"], "takes the place of train.l2"),
-        (["hard.searched=candidates"], "hard.searched=candidates needs"),
+        ("hardgnn", ["objective.kind=next-item"], "needs an encoder of every position: set encoder.kind=causal"),
+        ("hardgnn", ["train.objective=positions"], "needs an encoder of every position"),
+        ("hardgnn", ["objective.kind=next-item", "encoder.kind=causal"], "set ssl.weight=0"),
+        ("hardgnn", ["transitions.use=true"], "transitions.use=true needs objective.kind=next-item"),
+        ("best", ["objective.kind=pairwise"], "transitions.use=true needs objective.kind=next-item"),
+        ("hardgnn", ["model.user_term=false", "encoder.kind=none"], "model.user_term=false needs an encoder"),
+        ("best", ["encoder.kind=none"], "expected another than none"),
+        ("hardgnn", ["train.weight_decay=0.1", "train.l2=0.1"], "optimiser.kind=adamw has no such setting, adam has"),
+        ("hardgnn", ["hard.share=0.1"], "unknown key 'hard.share'"),
+        ("best", ["hard.refresh=2"], "unknown key 'hard.refresh'"),
+        ("best", ["ssl.weight=0.1"], "'ssl': the model transformer has no such settings, selfgnn has"),
     ],
 )
-def test_settings_that_cannot_stand_together_are_refused(words: list[str], told: str) -> None:
+def test_settings_that_cannot_stand_together_are_refused(preset: str, words: list[str], told: str) -> None:
     with pytest.raises(HardGNNError, match=told):
-        resolve("hardgnn", settings=words)
-    with pytest.raises(HardGNNError, match=r"needs hard\.searched=candidates"):
-        resolve("best", settings=["hard.searched=items"])
+        resolve(preset, settings=words)
 
 
 def test_sampled_candidates_stand_for_all_items() -> None:
     """The sum over C of I candidates, each counted I / C times, is on average the sum over all."""
     data = random_dataset(n_users=6, n_items=30, seed=2)
-    base = resolve("best", settings=["model.dim=8", "model.dropout=0", "hard.weight=0", "transitions.use=false"])
-    graph = build_graph(data, base)
-    model = SelfGNN(base.model, base.ssl, data.n_users, 30, torch.Generator().manual_seed(0), base.transitions)
-    users = np.arange(6)[data.train.lengths >= 2]
+    plain = ("model.dropout=0", "hard.weight=0", "transitions.use=false")
     found = {}
-    for candidates in (30, 10):
-        config = base.model_copy(update={"train": base.train.model_copy(update={"candidates": candidates})})
-        step, source = _objective(model, graph, data, config, None)
-        rng = np.random.default_rng(0)
-        draws = 300 if candidates < 30 else 1
+    for candidates, draws in ((30, 1), (10, 300)):
+        asked, rng = learning(data, *plain, f"sampler.candidates={candidates}"), np.random.default_rng(0)
         with torch.no_grad():
-            made = [step.losses(source.batch(users, rng), None)["rec"] for _ in range(draws)]  # type: ignore[attr-defined]
+            made = [asked.losses(batch, None)["rec"][1] for _ in range(draws) for batch in asked.batches(rng)]
         found[candidates] = float(torch.stack(made).mean())
     assert found[10] == pytest.approx(found[30], rel=0.03)
 
 
 def test_repeats_in_a_history_never_reach_below_zero() -> None:
     data = tiny_dataset([[0, 1, 0, 1, 0, 1, 2, 3], [1, 0, 2, 3, 4]], n_items=5)
-    config = TransitionsConfig(use=True)
+    config = TransitionsSettings()
     windows, targets = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[1, 0, 1, 0, 1]])
     graph = TransitionGraph.of(data, config)
     edges = between(graph.edges, windows, targets.numpy())

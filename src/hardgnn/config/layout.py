@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hardgnn.config.config import Config, own_fields
 from hardgnn.config.sections import KIND, Kinds, Section, groups_of
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.parts import MODELS
+from hardgnn.parts import MODELS, OBJECTIVES
 
 Document = dict[str, dict[str, Any]]
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
@@ -52,7 +52,7 @@ def _place(name: str, group: Kinds | type[Section], document: Document, objectiv
     default = objective if name == "objective" else group.default
     value, known = document.get(name, {}).get(group.told_by, default), group.values()
     if type(value) is not type(default) or value not in known:
-        hint = f"; {nearest(value, known)}" if isinstance(value, str) else ""
+        hint = f"; {nearest(value, known)}" if isinstance(value, str) and isinstance(default, str) else ""
         raise HardGNNError(f"{name}.{group.told_by}: expected {_either(known)}, got {repeated(value)}{hint}")
     return Place(group.find(value), {group.told_by: value}, group)
 
@@ -82,7 +82,8 @@ def built(document: Document, where: str) -> Config:
     """The checked config of a document whose keys are known.
 
     Raises:
-        HardGNNError: names the key, what was expected and the value it got.
+        HardGNNError: names the key, what was expected and the value it got; or why
+            the objective cannot train the model.
     """
     places = layout(document)
 
@@ -99,6 +100,10 @@ def built(document: Document, where: str) -> Config:
 
     config = make("", Config, {})
     assert isinstance(config, Config)
+    if config.objective is not None:
+        objective = OBJECTIVES.find(places["objective"].told[KIND])
+        if why := objective.refuses(config.objective, config.model):
+            raise HardGNNError(f"{where}: {why}")
     return config
 
 

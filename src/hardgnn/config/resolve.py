@@ -98,9 +98,7 @@ def put(document: Document, layer: dict[str, Any], where: str) -> None:
     Raises:
         HardGNNError: a key that no config has, or that this one's kinds have not.
     """
-    for section, fields in layer.items():
-        if not isinstance(fields, dict):
-            raise HardGNNError(f"{where}: '{cut(str(section))}' must be a table of settings, got {repeated(fields)}")
+    _check_tables(layer, document, where)
     layer = translated(layer, document)
     kinds = {name: {key: value for key, value in fields.items() if key in TELLS} for name, fields in layer.items()}
     if any(kinds.values()):
@@ -124,6 +122,14 @@ def put(document: Document, layer: dict[str, Any], where: str) -> None:
             if field not in fields_of(places[section].settings):
                 raise HardGNNError(f"{where}: {_no_field(section, field, document)}")
         document.setdefault(section, {}).update(fields)
+
+
+def _check_tables(layer: dict[str, Any], document: Document, where: str) -> None:
+    for section, fields in layer.items():
+        if not isinstance(fields, dict):
+            if section not in (known := list(_layout(document, where))):
+                raise HardGNNError(f"{where}: {_no_section(section, document, known)}")
+            raise HardGNNError(f"{where}: '{cut(str(section))}' must be a table of settings, got {repeated(fields)}")
 
 
 def _layout(document: Document, where: str) -> dict[str, Any]:

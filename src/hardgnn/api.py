@@ -102,12 +102,12 @@ class HardGNN:
         ours = resume or not (folder / CONFIG).exists()
         how: dict[str, Any] = {"resume": resume, "allow_leaks": allow_leaks, "preset": self.preset}
         try:
-            result = train(data, self.config, folder, callbacks=[bar], warm_start=older, **how)
+            train(data, self.config, folder, callbacks=[bar], warm_start=older, **how)
         except BaseException:
             if ours and (folder / CONFIG).exists():
                 self._stopped = folder
             raise
-        self.folder, self.result, self._kept = folder, result, None
+        self.folder, self.result, self._kept = folder, read_result(folder), None
 
     def _fit_in_memory(
         self, data: Dataset, resume: bool, allow_leaks: bool, older: Path | None, bar: TrainingBar
@@ -121,7 +121,7 @@ class HardGNN:
             raise
         assert fitted.model is not None
         self._kept = Kept(fitted, tables_of(self.config, data), data.manifest)
-        self.folder, self.result = None, fitted.result
+        self.folder, self.result = None, fitted.result.to_dict()
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model into a new run folder, which `load` and every command can read; answers the folder.

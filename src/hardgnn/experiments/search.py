@@ -175,7 +175,7 @@ def _figure(
         watcher = _Pruning(report, trial if first else None, choosing.metric)
         shared: dict[str, Any] = {"preset": search.preset, "data_path": data_path, "patience_s": LOCK_PATIENCE_S}
         result = train(data, config, path, resume=True, callbacks=[watcher], **shared)
-        figures.append(result["valid"][choosing.protocol][choosing.metric])
+        figures.append(result.metrics[choosing.metric])
     return float(sum(figures) / len(figures))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES
+from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, use_threads
 from hardgnn.training.callbacks import Callback, Lines, MovingAverage, Penalty, Snapshot, Validation
@@ -36,7 +37,7 @@ class Fitted:
 
     model: Model | None
     """None where it is kept in a run folder."""
-    result: dict[str, Any]
+    result: TrainingResult
     lines: list[dict[str, Any]]
 
 
@@ -177,8 +178,7 @@ class Fitting:
         self.place.keep(model, 1)
         for callback in self.callbacks:
             callback.epoch(line)
-        told = {"chosen": dict(model.chosen)} if model.chosen else {}
-        return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, told)
+        return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, model.chosen or None)
 
     def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
         network = kind.build(self.config.model, self.data, torch.Generator().manual_seed(self.config.run.seed))
@@ -241,26 +241,28 @@ class Fitting:
         return dict(result.metrics)
 
     def _fitted(
-        self, progress: Progress, how: tuple[str, str, str], parameters: int, told: dict[str, Any] | None = None
+        self, progress: Progress, how: tuple[str, str, str], parameters: int, chosen: Mapping[str, Any] | None = None
     ) -> Fitted:
         """What `result.json` says of a fit that is at its end; `how` it was judged: part, protocol and metric."""
         part, protocol, metric = how
         best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
-        result = {
-            "dataset": self.data.name,
-            "best_epoch": progress.best_epoch,
-            "epochs": progress.epoch,
-            "chosen_by": f"{metric} on {part}, {protocol}",
-            part: {protocol: best.get(part, {})},
-            "leaks": [*self.leaking, *self.data.provenance.leaks],
-            "parameters": parameters,
-            "training_seconds": round(progress.seconds, 2),
-            "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-            "seed": self.config.run.seed,
-            "finished": True,
-        }
-        return Fitted(None, result | (told or {}), progress.lines)
+        result = TrainingResult(
+            dataset=self.data.name,
+            best_epoch=progress.best_epoch,
+            epochs=progress.epoch,
+            chosen_by=f"{metric} on {part}, {protocol}",
+            split=part,
+            protocol=protocol,
+            metrics=best.get(part, {}),
+            leaks=(*self.leaking, *self.data.provenance.leaks),
+            parameters=parameters,
+            training_seconds=round(progress.seconds, 2),
+            seconds_per_epoch=round(progress.seconds / max(1, progress.epoch), 4),
+            peak_memory_mb=round(peak_memory_mb(), 1),
+            seed=self.config.run.seed,
+            chosen=chosen,
+        )
+        return Fitted(None, result, progress.lines)
 
 
 def _nothing_to_learn(data: Dataset) -> str:

@@ -16,6 +16,7 @@ from hardgnn.models.base import Model
 from hardgnn.runs import folder as run
 from hardgnn.runs.fitting import Fitted, Fitting, checked
 from hardgnn.runs.models import save_model
+from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.warm import WarmStart
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
@@ -38,7 +39,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     warm_start: Path | None = None,
     patience_s: float = 0.0,
-) -> dict[str, Any]:
+) -> TrainingResult:
     """Fits one model and keeps its best epoch by validation in the run folder.
 
     Args:
@@ -52,7 +53,7 @@ def train(
         patience_s: how long to wait for another process that is at work in the folder.
 
     Returns:
-        The result that `result.json` holds: best epoch, its validation metrics, seconds, peak memory.
+        Best epoch, its validation metrics, seconds, peak memory, as `result.json` keeps them.
 
     Raises:
         HardGNNError: the folder holds another run, another process trains in it, or it was removed meanwhile; the
@@ -67,9 +68,11 @@ def train(
             earlier = run.read_result(folder)
             if earlier.get("finished"):  # what was evaluated since stays in it
                 with open_tensors(folder / run.MODEL, run.AGAIN):
-                    return earlier
+                    return TrainingResult.from_dict(earlier)
             fitting = Fitting(data, config, leaking, _InFolder(folder, held), warm, callbacks)
-            return _ended(folder, held, fitting.fit())
+            fitted = fitting.fit()
+            _ended(folder, held, fitted)
+            return fitted.result
         except (HardGNNError, MemoryError, OSError, RuntimeError) as error:
             with suppress(HardGNNError):  # where even this cannot be written, the error itself says why
                 held.check()
@@ -106,18 +109,18 @@ class _WrittenLines(Callback):
         write_lines(self.folder, self.trainer.progress.lines)
 
 
-def _ended(folder: Path, held: Held, fitted: Fitted) -> dict[str, Any]:
+def _ended(folder: Path, held: Held, fitted: Fitted) -> None:
     """Writes the result of a fit that is at its end."""
     held.check()
     write_lines(folder, fitted.lines)
-    result = fitted.result | {"files": recorded(folder, [run.METRICS, run.MODEL])}
+    result = fitted.result.to_dict() | {"files": recorded(folder, [run.METRICS, run.MODEL])}
     weights = read_seal(folder / run.MODEL)
 
     def ended(earlier: dict[str, Any]) -> dict[str, Any]:
         # What was evaluated while training was stopped counts only where no better epoch came since.
         return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
 
-    return run.write_result(folder, ended)
+    run.write_result(folder, ended)
 
 
 @contextmanager
@@ -179,7 +182,7 @@ def write_run(
         if run.is_started(folder):
             raise HardGNNError(f"{shown(folder)}: holds a run already; choose another folder")
         run.start(folder, config, tables, manifest, preset=preset)
-        save_model(folder, fitted.model, int(fitted.result["best_epoch"]))
+        save_model(folder, fitted.model, fitted.result.best_epoch)
         _ended(folder, held, fitted)
 
 

@@ -228,7 +228,6 @@ BEST_AS_SELFGNN += "model.interval_encoder=sum model.sequence_activation=none mo
         ("hardgnn", "model.attention_projection=false model.layer_norm=false"),
         ("hardgnn", "model.layers=0"),
         ("hardgnn", "encoder.kind=pooled hard.rank_by=positive"),
-        ("hardgnn", "encoder.kind=none"),
         ("hardgnn", "encoder.pooling=sum model.sequence_activation=none hard.query=recent"),
         ("hardgnn", "encoder.kind=causal hard.used_in=hinge hard.shared_negatives=3"),
         ("hardgnn", "ssl.weight=0 loss.reduction=sum optimiser.l2_over=all"),

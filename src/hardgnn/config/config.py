@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny
 
 from hardgnn.config.sections import Chosen, Kinds, PartSettings, Section, search
-from hardgnn.metrics import FIGURE, JUDGED_AT
+from hardgnn.metrics import FIGURE, MAIN_AT
 from hardgnn.parts import MODELS, OBJECTIVES
 
 
@@ -40,7 +40,7 @@ class TrainSettings(Section):
     """Validations without improvement before training stops; 0 never stops early."""
     eval_every: int = Field(3, ge=1)
     """Epochs between two validations."""
-    metric: str = Field(JUDGED_AT, pattern=f"^{FIGURE}$")
+    metric: str = Field(MAIN_AT, pattern=f"^{FIGURE}$")
     """The validation figure that picks the epoch: a metric per user and a cut-off, as in mrr@10 (docs/metrics.md)."""
     protocol: Literal["full", "sampled-999"] = "full"
     """The candidates that validation ranks."""

@@ -50,9 +50,10 @@ def _place(name: str, group: Kinds | type[Section], document: Document, objectiv
     if not isinstance(group, Kinds):
         return Place(group, {})
     default = objective if name == "objective" else group.default
-    value, known = document.get(name, {}).get(group.told_by, default), group.values()
-    if type(value) is not type(default) or value not in known:
-        near = nearest(value, known) if isinstance(value, str) else ""
+    value = document.get(name, {}).get(group.told_by, default)
+    if type(value) is not type(default) or value not in group:
+        known = group.values()
+        near = nearest(value, known) if isinstance(value, str) and isinstance(default, str) else ""
         hint = f"; {near}" if near.startswith("did") else ""
         raise HardGNNError(f"{name}.{group.told_by}: expected {_either(known)}, got {repeated(value)}{hint}")
     return Place(group.find(value), {group.told_by: value}, group)

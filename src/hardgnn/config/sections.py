@@ -74,6 +74,11 @@ class Kinds:
             return list(self.table)
         return [name for name in self.table.names() if self._suits(name)]
 
+    def __contains__(self, value: object) -> bool:
+        if isinstance(self.table, Parts):
+            return value in self.table and self._suits(str(value))
+        return value in self.table
+
     def _suits(self, name: str) -> bool:
         if self.suits is None or not isinstance(self.table, Parts):
             return True

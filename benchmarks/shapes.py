@@ -125,7 +125,7 @@ def train(data: Dataset, config: Config, folder: Path, watcher: Any) -> dict[str
         return dict(run_older(data, config, folder, watcher=watcher))
     from hardgnn.runs.train import train as run
 
-    return run(data, config, folder, callbacks=[watcher])
+    return run(data, config, folder, callbacks=[watcher]).to_dict()
 
 
 def market(users: int, items: int, events: int, seed: int = 0) -> Dataset:

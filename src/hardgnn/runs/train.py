@@ -24,7 +24,7 @@ from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, JUDGED_AT, check_choice, split
 from hardgnn.models.base import Model
 from hardgnn.models.network import Network
-from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES
+from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs import folder as run
 from hardgnn.runs.models import save_model
 from hardgnn.runs.tables import RunTables, tables_of
@@ -223,7 +223,7 @@ class _Fitting:
         l2 = getattr(settings.optimiser, "l2", 0.0)
         penalty = Penalty(network.decayed(getattr(settings.optimiser, "l2_over", "embeddings")), l2)
         ours: list[Callback | None] = [average, penalty, validation, Lines(), self._log(), state]
-        named = [CALLBACKS.find(name)(self.folder) for name in settings.callbacks.split(",") if name]
+        named = [_made(name, self.folder) for name in settings.callbacks.split(",") if name]
         trainer = Trainer(
             network,
             objective,
@@ -298,6 +298,14 @@ class _Fitting:
             "seed": self.config.run.seed,
             "finished": True,
         }
+
+
+def _made(name: str, folder: Path | None) -> Callback:
+    """A callback by its name."""
+    kind = CALLBACKS.find(name)
+    with blamed(f"callback '{name}' ({home_of(kind)})"):
+        found: Callback = kind(folder)
+    return found
 
 
 class _WrittenLines(Callback):

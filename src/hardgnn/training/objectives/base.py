@@ -51,7 +51,7 @@ class TermedObjective:
     Registered by `@objective("name")`; it needs `Settings`, `batches` and `step`.
     """
 
-    Settings: ClassVar[type[PartSettings]]
+    Settings: ClassVar[type[PartSettings]] = PartSettings
     terms: list[Term]
 
     def __init__(self, settings: Any, network: Network, data: Dataset) -> None:

@@ -4,6 +4,7 @@ from hardgnn.models import linear, neighbours, popularity, selfgnn, transformer
 from hardgnn.models.base import Abilities, ClosedForm, Exported, Model, model
 from hardgnn.models.encoders import Encoder, Frame, encoder
 from hardgnn.models.network import Network, NetworkSettings, Seen, Vectors
+from hardgnn.models.query import Scoring
 
 __all__ = [
     "Abilities",
@@ -14,6 +15,7 @@ __all__ = [
     "Model",
     "Network",
     "NetworkSettings",
+    "Scoring",
     "Seen",
     "Vectors",
     "encoder",

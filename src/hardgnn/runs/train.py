@@ -164,9 +164,13 @@ class _Fitting:
 
     def fit(self) -> Fitted:
         kind = MODELS.find(self.config.model.kind)
-        if self.config.train is not None:
-            return self._by_steps(kind, self.config.train)
-        return self._in_one_go(kind)
+        try:
+            if self.config.train is not None:
+                return self._by_steps(kind, self.config.train)
+            return self._in_one_go(kind)
+        finally:
+            for one in self.callbacks:
+                one.close()
 
     def _in_one_go(self, kind: Any) -> Fitted:
         if self.warm is not None:
@@ -222,8 +226,9 @@ class _Fitting:
             self._best = self.earlier.best
         l2 = getattr(settings.optimiser, "l2", 0.0)
         penalty = Penalty(network.decayed(getattr(settings.optimiser, "l2_over", "embeddings")), l2)
-        ours: list[Callback | None] = [average, penalty, validation, Lines(), self._log(), state]
         named = [_made(name, self.folder) for name in settings.callbacks.split(",") if name]
+        # those that are named come before the log, so that it has what they add
+        all_of_them = [average, penalty, validation, *named, Lines(), self._log(), state, *self.callbacks]
         trainer = Trainer(
             network,
             objective,
@@ -234,7 +239,7 @@ class _Fitting:
             lr_decay=settings.lr_decay,
             device=device,
             autocast=partial(autocast, device, config.run.precision),
-            callbacks=[one for one in (*ours, *named, *self.callbacks) if one is not None],
+            callbacks=[one for one in all_of_them if one is not None],
         )
         try:
             progress = trainer.run()
@@ -244,7 +249,7 @@ class _Fitting:
                 raise Stopped(state) from None
             raise
         finally:
-            for one in (*named, *self.callbacks):
+            for one in named:
                 one.close()
         result = self._result(progress, f"{settings.metric} on {part}, {settings.protocol}", part, settings.protocol)
         result["parameters"] = sum(parameter.numel() for parameter in network.parameters())

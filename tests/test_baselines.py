@@ -112,8 +112,8 @@ def test_recency_finds_the_order_that_cosine_cannot_see():
     walks = [[(user + step) % 24 for step in range(12)] for user in range(72)]
     ring = tiny_dataset(walks, n_items=24)
     fitted = baseline("recencyknn", ring)
-    assert evaluate(fitted, ring, "test")[0]["metrics"]["ndcg@10"] == 1.0
-    assert evaluate(baseline("popularity", ring), ring, "test")[0]["metrics"]["ndcg@10"] < 0.6
+    assert evaluate(fitted, ring, "test")[0].metrics["ndcg@10"] == 1.0
+    assert evaluate(baseline("popularity", ring), ring, "test")[0].metrics["ndcg@10"] < 0.6
     assert set(fitted.chosen) == {"last", "decay", "forward", "neighbours", "popularity", "backward"}
 
 
@@ -137,7 +137,7 @@ def test_validation_items_only_choose(dataset, name):
 def test_what_is_chosen_is_the_best_on_validation(dataset):
     fitted = baseline("itemknn", dataset, neighbours=20)
     each = {last: baseline("itemknn", dataset, neighbours=20, last=last) for last in (1, 2, 3, 5, 10, 20, 50, 0)}
-    figures = {last: evaluate(model, dataset, "valid")[0]["metrics"]["ndcg@10"] for last, model in each.items()}
+    figures = {last: evaluate(model, dataset, "valid")[0].metrics["ndcg@10"] for last, model in each.items()}
     assert fitted.chosen == {"last": max(figures, key=figures.get), "neighbours": 20}
 
 

@@ -119,7 +119,7 @@ def test_raw_ids_are_matched_whatever_the_numbering(
 
 @pytest.mark.parametrize("preset", FINDS_MORE)
 def test_the_planted_market_is_found(preset: str, fitted: dict[str, tuple[HardGNN, HardGNN]], data: Dataset) -> None:
-    floor = evaluate(baseline("popularity", data), data, "test")[0]["metrics"]["hr@10"]
+    floor = evaluate(baseline("popularity", data), data, "test")[0].metrics["hr@10"]
     assert fitted[preset][0].evaluate(data)["metrics"]["hr@10"] > FINDS_MORE[preset] * floor
 
 

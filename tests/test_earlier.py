@@ -14,7 +14,7 @@ from hardgnn import Dataset, HardGNN, HardGNNError
 from hardgnn.config import leaks
 from hardgnn.runs.folder import RESULT, load_config, load_tables, state
 from hardgnn.runs.models import load_model
-from hardgnn.runs.train import train
+from hardgnn.runs.train import fit, train
 from hardgnn.verify import verify
 
 RUNS = Path(__file__).parent / "data_runs"
@@ -60,6 +60,15 @@ def test_its_settings_have_the_names_of_today(run: Path) -> None:
     else:
         assert kinds == ("selfgnn", "pairwise", "adam")
         assert (config.model.encoder.kind, config.model.ssl.dim, config.objective.batch_users) == ("attention", 4, 8)
+
+
+@pytest.mark.parametrize("run", NAMES, indirect=True)
+def test_training_anew_with_its_settings_gives_the_same_model(run: Path, data: Dataset) -> None:
+    model = fit(data, load_config(run)).model
+    expected = np.load(run / "scores.npy")
+    np.testing.assert_allclose(
+        model.scores(np.arange(data.n_users), data.everything), expected, rtol=1e-3, atol=1e-4
+    )  # the last digits are the machine's
 
 
 @pytest.mark.parametrize("run", NAMES, indirect=True)

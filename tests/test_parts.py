@@ -1,4 +1,4 @@
-"""What holds for every part of a kind, by its name alone; parts from outside."""
+"""Parts by name: ours and those from outside, of every kind; what holds for each is in `conformance`."""
 
 from __future__ import annotations
 
@@ -10,29 +10,50 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 import hardgnn.parts
+from conformance import DATA, checks_of, config_with
+from extending import KINDS, SHOWN, kept_apart, shown_parts
 from hardgnn import Dataset, HardGNNError
+from hardgnn.config import PartSettings, resolve
 from hardgnn.data.columns import ITEM, TIMESTAMP, USER
-from hardgnn.data.readers import READERS, Fit, RawFile, formats, guess_format, reader
-from hardgnn.metrics import METRICS
-from hardgnn.parts import Parts
+from hardgnn.data.readers import READERS, Fit, RawFile, formats, reader
+from hardgnn.models import Encoder, encoder
+from hardgnn.parts import CALLBACKS, ENCODERS, LOSSES, MODELS, SAMPLERS, Parts
+from hardgnn.runs.train import fit
+from hardgnn.training import Callback, callback, loss, sampler
 
-SEQUENCES = "sequences"  # the one format that no content tells
-
-
-KINDS: list[Parts[Any]] = [METRICS, READERS]
-"""A kind more is a line here, and tests of its own below."""
 every_kind = pytest.mark.parametrize("parts", KINDS, ids=lambda parts: parts.kind)
+OURS = [(parts.kind, name) for parts in KINDS for name in parts.names()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "check"),
+    [
+        pytest.param(kind, name, check, id=f"{kind} {name} {check.__name__}")
+        for kind, name in OURS
+        for check in checks_of(kind, name)
+    ],
+)
+def test_a_part_keeps_what_its_kind_promises(
+    kind: str, name: str, check: Callable[[str, Path], None], tmp_path: Path
+) -> None:
+    check(name, tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in SHOWN.items() for name in names])
+def test_a_part_from_outside_keeps_it_too(kind: str, name: str, tmp_path: Path) -> None:
+    with shown_parts(tmp_path):
+        for check in checks_of(kind, name):
+            check(name, tmp_path)
 
 
 @pytest.fixture
 def outside() -> Iterator[None]:
     """Parts registered in a test are gone after it."""
-    before = [dict(parts._known) for parts in KINDS]
-    yield
-    for parts, known in zip(KINDS, before, strict=True):
-        parts._known = known
+    with kept_apart():
+        yield
 
 
 def announce(monkeypatch: pytest.MonkeyPatch, parts: Parts[Any], **points: str) -> None:
@@ -42,12 +63,16 @@ def announce(monkeypatch: pytest.MonkeyPatch, parts: Parts[Any], **points: str) 
 
 
 @every_kind
-def test_a_part_is_found_by_its_name_and_a_name_that_is_none_is_told_the_nearest(parts: Parts[Any]) -> None:
-    for name in parts.names():
-        assert parts.find(name).name == name
-    near = parts.names()[0]
-    with pytest.raises(HardGNNError, match=f"unknown {parts.kind} '{near}x'; did you mean '{near}'"):
-        parts.find(f"{near}x")
+def test_a_part_is_found_by_its_name_and_a_name_that_is_none_is_told_the_nearest(
+    parts: Parts[Any], tmp_path: Path
+) -> None:
+    with shown_parts(tmp_path):
+        assert set(SHOWN[parts.kind]) <= set(parts.names())
+        found = [parts.find(name) for name in parts.names()]
+        assert found == parts.loaded() == [part for _, part in parts.sound()]
+        near = parts.names()[0]
+        with pytest.raises(HardGNNError, match=f"unknown {parts.kind} '{near}x'; did you mean '{near}'"):
+            parts.find(f"{near}x")
 
 
 @every_kind
@@ -63,65 +88,6 @@ def test_a_part_of_an_installed_package_that_is_not_there_is_told_with_its_kind(
         parts.find("broken")
     with pytest.raises(HardGNNError, match=f"{parts.kind} 'empty' .* registers no {parts.kind} of that name"):
         parts.find("empty")
-
-
-@pytest.fixture(params=READERS.names())
-def sample(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """The name of a reader, and a log in its format under a name that tells nothing."""
-    made = READERS.find(request.param).sample
-    assert made is not None, f"the reader '{request.param}' gives no sample; see `hardgnn.data.readers.base.reader`"
-    path = tmp_path / "log.txt"
-    path.write_bytes(made())
-    return request.param, path
-
-
-def test_a_reader_reads_its_sample_the_same_every_time(sample: tuple[str, Path]) -> None:
-    name, path = sample
-    one, two = (Dataset.read(path, format=name) for _ in range(2))
-    assert one.table.equals(two.table)
-    assert one.sha256 == two.sha256
-    assert one.table.columns[:3] == [USER, ITEM, TIMESTAMP]
-    assert one.table.height >= 2
-    assert one.table.null_count().select(USER, ITEM, TIMESTAMP).row(0) == (0, 0, 0)
-    assert one.reading.format == name
-    assert set(one.reading.told()) == {"format", "user", "item", "time", "rating", "time_unit"}
-
-
-def test_a_reader_finds_its_sample_by_the_content(sample: tuple[str, Path]) -> None:
-    name, path = sample
-    assert guess_format(RawFile.find(path)) == ("csv" if name == SEQUENCES else name)
-
-
-def test_a_reader_reads_a_packed_log(sample: tuple[str, Path]) -> None:
-    name, path = sample
-    packed = path.with_name("packed.txt.gz")
-    packed.write_bytes(gzip.compress(path.read_bytes()))
-    if name == "parquet":
-        with pytest.raises(HardGNNError, match="not a Parquet file; unpack it"):
-            Dataset.read(packed, format=name)
-    else:
-        assert Dataset.read(packed, format=name).table.equals(Dataset.read(path, format=name).table)
-
-
-@pytest.mark.parametrize("garbage", [b"\x00\x01\x02\xff\xfe" * 40, b"\xc3\x28 is not UTF-8\n\xff\n", b"a\n" * 3])
-@pytest.mark.parametrize("name", READERS.names())
-def test_a_reader_refuses_what_is_no_log_in_one_sentence(name: str, garbage: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "garbage.log"
-    path.write_bytes(garbage)
-    with pytest.raises(HardGNNError) as told:
-        Dataset.read(path, format=name)
-    assert str(told.value).startswith(str(path))
-    assert "\n" not in str(told.value)
-
-
-@pytest.mark.parametrize("name", READERS.names())
-def test_a_reader_takes_names_of_columns_or_says_that_it_does_not(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "log.txt"
-    made = READERS.find(name).sample
-    assert made is not None
-    path.write_bytes(made())
-    with pytest.raises(HardGNNError, match=r"'nobody'"):
-        Dataset.read(path, format=name, user_col="nobody")
 
 
 def read_plays(raw: RawFile) -> pl.DataFrame:
@@ -202,3 +168,140 @@ def test_a_reader_of_an_installed_package_is_found_by_its_entry_point(
     assert "far" in formats()
     assert "far" not in READERS._known  # not loaded before it is asked for
     assert Dataset.read(tmp_path / "log.txt", format="far").table.height == 1
+
+
+SECTIONS = [("model", MODELS), ("encoder", ENCODERS), ("loss", LOSSES), ("sampler", SAMPLERS)]
+
+
+@pytest.mark.parametrize(("section", "parts"), SECTIONS, ids=[section for section, _ in SECTIONS])
+def test_a_package_that_cannot_be_loaded_is_told_where_its_part_is_asked_for_and_nowhere_else(
+    section: str, parts: Parts[Any], outside: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / f"broken_{section}.py").write_text("import no_such_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    announce(monkeypatch, parts, broken=f"broken_{section}")
+    told = f"{section} 'broken' of the package broken_{section} cannot be loaded: .*no_such_module"
+    with pytest.raises(HardGNNError, match=told):
+        resolve("hardgnn", settings=[f"{section}.kind=broken"])
+    with pytest.raises(HardGNNError, match=f"{section}.kind: expected .*, got 'brokn'"):
+        resolve("hardgnn", settings=[f"{section}.kind=brokn"])
+    with pytest.raises(HardGNNError, match="unknown key 'lss': did you mean 'loss'|unknown key 'lss'"):
+        resolve("hardgnn", settings=["lss.kind=hinge"])
+    with pytest.raises(HardGNNError, match=f"unknown key '{section}.nothing'"):
+        resolve("hardgnn", settings=[f"{section}.nothing=1"])
+    with pytest.raises(HardGNNError, match="needs an encoder of every position: set encoder.kind=causal"):
+        resolve("hardgnn", settings=["objective.kind=next-item", "ssl.weight=0"])
+    assert resolve("hardgnn").model.kind == "selfgnn"
+
+
+def test_names_of_callbacks(outside: None) -> None:
+    with pytest.raises(HardGNNError, match="train.callbacks: unknown callback 'loud'; none is known"):
+        resolve("hardgnn", settings=["train.callbacks=loud"])
+    callback("loudly")(type("Loudly", (Callback,), {}))
+    with pytest.raises(HardGNNError, match="train.callbacks: unknown callback 'loud'; did you mean 'loudly'"):
+        resolve("hardgnn", settings=["train.callbacks=loudly,loud"])
+
+
+def test_settings_of_a_part_are_checked_and_told_as_ours(outside: None) -> None:
+    class Margin(PartSettings):
+        margin: float = 1.0
+
+    loss("far", Margin)(lambda scores, settings: scores.positive.sum() * settings.margin)
+    config = resolve("hardgnn", settings=["loss.margin=2", "loss.kind=far"])
+    assert config.sections()["loss"] == Margin(kind="far", margin=2.0)
+    for setting, told in (
+        ("loss.margin=wide", "loss.margin: expected a valid number, got 'wide'"),
+        ("loss.margn=1", "unknown key 'loss.margn': did you mean 'loss.margin'"),
+        ("loss.reduction=sum", "loss.reduction: loss.kind=far has no such setting, hinge has"),
+    ):
+        with pytest.raises(HardGNNError, match=told):
+            resolve("hardgnn", settings=["loss.kind=far", setting])
+    loss("odd", dict)(lambda scores, settings: 0)  # type: ignore[arg-type]
+    with pytest.raises(HardGNNError, match="loss 'odd': its settings must be a subclass of PartSettings"):
+        resolve("hardgnn", settings=["loss.kind=odd"])
+
+
+def _raises(*given: Any) -> Any:
+    raise ValueError("strange scores")
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (_raises, r"loss 'odd' \(test_parts._raises\) fails: ValueError: strange scores"),
+        (lambda scores, settings: scores.positive, "loss 'odd' .*expected a tensor of one number, got one of shape"),
+        (lambda scores, settings: 1.0, "loss 'odd' .*expected a tensor of one number, got a float"),
+        (lambda scores, settings: scores.positive.sum() * torch.nan, "epoch 1: the loss is nan"),
+    ],
+)
+def test_a_loss_that_is_wrong_is_named(outside: None, function: Any, told: str) -> None:
+    loss("odd")(function)
+    with pytest.raises(HardGNNError, match=told):
+        fit(DATA, config_with("loss", "odd"))
+
+
+@pytest.mark.parametrize(
+    ("draw", "told"),
+    [
+        (_raises, r"sampler 'odd' \(.*\) fails: ValueError: strange scores"),
+        (lambda self, rng: (torch.arange(3).numpy() * 50, [1, 1, 1]), "an item that it draws is none of the 40 items"),
+        (lambda self, rng: (torch.tensor([3, 1]).numpy(), [1, 1]), "expected candidates in ascending order"),
+        (lambda self, rng: (torch.arange(3).numpy(), [1, 1, 0]), "expected a probability above 0 and at most 1"),
+        (lambda self, rng: ([1, 2], [1, 1]), "expected an array of item numbers of shape .*, got a list"),
+    ],
+)
+def test_a_sampler_that_is_wrong_is_named(outside: None, draw: Any, told: str) -> None:
+    sampler("odd", "candidates")(type("Odd", (), {"__init__": lambda *given: None, "draw": draw}))
+    with pytest.raises(HardGNNError, match=told):
+        fit(DATA, config_with("sampler", "odd"))
+
+
+def test_an_encoder_that_is_wrong_is_named(outside: None) -> None:
+    encoder("odd")(type("Odd", (Encoder,), {"forward": lambda self, items, window: items[window]}))
+    with pytest.raises(HardGNNError, match=r"encoder 'odd' \(.*Odd\): expected vectors of shape \(\d+, 8\), got"):
+        fit(DATA, config_with("encoder", "odd"))
+
+
+def test_callbacks_are_told_in_the_order_of_their_names(outside: None) -> None:
+    told: list[str] = []
+
+    class Teller(Callback):
+        def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+            told.append(f"{type(self).__name__} {epoch}.{step} of {steps}")
+
+        def epoch(self, line: dict[str, Any]) -> None:
+            told.append(f"{type(self).__name__} epoch {line['epoch']}")
+
+        def end(self) -> None:
+            told.append(f"{type(self).__name__} end")
+
+        def close(self) -> None:
+            told.append(f"{type(self).__name__} close")
+
+    for name in ("b", "a"):
+        callback(name)(type(name, (Teller,), {"__qualname__": name}))
+    config = resolve(options={"model": {"dim": 8}, "train": {"epochs": 2, "callbacks": "b,a"}})
+    fit(DATA, config)
+    one = [f"{name} 1.1 of 1" for name in "ba"] + [f"{name} epoch 1" for name in "ba"]
+    two = [f"{name} 2.1 of 1" for name in "ba"] + [f"{name} epoch 2" for name in "ba"]
+    assert told == [*one, *two, "b end", "a end", "b close", "a close"]
+
+
+def test_a_callback_may_end_training_and_add_to_the_log(outside: None, tmp_path: Path) -> None:
+    @callback("enough")
+    class Enough(Callback):
+        def epoch(self, line: dict[str, Any]) -> None:
+            line["answer"] = 42.0
+
+        def ends(self) -> str:
+            return "enough" if self.trainer.progress.epoch == 1 else ""
+
+    fitted = fit(DATA, resolve(options={"model": {"dim": 8}, "train": {"callbacks": "enough"}}))
+    assert [line["answer"] for line in fitted.lines] == [42.0]
+    assert CALLBACKS.names() == ["enough"]
+
+
+def test_a_callback_that_cannot_be_made_is_named(outside: None) -> None:
+    callback("odd")(type("Odd", (Callback,), {"__init__": lambda self: None}))
+    with pytest.raises(HardGNNError, match=r"callback 'odd' \(.*Odd\) fails: TypeError"):
+        fit(DATA, resolve(options={"train": {"callbacks": "odd"}}))

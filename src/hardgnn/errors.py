@@ -134,5 +134,7 @@ def _escaped(found: re.Match[str]) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the valid name closest to `name`, or lists them all when none is close."""
     names = sorted(known)
+    if not names:
+        return "none is known"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from hardgnn.errors import HardGNNError, nearest, reason, shown
+from hardgnn.errors import HardGNNError, machine_fault, nearest, reason, shown
 
 Part = TypeVar("Part")
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -38,7 +39,7 @@ class Parts(Generic[Part]):
             raise HardGNNError(
                 f"{self.kind} {shown(repr(name))}: expected a name of small letters, digits, _ and -, a letter first"
             )
-        home = f"{made_by.__module__}.{made_by.__qualname__}"
+        home = home_of(made_by)
         if name in self._known and self._known[name][1] != home:
             raise HardGNNError(
                 f"{self.kind} '{name}': {self._known[name][1]} and {home} both have this name; rename one"
@@ -55,6 +56,12 @@ class Parts(Generic[Part]):
         if name not in self._known:
             self._load(name)
         return self._known[name][0]
+
+    def sound(self) -> Iterator[tuple[str, Part]]:
+        """All parts with their names, but for those that cannot be loaded, which is told where they are asked for."""
+        for name in self.names():
+            with suppress(HardGNNError):
+                yield name, self.find(name)
 
     def loaded(self) -> list[Part]:
         """The parts that are registered by now, in their order."""
@@ -89,6 +96,26 @@ class Parts(Generic[Part]):
             raise HardGNNError(f"{whose} cannot be loaded: {type(error).__name__}: {reason(error)}") from error
         if name not in self._known:
             raise HardGNNError(f"{whose}: {point.value} was loaded and registers no {self.kind} of that name")
+
+
+def home_of(made_by: Any) -> str:
+    """Where a function or class is from, as sentences name it."""
+    return f"{made_by.__module__}.{made_by.__qualname__}"
+
+
+@contextmanager
+def blamed(whose: str, *told: type[Exception]) -> Iterator[None]:
+    """Names a part in what its code raises, but for sentences, what the machine lacks, and errors `told` elsewhere.
+
+    Raises:
+        HardGNNError: the code fails.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (HardGNNError, *told)) or machine_fault(error):
+            raise
+        raise HardGNNError(f"{whose} fails: {type(error).__name__}: {reason(error)}") from error
 
 
 MODELS: Parts[Any] = Parts("model", "hardgnn.models", "hardgnn.models")

@@ -70,15 +70,17 @@ def train(
     if as_json:
         print_json({"run": str(out), **read_result(out)})
         return
+    chosen = f"best of {result.epochs} epochs is {result.best_epoch}, {result.chosen_by}"
     print_table(
-        f"{out}: best of {result.epochs} epochs is {result.best_epoch}, {result.chosen_by}",
+        f"{out}: {'fitted in one go' if resolved.train is None else chosen}",
         [f"{result.split}, {result.protocol}", *result.metrics],
         [[marked(out.name, result.leaks), *(f"{value:.4f}" for value in result.metrics.values())]],
     )
     if result.chosen:
         print_line("chosen on validation: " + ", ".join(f"{key}={value}" for key, value in result.chosen.items()))
     print_leaks([(out.name, result.leaks)])
-    print_line(f"{result.seconds_per_epoch:.2f} s per epoch, peak memory {result.peak_memory_mb:.0f} MB")
+    each = "" if resolved.train is None else " per epoch"
+    print_line(f"{result.seconds_per_epoch:.2f} s{each}, peak memory {result.peak_memory_mb:.0f} MB")
 
 
 def loggers(tensorboard: Path | None) -> list[Any]:

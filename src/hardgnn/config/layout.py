@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hardgnn.config.config import Config, own_fields
 from hardgnn.config.sections import KIND, Kinds, Section, groups_of
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.parts import MODELS, OBJECTIVES
+from hardgnn.parts import MODELS, OBJECTIVES, Parts
 
 Document = dict[str, dict[str, Any]]
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
@@ -52,6 +52,8 @@ def _place(name: str, group: Kinds | type[Section], document: Document, objectiv
     default = objective if name == "objective" else group.default
     value = document.get(name, {}).get(group.told_by, default)
     if type(value) is not type(default) or value not in group:
+        if isinstance(group.table, Parts) and value in group.table:
+            group.find(value)  # a package that cannot be loaded is told
         known = group.values()
         near = nearest(value, known) if isinstance(value, str) and isinstance(default, str) else ""
         hint = f"; {near}" if near.startswith("did") else ""

@@ -145,7 +145,7 @@ def _layout(document: Document, where: str) -> dict[str, Any]:
 
 def _no_section(section: str, document: Document, known: list[str]) -> str:
     model = document.get("model", {}).get("kind", "selfgnn")
-    for kind in MODELS.names():
+    for kind, _ in MODELS.sound():
         if kind != model and section in layout({"model": {"kind": kind}}):
             return f"'{section}': the model {model} has no such settings, {kind} has"
     return f"unknown key '{cut(section)}': {nearest(section, known)}"
@@ -156,7 +156,7 @@ def _no_field(section: str, field: str, document: Document) -> str:
     place = layout(document)[section]
     kind = place.told.get("kind")
     table = place.kinds
-    others = [] if table is None else [one for one in table.values() if field in fields_of(table.find(one))]
+    others = [] if table is None else [one for one, settings in table.sound() if field in fields_of(settings)]
     if kind and others:
         has = f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'}"
         return f"{key}: {section}.kind={kind} has no such setting, {has}"
@@ -176,7 +176,10 @@ def _to_be_trained(config: Config, where: str) -> Config:
         except HardGNNError as error:
             raise HardGNNError(f"{where}: train.metric: {error}") from error
         for name in filter(None, config.train.callbacks.split(",")):
-            CALLBACKS.find(name)
+            try:
+                CALLBACKS.find(name)
+            except HardGNNError as error:
+                raise HardGNNError(f"{where}: train.callbacks: {error}") from error
     return config
 
 

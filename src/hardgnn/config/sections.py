@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
@@ -72,24 +73,37 @@ class Kinds:
         """What the field may be."""
         if not isinstance(self.table, Parts):
             return list(self.table)
-        return [name for name in self.table.names() if self._suits(name)]
+        if self.suits is None:
+            return self.table.names()
+        return [name for name, part in self.table.sound() if self.suits(part)]
 
     def __contains__(self, value: object) -> bool:
-        if isinstance(self.table, Parts):
-            return value in self.table and self._suits(str(value))
-        return value in self.table
-
-    def _suits(self, name: str) -> bool:
-        if self.suits is None or not isinstance(self.table, Parts):
-            return True
+        if not isinstance(self.table, Parts) or self.suits is None:
+            return value in self.table
+        if value not in self.table:
+            return False
         try:
-            return self.suits(self.table.find(name))
-        except HardGNNError:  # another package's fault, which is told where its part is asked for
+            return self.suits(self.table.find(str(value)))
+        except HardGNNError:  # a package that cannot be loaded
             return False
 
+    def sound(self) -> Iterator[tuple[Any, type[Section]]]:
+        """The values and their classes, but for those of packages that cannot be loaded."""
+        for value in self.values():
+            with suppress(HardGNNError):
+                yield value, self.find(value)
+
     def find(self, value: Any) -> type[Section]:
-        """The class for a value of the field."""
-        found: type[Section] = self.table.find(value).Settings if isinstance(self.table, Parts) else self.table[value]
+        """The class for a value of the field.
+
+        Raises:
+            HardGNNError: the part of that name cannot be loaded, or its settings are none.
+        """
+        if not isinstance(self.table, Parts):
+            return self.table[value]
+        found: type[Section] = self.table.find(value).Settings
+        if not (isinstance(found, type) and issubclass(found, PartSettings)):
+            raise HardGNNError(f"{self.table.kind} '{value}': its settings must be a subclass of PartSettings")
         return found
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardgnn.arguments import whole
-from hardgnn.errors import HardGNNError, reason
-from hardgnn.parts import Parts
+from hardgnn.errors import HardGNNError
+from hardgnn.parts import Parts, blamed, home_of
 
 OfRanks = Callable[[NDArray[np.float64], int], NDArray[np.float64]]
 OfLists = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
@@ -102,13 +102,9 @@ def _answer(name: str, function: Callable[..., Any], shape: tuple[int, ...], *gi
     Raises:
         HardGNNError: it fails, or answers what is not finite or of another shape.
     """
-    whose = f"metric '{name}' ({function.__module__}.{function.__qualname__})"
-    try:
+    whose = f"metric '{name}' ({home_of(function)})"
+    with blamed(whose):
         values = np.asarray(function(*given), dtype=np.float64)
-    except (HardGNNError, MemoryError):
-        raise
-    except Exception as error:
-        raise HardGNNError(f"{whose} fails: {type(error).__name__}: {reason(error)}") from error
     if values.shape != shape:
         raise HardGNNError(f"{whose}: expected an answer of shape {shape}, got {values.shape}")
     if not np.isfinite(values).all():

@@ -1,6 +1,28 @@
 """What scores items for users, behind one protocol: two networks, neighbours, a linear model, popularity."""
 
 from hardgnn.models import linear, neighbours, popularity, selfgnn, transformer
-from hardgnn.models.base import Abilities, ClosedForm, Model, model
+from hardgnn.models.base import Abilities, ClosedForm, Exported, Model, model
+from hardgnn.models.encoders import Encoder, Frame, encoder
+from hardgnn.models.network import Network, NetworkSettings, Seen, Vectors
+from hardgnn.models.query import Scoring
 
-__all__ = ["Abilities", "ClosedForm", "Model", "linear", "model", "neighbours", "popularity", "selfgnn", "transformer"]
+__all__ = [
+    "Abilities",
+    "ClosedForm",
+    "Encoder",
+    "Exported",
+    "Frame",
+    "Model",
+    "Network",
+    "NetworkSettings",
+    "Scoring",
+    "Seen",
+    "Vectors",
+    "encoder",
+    "linear",
+    "model",
+    "neighbours",
+    "popularity",
+    "selfgnn",
+    "transformer",
+]

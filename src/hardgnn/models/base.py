@@ -114,7 +114,7 @@ class ClosedForm:
     What it has learnt is in arrays; nothing of the data set is kept.
     """
 
-    Settings: ClassVar[type[PartSettings]]
+    Settings: ClassVar[type[PartSettings]] = PartSettings
     objective: ClassVar[str | None] = None
     name: str = ""
     seal: str = ""
@@ -169,6 +169,8 @@ def model(name: str) -> Callable[[Registered], Registered]:
     def register(found: Registered) -> Registered:
         MODELS.add(name, found, found)
         found.kind = name  # type: ignore[attr-defined]
+        if issubclass(found, ClosedForm):
+            found.name = found.name or name
         return found
 
     return register

@@ -93,9 +93,9 @@ class Auxiliary(Protocol):
 class Network(nn.Module):
     """A network whose score is `query(user, window) · item`, plus transitions where its settings have them.
 
-    Registered by `@model("name")`. It needs `Settings`, `build` and `vectors`; any objective trains it, and what comes
-    of it is a `QueryModel`. Random dropout happens only where a generator is passed; without one every method is
-    deterministic.
+    Registered by `@model("name")`. It needs `Settings`, `tables`, `vectors`, and a `sequence_encoder` and `transitions`
+    made in `__init__`; any objective trains it, and what comes of it is a `QueryModel`. Random dropout happens only
+    where a generator is passed; without one every method is deterministic.
     """
 
     Settings: ClassVar[type[NetworkSettings]]
@@ -115,7 +115,9 @@ class Network(nn.Module):
     @classmethod
     def build(cls, settings: Any, data: Dataset, generator: torch.Generator) -> Self:
         """The network with first weights from `generator`; graphs and transitions are counted in training."""
-        raise NotImplementedError
+        network = cls(settings, data.n_users, data.n_items, Seen.of(data, settings))
+        network.initialise(generator)
+        return network
 
     def make_encoder(self) -> Encoder:
         """The encoder that the settings name."""
@@ -127,8 +129,10 @@ class Network(nn.Module):
         return Transitions(self.settings.transitions) if self.settings.transitions.use else None
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draws the first weights."""
-        raise NotImplementedError
+        """Draws the first weights, those of the tables first."""
+        for table in self.tables():
+            nn.init.xavier_uniform_(table.data, generator=generator)
+        self.reset(generator)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draws first weights of all parts but the tables, which the network draws itself."""

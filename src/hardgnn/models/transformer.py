@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hardgnn.config.sections import Chosen, search
-from hardgnn.data.dataset import Dataset
 from hardgnn.models.base import model
 from hardgnn.models.encoders.base import Frame
 from hardgnn.models.encoders.causal import CausalSettings
@@ -60,17 +59,10 @@ class Transformer(Network):
         self.sequence_encoder = self.make_encoder()
         self.transitions = self.make_transitions()
 
-    @classmethod
-    def build(cls, settings: TransformerSettings, data: Dataset, generator: torch.Generator) -> Self:
-        network = cls(settings, data.n_users, data.n_items, Seen.of(data, settings))
-        network.initialise(generator)
-        return network
-
     def initialise(self, generator: torch.Generator) -> None:
         # Drawn and forgotten, so that one seed starts the items alike in networks with and without users' vectors.
         nn.init.xavier_uniform_(torch.empty(self.n_users, self.settings.dim), generator=generator)
-        nn.init.xavier_uniform_(self.item_embedding.data, generator=generator)
-        self.reset(generator)
+        super().initialise(generator)
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None

@@ -21,7 +21,7 @@ from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
-from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES
+from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, use_threads
@@ -162,9 +162,13 @@ class Fitting:
             HardGNNError: there is nothing to learn from, or the loss is no longer a number.
         """
         kind = MODELS.find(self.config.model.kind)
-        if self.config.train is not None:
-            return self._by_steps(kind, self.config.train)
-        return self._in_one_go(kind)
+        try:
+            if self.config.train is not None:
+                return self._by_steps(kind, self.config.train)
+            return self._in_one_go(kind)
+        finally:
+            for one in self.callbacks:
+                one.close()
 
     def _in_one_go(self, kind: type[ClosedForm]) -> Fitted:
         if self.warm is not None:
@@ -193,8 +197,9 @@ class Fitting:
         average = None
         if settings.average_epochs > 0:
             average = MovingAverage(network, settings.average_epochs, len(objective))
-        ours = [*self._judging(network, average, settings), *self.place.callbacks(average)]
-        named = [CALLBACKS.find(name)(self.place.folder) for name in settings.callbacks.split(",") if name]
+        named = [_made(name, self.place.folder) for name in settings.callbacks.split(",") if name]
+        # Those that are named come before the log, so that it has what they add.
+        ours = [*self._judging(network, average, settings), *named, Lines(), *self.place.callbacks(average)]
         trainer = Trainer(
             network,
             objective,
@@ -205,18 +210,18 @@ class Fitting:
             lr_decay=settings.lr_decay,
             device=network.device,
             autocast=partial(autocast, network.device, self.config.run.precision),
-            callbacks=[*ours, *named, *self.callbacks],
+            callbacks=[*ours, *self.callbacks],
         )
         try:
             progress = trainer.run()
         finally:
-            for one in (*named, *self.callbacks):
+            for one in named:
                 one.close()
         how = settings.choose_on, settings.protocol, settings.metric
         return self._fitted(progress, how, sum(parameter.numel() for parameter in network.parameters()))
 
     def _judging(self, network: Network, average: MovingAverage | None, settings: TrainSettings) -> list[Callback]:
-        """What averages, judges and notes the epochs, in this order."""
+        """What averages and judges the epochs, in this order."""
         kept = network if average is None else average.network
         assert isinstance(kept, Network)
 
@@ -232,7 +237,7 @@ class Fitting:
         validation = Validation(judge, keep, settings.metric, name=settings.choose_on, every=every, patience=patience)
         over = getattr(settings.optimiser, "l2_over", "embeddings")
         penalty = Penalty(network.decayed(over), getattr(settings.optimiser, "l2", 0.0))
-        return [*([] if average is None else [average]), penalty, validation, Lines()]
+        return [*([] if average is None else [average]), penalty, validation]
 
     def _figures(self, model: Model, part: str, protocol: str, metric: str) -> dict[str, float]:
         name, n = split(metric)
@@ -263,6 +268,14 @@ class Fitting:
             chosen=chosen,
         )
         return Fitted(None, result, progress.lines)
+
+
+def _made(name: str, folder: Path | None) -> Callback:
+    """A callback by its name."""
+    kind = CALLBACKS.find(name)
+    with blamed(f"callback '{name}' ({home_of(kind)})"):
+        found: Callback = kind(folder)
+    return found
 
 
 def _nothing_to_learn(data: Dataset) -> str:

@@ -27,6 +27,9 @@ class Callback:
 
     trainer: Trainer
 
+    def __init__(self, folder: Path | None = None) -> None:
+        """One that is named is made so; nothing is kept of it here."""
+
     def begin(self, trainer: Trainer) -> None:
         """Before the first step; a resumed training is at its epoch (`trainer.progress`)."""
         self.trainer = trainer

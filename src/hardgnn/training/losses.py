@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hardgnn.config.sections import PartSettings
+from hardgnn.errors import HardGNNError
 from hardgnn.ops.candidates import sampled_softmax
-from hardgnn.parts import LOSSES
+from hardgnn.parts import LOSSES, blamed, home_of
 
 
 @dataclass
@@ -92,6 +93,20 @@ class Loss:
     name: str
     Settings: type[PartSettings]
     function: Callable[[Scores, Any], Tensor]
+
+    def __call__(self, scores: Scores, settings: Any) -> Tensor:
+        """The number to be made small.
+
+        Raises:
+            HardGNNError: the function fails, or answers something else.
+        """
+        whose = f"loss '{self.name}' ({home_of(self.function)})"
+        with blamed(whose):
+            found = self.function(scores, settings)
+        if not isinstance(found, Tensor) or found.dim():
+            got = f"one of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise HardGNNError(f"{whose}: expected a tensor of one number, got {got}")
+        return found
 
 
 def loss(name: str, settings: type[PartSettings] = PartSettings) -> Callable[..., Callable[[Scores, Any], Tensor]]:

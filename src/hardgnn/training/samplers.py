@@ -17,10 +17,11 @@ from hardgnn.config.sections import Chosen, PartSettings, search
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.negatives import UniformNegatives
+from hardgnn.errors import HardGNNError
 from hardgnn.ops.form import fast
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
-from hardgnn.parts import SAMPLERS
+from hardgnn.parts import SAMPLERS, blamed, home_of
 
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
 DEVICE_BLOCK = 2**28  # the same where memory is far and many cores wait for work: 1 GiB of float32
@@ -33,10 +34,77 @@ class Sampler:
     name: str
     Settings: type[PartSettings]
     draws: Literal["pairs", "candidates"]
-    make: Callable[[Any, Dataset], Any]
+    made: Callable[[Any, Dataset], Any]
+
+    def make(self, settings: Any, data: Dataset) -> Any:
+        """The sampler of a data set, whose answers are checked."""
+        whose = f"sampler '{self.name}' ({home_of(self.made)})"
+        with blamed(whose):
+            found = self.made(settings, data)
+        return (Pairs if self.draws == "pairs" else Candidates)(found, data.n_items, whose)
 
 
-def sampler(name: str, settings: type[PartSettings], draws: Literal["pairs", "candidates"]) -> Callable[[type], type]:
+@dataclass(frozen=True)
+class Checked:
+    """A sampler around which its answers are checked: an item that is none would be trained on as another."""
+
+    sampler: Any
+    n_items: int
+    whose: str
+
+    def items(self, found: Any, shape: tuple[int, ...]) -> None:
+        """Raises HardGNNError where `found` is no array of items of this shape."""
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "iu" or found.shape != shape:
+            got = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else f"a {type(found).__name__}"
+            raise HardGNNError(f"{self.whose}: expected an array of item numbers of shape {shape}, got {got}")
+        if found.size and (found.min() < 0 or found.max() >= self.n_items):
+            raise HardGNNError(f"{self.whose}: an item that it draws is none of the {self.n_items:,} items")
+
+
+class Pairs(Checked):
+    """Of a sampler that draws negatives one by one."""
+
+    @property
+    def avoided(self) -> Histories:
+        """The histories that its negatives lie outside of."""
+        found: Histories = self.sampler.avoided
+        return found
+
+    def sample(self, users: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
+        """One negative for each entry of `users` (P,) -> (P,).
+
+        Raises:
+            HardGNNError: the sampler fails or answers what are no items.
+        """
+        with blamed(self.whose):
+            found = self.sampler.sample(users, rng)
+        self.items(found, users.shape)
+        return found.astype(np.int64, copy=False)
+
+
+class Candidates(Checked):
+    """Of a sampler that draws what a whole step shares."""
+
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The candidates (C,), sorted, and the probability with which each was among them (C,).
+
+        Raises:
+            HardGNNError: the sampler fails, or answers something else.
+        """
+        with blamed(self.whose):
+            found, inclusion = self.sampler.draw(rng)
+            chance = np.asarray(inclusion, dtype=np.float32)
+        self.items(found, found.shape[:1] if isinstance(found, np.ndarray) else ())
+        if not found.size or (np.diff(found) <= 0).any():
+            raise HardGNNError(f"{self.whose}: expected candidates in ascending order, each once, and one at least")
+        if chance.shape != found.shape or not ((chance > 0) & (chance <= 1)).all():
+            raise HardGNNError(f"{self.whose}: expected a probability above 0 and at most 1 for each candidate")
+        return found.astype(np.int64, copy=False), chance
+
+
+def sampler(
+    name: str, draws: Literal["pairs", "candidates"], settings: type[PartSettings] = PartSettings
+) -> Callable[[type], type]:
     """Registers a class, made of its settings and the data set, as the sampler of that name (docs/extending.md).
 
     One that draws pairs has `sample(users (P,), rng) -> (P,)`, and `avoided`, the histories that negatives lie outside
@@ -135,7 +203,7 @@ class UniformSettings(PartSettings):
         return ["negatives avoid the validation and test items (sampler.avoid=all)"]
 
 
-@sampler("uniform", UniformSettings, "pairs")
+@sampler("uniform", "pairs", UniformSettings)
 class UniformSampler:
     """Negatives one by one, uniformly."""
 
@@ -158,7 +226,7 @@ class WeightedSettings(PartSettings):
     (log-Q correction)."""
 
 
-@sampler("weighted", WeightedSettings, "candidates")
+@sampler("weighted", "candidates", WeightedSettings)
 class WeightedSampler:
     """Different items, each with a known probability, the same for all users of a step."""
 

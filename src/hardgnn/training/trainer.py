@@ -27,7 +27,7 @@ class Trainer:
         epochs: at most.
         seed: each epoch's random numbers come from it and the epoch's number, so that a resumed run draws the same.
         lr, lr_decay: the learning rate of the first epoch, and the factor on it per epoch.
-        callbacks: told of each step and epoch, in this order.
+        callbacks: told of each step and epoch, in this order; they begin in the reverse one.
         device: where the network is, and its dropout draws.
         autocast: makes the context that losses are computed in.
         clock: tells the seconds that the log and the progress count.
@@ -66,7 +66,7 @@ class Trainer:
         Raises:
             HardGNNError: the loss is no longer a number.
         """
-        for callback in self.callbacks:
+        for callback in reversed(self.callbacks):  # what writes the state is last, and brings back where it stood
             callback.begin(self)
         while not self.ended:
             epoch = self.progress.epoch + 1

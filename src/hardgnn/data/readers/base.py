@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
@@ -13,8 +13,8 @@ import polars as pl
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
 from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.source import Columns, Source, listed, refuse_columns
-from hardgnn.errors import HardGNNError, machine_fault, reason
-from hardgnn.parts import Parts
+from hardgnn.errors import HardGNNError
+from hardgnn.parts import Parts, blamed, home_of
 
 Answer = Source | pl.DataFrame | pl.LazyFrame
 Function = TypeVar("Function", bound=Callable[..., Answer])
@@ -77,19 +77,11 @@ class Reader:
 
     @property
     def _whose(self) -> str:
-        return f"reader '{self.name}' ({self.function.__module__}.{self.function.__qualname__})"
+        return f"reader '{self.name}' ({home_of(self.function)})"
 
-    @contextmanager
-    def _blamed(self, raw: RawFile) -> Iterator[None]:
+    def _blamed(self, raw: RawFile) -> AbstractContextManager[None]:
         """Names the reader in what it raises, but for sentences, the system's refusals, and polars' words."""
-        try:
-            yield
-        except (HardGNNError, OSError, pl.exceptions.PolarsError):
-            raise
-        except Exception as error:
-            if machine_fault(error):
-                raise
-            raise HardGNNError(f"{raw.label}: {self._whose} fails: {type(error).__name__}: {reason(error)}") from error
+        return blamed(f"{raw.label}: {self._whose}", OSError, pl.exceptions.PolarsError)
 
 
 READERS: Parts[Reader] = Parts("reader", "hardgnn.readers")

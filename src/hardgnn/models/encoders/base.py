@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hardgnn.config.sections import PartSettings
-from hardgnn.parts import ENCODERS
+from hardgnn.errors import HardGNNError
+from hardgnn.parts import ENCODERS, home_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Encoder(nn.Module):
     for the next item at every position, with `attention` it can tell what it looked at.
     """
 
-    Settings: ClassVar[type[PartSettings]]
+    Settings: ClassVar[type[PartSettings]] = PartSettings
     every_position: ClassVar[bool] = False
     """Whether it has `every`."""
     attends: ClassVar[bool] = False
@@ -47,6 +48,21 @@ class Encoder(nn.Module):
     def __init__(self, settings: Any, frame: Frame) -> None:
         super().__init__()
         self.settings, self.config = settings, frame
+
+    def __call__(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """The vectors that `forward` answers, checked.
+
+        Raises:
+            HardGNNError: they are of another shape than (B, d).
+        """
+        found: Tensor = super().__call__(item_vectors, window)
+        expected = (len(window), item_vectors.shape[1])
+        if found.shape != expected:
+            raise HardGNNError(
+                f"encoder '{self.settings.kind}' ({home_of(type(self))}): expected vectors of shape {expected}, got "
+                f"{tuple(found.shape)}"
+            )
+        return found
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """The vectors (B, d) of windows (B, m) of rows of `item_vectors` (n, d), -1 on the left where shorter."""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hardgnn.config.sections import PartSettings
 from hardgnn.models.encoders.base import Encoder, encoder
 
 
 @encoder("none")
 class NoEncoder(Encoder):
     """Zeros for every window."""
-
-    class Settings(PartSettings):
-        """None."""
 
     silent = True
 

@@ -48,10 +48,10 @@ class Objective(Protocol):
 class TermedObjective:
     """What ours have in common: named terms, and the tensors of a step where the network is.
 
-    Registered by `@objective("name")`; it needs `Settings`, `batches` and `step`.
+    Registered by `@objective("name")`; it needs `__len__`, `batches`, `step`, and its `terms`.
     """
 
-    Settings: ClassVar[type[PartSettings]]
+    Settings: ClassVar[type[PartSettings]] = PartSettings
     terms: list[Term]
 
     def __init__(self, settings: Any, network: Network, data: Dataset) -> None:
@@ -61,6 +61,21 @@ class TermedObjective:
     def refuses(cls, objective: Any, model: Section) -> str:
         """Why it cannot train a network of these settings; nothing, where it can."""
         return ""
+
+    def __len__(self) -> int:
+        """See `Objective.__len__`."""
+        raise NotImplementedError
+
+    def new_epoch(self) -> None:
+        """See `Objective.new_epoch`."""
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Any]:
+        """See `Objective.batches`."""
+        raise NotImplementedError
+
+    def figures(self) -> dict[str, float]:
+        """See `Objective.figures`."""
+        return {}
 
     def step(self, batch: Any, generator: torch.Generator | None) -> Any:
         """What the terms of a batch are functions of."""

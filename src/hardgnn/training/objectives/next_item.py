@@ -90,7 +90,7 @@ class NextItem(TermedObjective):
 
     def __init__(self, settings: NextItemSettings, network: Network, data: Dataset) -> None:
         super().__init__(settings, network, data)
-        self._loss = LOSSES.find(settings.loss.kind).function
+        self._loss = LOSSES.find(settings.loss.kind)
         sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
         users = eligible_users(data, data.train.keys(data.n_items))
         frame = network.scoring.frame
@@ -109,7 +109,7 @@ class NextItem(TermedObjective):
     def refuses(cls, objective: NextItemSettings, model: Section) -> str:
         kind = model.encoder.kind  # type: ignore[attr-defined]
         if not ENCODERS.find(kind).every_position:
-            able = [name for name in ENCODERS.names() if ENCODERS.find(name).every_position]
+            able = [name for name, encoder in ENCODERS.sound() if encoder.every_position]
             return f"objective.kind=next-item needs an encoder of every position: set encoder.kind={' or '.join(able)}"
         if getattr(getattr(model, "ssl", None), "weight", 0) > 0:
             return "objective.kind=next-item has no self-augmented loss: set ssl.weight=0"

@@ -124,7 +124,7 @@ class Pairwise(TermedObjective):
         super().__init__(settings, network, data)
         self.train = data.train
         self.sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
-        self._loss = LOSSES.find(settings.loss.kind).function
+        self._loss = LOSSES.find(settings.loss.kind)
         self._eligible = eligible_users(data, self.sampler.avoided.keys(data.n_items))
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0

@@ -163,9 +163,9 @@ def test_bad_requests_say_why(dataset):
     with pytest.raises(HardGNNError, match="did you mean 'itemknn'"):
         baseline("item-knn", dataset)
     for name, settings, sentence in (
-        ("itemknn", {"last": -1}, "last items must be at least 1, or 0 for all, got -1"),
-        ("itemknn", {"neighbours": -1}, "number of neighbours must be at least 1, got -1"),
-        ("recencyknn", {"decay": 1.5}, "decay must be above 0 and at most 1, got 1.5"),
+        ("itemknn", {"last": -1}, "model.last: expected .* greater than or equal to 0, got -1"),
+        ("itemknn", {"neighbours": -1}, "model.neighbours: expected .* greater than or equal to 0, got -1"),
+        ("recencyknn", {"decay": 1.5}, "model.decay: expected .* less than or equal to 1, got 1.5"),
     ):
         with pytest.raises(HardGNNError, match=sentence):
             baseline(name, dataset, **CHOSEN_BY_HAND[name] | settings)

@@ -75,7 +75,7 @@ def test_training_anew_with_its_settings_gives_the_same_model(run: Path, data: D
 def test_a_finished_one_stays_and_one_that_was_stopped_is_not_gone_on_with(run: Path, data: Dataset) -> None:
     config = load_config(run)
     finished = json.loads((run / RESULT).read_text())
-    assert train(data, config, run, resume=True)["best_epoch"] == finished["best_epoch"]
+    assert train(data, config, run, resume=True).best_epoch == finished["best_epoch"]
     (run / RESULT).unlink()
     before = {path.name: path.read_bytes() for path in run.iterdir() if not path.name.startswith(".")}
     with pytest.raises(HardGNNError, match="stopped under an earlier version, whose training this one cannot go on"):
@@ -86,4 +86,4 @@ def test_a_finished_one_stays_and_one_that_was_stopped_is_not_gone_on_with(run: 
 
 @pytest.mark.parametrize("run", NAMES, indirect=True)
 def test_training_may_start_from_it(run: Path, data: Dataset, tmp_path: Path) -> None:
-    assert train(data, load_config(run), tmp_path / "new", warm_start=run)["finished"]
+    assert train(data, load_config(run), tmp_path / "new", warm_start=run).epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hardgnn.recommend.export import build_index, check_index, export, item_vect
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.runs.train import train
 from hardgnn.storage.records import read_json
+from hardgnn.verify import verify
 
 pytest.importorskip("usearch")
 
@@ -83,13 +85,48 @@ def test_an_index_of_other_weights_is_refused(run: Path, tmp_path: Path) -> None
         check_index(tmp_path / "out", tmp_path / "other")
 
 
-def test_a_score_with_transitions_is_refused(market: Path, tmp_path: Path) -> None:
-    words = ["model.dim=16", "train.epochs=1", "train.eval_every=1", "train.candidates=32"]
-    train(Dataset.load(market), resolve("best", settings=words), tmp_path / "run")
-    with pytest.raises(HardGNNError, match="no inner products"):
-        export(tmp_path / "run", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def scored(folder: Path, user: str, history: list[str]) -> dict[str, float]:
+    """The scores of all items, computed from what an export holds and the formula that it names."""
+    document = json.loads((folder / "export.json").read_text())
+    numbers, items = document["numbers"], pl.read_parquet(folder / "items.parquet")
+    raw, counts = items["id"].to_list(), items["train_interactions"].to_numpy()
+    vectors = items["vector"].to_numpy() if "vector" in items.columns else np.zeros((len(raw), 0))
+    if document["score"].startswith("train_interactions"):
+        return dict(zip(raw, counts.astype(float)))
+    if document["score"].startswith("sum over the different items"):
+        return dict(zip(raw, vectors[:, [raw.index(item) for item in set(history)]].sum(1)))
+    total = np.zeros(len(raw))
+    if (folder / "similarity.parquet").exists():
+        last = int(numbers.get("last", numbers.get("window", 0)))
+        asked = history[-last:] if last else history
+        weights = {}
+        for age, item in enumerate(reversed(asked)):
+            weights[item] = weights.get(item, 0.0) + numbers["decay"] ** age
+        entries = pl.read_parquet(folder / "similarity.parquet").filter(pl.col("history").is_in(list(weights)))
+        for row in entries.iter_rows(named=True):
+            total[raw.index(row["item"])] += weights[row["history"]] * row["similarity"]
+    if not vectors.shape[1]:
+        return dict(zip(raw, total))
+    query = pl.read_parquet(folder / "users.parquet").filter(pl.col("id") == user)["vector"].to_numpy()[0]
+    found = vectors @ query
+    if numbers:
+        found = found + numbers["strength"] * np.log(numbers["epsilon"] + total)
+        found = found + numbers["popularity"] * np.log1p(counts)
+    return dict(zip(raw, found))
+
+
+@pytest.mark.parametrize("preset", ["best", "selfgnn", "recencyknn", "itemknn", "ease", "popularity"])
+def test_another_system_scores_as_the_run_does(preset: str, market: Path, tmp_path: Path) -> None:
+    words = ["model.dim=16", "train.epochs=1", "train.eval_every=1"] if preset in ("best", "selfgnn") else []
+    train(Dataset.load(market), resolve(preset, settings=words), tmp_path / "run")
+    document = export(tmp_path / "run", tmp_path / "out")
+    assert ("index" in document) == (preset == "selfgnn")  # whose scores are products of two vectors
+    assert [one for one in verify(tmp_path / "out") if one.problem] == []
     recommender = Recommender(tmp_path / "run")
-    user = recommender.tables.user_ids[0]
-    table = recommender.for_users([user], n=5)
-    assert table["source"].unique().to_list() == ["sequence"]
+    tables = recommender.tables
+    for row in (0, 7):
+        history = [tables.item_ids[int(item)] for item in tables.histories.of(row)]
+        answered = recommender.for_users([tables.user_ids[row]], n=10)
+        expected = scored(tmp_path / "out", tables.user_ids[row], history)
+        for item, score in answered.select("item", "score").iter_rows():
+            assert expected[item] == pytest.approx(score, rel=1e-3, abs=1e-3)

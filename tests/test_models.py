@@ -129,10 +129,10 @@ def test_runs_of_any_two_models_are_compared(
     folders = [model.folder for _, model in fitted.values()]
     for preset, folder in zip(MODELS, folders):
         result = evaluate_run(folder, data=planted)
-        assert result["metrics"] == pytest.approx(fitted[preset][0].evaluate(data)["metrics"])
-    document = compare_runs(folders, baseline="recencyknn")
-    assert [one["model"] for one in document["runs"]] == list(MODELS)
-    assert {(row["a"], row["b"]) for row in document["comparisons"]} == {
+        assert result.metrics == pytest.approx(fitted[preset][0].evaluate(data)["metrics"])
+    comparison = compare_runs(folders, baseline="recencyknn")
+    assert [one.model for one in comparison.runs] == list(MODELS)
+    assert {(row.a, row.b) for row in comparison.comparisons} == {
         (name, "recencyknn") for name in MODELS if name != "recencyknn"
     }
 

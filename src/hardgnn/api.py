@@ -31,7 +31,7 @@ from hardgnn.training.callbacks import Snapshot
 
 
 class HardGNN:
-    """SelfGNN or HardGNN, by preset.
+    """A model by its preset: SelfGNN, HardGNN, `best`, neighbours and others (docs/configuration.md).
 
     Args:
         preset: a name that `hardgnn train --list-presets` lists.

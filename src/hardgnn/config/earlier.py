@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hardgnn.errors import HardGNNError
+
 Document = dict[str, dict[str, Any]]
 RENAMED = {
     "model.sequence": "encoder.kind",
@@ -47,21 +49,32 @@ def translated(layer: Document, document: Document) -> Document:
     for section, fields in layer.items():
         found.setdefault(section, {})
         for field, value in fields.items():
-            key = RENAMED.get(f"{section}.{field}", f"{section}.{field}")
-            if key == "hard.searched":  # the objective says where hard negatives are searched
-                continue
-            home, name = key.split(".", 1)
+            home, name = RENAMED.get(f"{section}.{field}", f"{section}.{field}").split(".", 1)
             if isinstance(value, str):
-                value = VALUES.get(key, {}).get(value, value)
+                value = VALUES.get(f"{home}.{name}", {}).get(value, value)
             found.setdefault(home, {})[name] = value
-    found = {section: fields for section, fields in found.items() if fields or section in layer}
-    found = {name: fields for name, fields in found.items() if fields or name not in _emptied(layer)}
+    _searched(found, document)
+    found = {name: fields for name, fields in found.items() if fields or not layer.get(name)}
     return _optimiser(found, document)
 
 
-def _emptied(layer: Document) -> set[str]:
-    """Sections of which nothing is left under their name."""
-    return {name for name, fields in layer.items() if fields}
+def _searched(layer: Document, before: Document) -> None:
+    """Takes out where hard negatives are searched: the objective says that now.
+
+    Raises:
+        HardGNNError: it says otherwise.
+    """
+    value = layer.get("hard", {}).pop("searched", None)
+    if value is None:
+        return
+    model = {**before.get("model", {}), **layer.get("model", {})}.get("kind", "selfgnn")
+    usual = "next-item" if model == "transformer" else "pairwise"
+    objective = {**before.get("objective", {}), **layer.get("objective", {})}.get("kind", usual)
+    if value != (own := "candidates" if objective == "next-item" else "items"):
+        raise HardGNNError(
+            f"hard.searched: is said by the objective now, and {objective} searches hard negatives among {own}; leave "
+            "it out, or choose objective.kind"
+        )
 
 
 def is_whole(layer: Document) -> bool:

@@ -99,7 +99,10 @@ def put(document: Document, layer: dict[str, Any], where: str) -> None:
         HardGNNError: a key that no config has, or that this one's kinds have not.
     """
     _check_tables(layer, document, where)
-    layer = translated(layer, document)
+    try:
+        layer = translated(layer, document)
+    except HardGNNError as error:
+        raise HardGNNError(f"{where}: {error}") from None
     _take_kinds(document, layer, where)
     places = _layout(document, where)
     for section, fields in layer.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hardgnn.config import build
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import Ranker, rank_targets
@@ -37,6 +38,6 @@ def baseline(name: str, data: Dataset, **settings: Any) -> Model:
     known = [kind for kind in MODELS.names() if MODELS.find(kind).objective is None]
     if name not in known:
         raise HardGNNError(f"unknown baseline '{name}'; {nearest(name, known)}")
-    kind = MODELS.find(name)
-    found: Model = kind.fit(data, kind.Settings(kind=name, **settings), quality_on(data))
+    config = build({"model": {"kind": name, **settings}}, f"baseline '{name}'")
+    found: Model = MODELS.find(name).fit(data, config.model, quality_on(data))
     return found

@@ -162,6 +162,7 @@ class TransitionScores:
         self.module, self.matrix, self.counts, self.window = module, matrix, counts, window
         self._transposed: Rows | None = None
 
+    @torch.no_grad()
     def numbers(self) -> dict[str, float]:
         """The learned numbers as the score has them."""
         module = self.module

@@ -12,7 +12,7 @@ from hardgnn.storage.files import atomic_path
 
 SEAL = "seal"
 LARGEST = 256 << 20  # bytes of a record
-SEALED = 2  # a document of this `format_version` has a seal
+SEALED = (2, 3)  # documents of these `format_version`s have a seal
 
 
 def write_json(path: Path, document: Any, sealed: bool = False, make_parent: bool = True) -> None:
@@ -49,9 +49,9 @@ def read_json(path: Path) -> Any:
         if not isinstance(document, dict):
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
-        if isinstance(version, int) and version != SEALED:  # of another program, and for whoever asked to refuse
+        if isinstance(version, int) and version > max(SEALED):  # of a later program, for whoever asked to refuse
             return document
-        wanted = seal is not None or version == SEALED
+        wanted = seal is not None or version in SEALED
         if wanted and seal != digest([path.name, document]):
             raise HardGNNError(f"{shown(path)}: damaged or changed by hand, it is not what was written there")
         return document

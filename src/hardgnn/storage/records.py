@@ -49,7 +49,7 @@ def read_json(path: Path) -> Any:
         if not isinstance(document, dict):
             return document
         seal, version = document.pop(SEAL, None), document.get("format_version")
-        if isinstance(version, int) and version > max(SEALED):  # of a later program, for whoever asked to refuse
+        if isinstance(version, int) and version not in (1, *SEALED):  # for whoever asked to refuse
             return document
         wanted = seal is not None or version in SEALED
         if wanted and seal != digest([path.name, document]):

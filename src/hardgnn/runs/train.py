@@ -29,7 +29,7 @@ from hardgnn.runs import folder as run
 from hardgnn.runs.models import save_model
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.warm import WarmStart
-from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, use_threads
+from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
 from hardgnn.storage.locks import Held, locked
 from hardgnn.storage.records import recorded, write_json
@@ -193,7 +193,9 @@ class _Fitting:
 
     def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
         config = self.config
-        network = kind.build(config.model, self.data, torch.Generator().manual_seed(config.run.seed))
+        generator = torch.Generator().manual_seed(config.run.seed)
+        with seeded(generator):  # weights that a part draws by itself
+            network = kind.build(config.model, self.data, generator)
         if self.warm is not None:
             self.warm.apply(network)
         device = device_of(config.run.device)

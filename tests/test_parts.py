@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 import hardgnn.parts
+import hardgnn.training
 from conformance import DATA, checks_of, config_with
 from extending import KINDS, SHOWN, kept_apart, shown_parts
 from hardgnn import Dataset, HardGNNError
@@ -341,3 +344,14 @@ def test_layers_with_dropout_and_running_means_score_and_resume_as_they_should(o
     np.testing.assert_array_equal(found[0], found[1])
     again = [fit(DATA, config).model.scores(users, DATA.train) for _ in range(2)]  # type: ignore[union-attr]
     np.testing.assert_array_equal(*again)
+
+
+def test_where_parts_begin_loads_no_more_than_is_asked_for() -> None:
+    code = (
+        "import sys, hardgnn.training as room; print('torch' in sys.modules); "
+        "print([name for name in room.__all__ if getattr(room, name).__name__ != name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'losss'"):
+        hardgnn.training.losss  # noqa: B018

@@ -1,11 +1,12 @@
 """Times a training epoch on a simulated market of a published data set's size, with its published settings.
 
-    python benchmarks/epoch.py --shape gowalla --model selfgnn [--epochs 3] [--set train.refresh=1] [--json]
+    python benchmarks/epoch.py --shape gowalla --model selfgnn [--epochs 3] [--set objective.batch_users=256] [--json]
     python benchmarks/epoch.py --shape amazon --model hardgnn --compare ../before/src   # old and new in turn
     python benchmarks/epoch.py --shape amazon --model best
 
 Each measurement is a training run in a process of its own, so that the peak memory is that of loading, training,
-one validation and one checkpoint. `--compare` measures another source tree too, alternating, and prints the ratio.
+one validation and one checkpoint. `--compare` measures another source tree too, alternating, and prints the ratio;
+settings have today's names, and shapes.py translates them for an older tree.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapes
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "src"
 
 
-class Clock:
+class Clock(shapes.Callback):
     """Watches training: wall-clock and processor seconds of each step and each epoch."""
 
     def __init__(self) -> None:
@@ -55,16 +57,13 @@ class Clock:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One training run in this process."""
-    import shapes
-
     from hardgnn.data.dataset import Dataset
-    from hardgnn.runs.train import train
 
     data = Dataset.load(options.data / options.shape)
     config = shapes.settings(options.shape, options.model, options.set, options.epochs, options.threads)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        result = train(data, config, Path(folder) / "run", watcher=clock)
+        result = shapes.train(data, config, Path(folder) / "run", clock)
     return {
         "epochs": clock.epochs,
         "step_seconds": clock.steps,
@@ -100,8 +99,6 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Parses, measures, prints."""
-    import shapes
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(shapes.SHAPES), default="gowalla")
     parser.add_argument("--model", choices=["selfgnn", "hardgnn", "best"], default="selfgnn")

@@ -29,8 +29,8 @@ from hardgnn.data.histories import Histories
 from hardgnn.evaluation.protocols import PROTOCOLS, Ranker, blocks, rank_targets, summarise_frame
 from hardgnn.evaluation.topn import top_n
 from hardgnn.models.attention import reset
-from hardgnn.models.encoders.attention import SequenceEncoder
-from hardgnn.runs.models import TrainedModel
+from hardgnn.models.query import QueryModel
+from hardgnn.parts import ENCODERS
 from hardgnn.runtime import keep_freed_memory
 
 EVENTS_PER_USER = 20
@@ -49,13 +49,16 @@ class VectorRanker:
         return (self.users[torch.from_numpy(users)] @ self.items.T).numpy()
 
 
-def trained(users: torch.Tensor, items: torch.Tensor, heads: int, layers: int, sequence: str) -> TrainedModel:
-    """A model with these vectors (U, d), (I, d) and a sequence encoder of random weights."""
-    settings = [f"model.heads={heads}", f"model.sequence_layers={layers}", f"model.sequence={sequence}"]
-    config = resolve(settings=[*settings, f"model.dim={users.shape[1]}"])
-    encoder = SequenceEncoder(config.model)
-    reset(encoder, torch.Generator().manual_seed(0))
-    return TrainedModel("random", config, users, items, encoder)
+def fitted(users: torch.Tensor, items: torch.Tensor, heads: int, layers: int, encoder: str) -> QueryModel:
+    """A model with these vectors (U, d), (I, d) and an encoder of random weights."""
+    settings = [f"model.heads={heads}", f"encoder.layers={layers}", f"encoder.kind={encoder}"]
+    model = resolve(settings=[*settings, f"model.dim={users.shape[1]}"]).model
+    scoring = model.scoring()
+    made = ENCODERS.find(encoder)(model.encoder, scoring.frame)
+    generator = torch.Generator().manual_seed(0)
+    reset(made, generator)
+    made.start(generator)
+    return QueryModel("random", scoring, users, items, made)
 
 
 def random_market(n_users: int, n_items: int, rng: np.random.Generator) -> Dataset:
@@ -95,7 +98,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--heads", type=int, default=16)
     parser.add_argument("--layers", type=int, default=1, help="attention layers over the window")
-    parser.add_argument("--sequence", choices=["full", "pooled"], default="full")
+    parser.add_argument("--encoder", choices=["attention", "pooled"], default="attention")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
@@ -110,7 +113,7 @@ def main() -> None:
         for size in (options.users, options.items)
     ]
     ranker = VectorRanker(*vectors)
-    model = trained(*vectors, options.heads, options.layers, options.sequence)
+    model = fitted(*vectors, options.heads, options.layers, options.encoder)
     everyone, known = np.arange(options.users), dataset.before(TEST)
     idle_mib = peak_mib()
 

@@ -11,8 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import shapes
 
-class Window:
+
+class Window(shapes.Callback):
     """Watches training and profiles the steps from the third on."""
 
     def __init__(self, steps: int, profile: Any) -> None:
@@ -26,18 +28,13 @@ class Window:
             self.profile.stop()
             raise KeyboardInterrupt
 
-    def epoch(self, line: dict[str, Any]) -> None:
-        """Nothing: no epoch is finished."""
-
 
 def main() -> None:
     """Parses, profiles, prints."""
-    import shapes
     import torch
     from torch.profiler import ProfilerActivity, profile
 
     from hardgnn.data.dataset import Dataset
-    from hardgnn.runs.train import train
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(shapes.SHAPES), default="gowalla")
@@ -54,7 +51,7 @@ def main() -> None:
         data = Dataset.load(shapes.stored_market(options.shape, options.data or Path(folder)))
         config = shapes.settings(options.shape, options.model, options.set, 1, options.threads)
         with contextlib.suppress(KeyboardInterrupt):
-            train(data, config, Path(folder) / "run", watcher=window)
+            shapes.train(data, config, Path(folder) / "run", window)
     print(f"{options.shape}, {options.model}, {torch.get_num_threads()} threads: {options.steps} steps")
     print(window.profile.key_averages().table("self_cpu_time_total", options.rows, max_name_column_width=60))
     if options.trace:

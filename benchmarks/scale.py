@@ -20,24 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapes
 
 STEPS_PER_EPOCH = 20
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Simulates and prepares in this process, so that its memory is not counted with that of training."""
-    import shapes
-
     shapes.market(options.users, options.items, options.events).save(folder)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Trains a few steps in this process."""
-    import shapes
     from epoch import Clock
 
     from hardgnn.data.dataset import Dataset
-    from hardgnn.runs.train import train
     from hardgnn.runtime import peak_memory_mb
 
     idle = peak_memory_mb()
@@ -45,12 +42,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     data = Dataset.load(folder)
     loaded = time.perf_counter() - start
     batch = min(512, data.n_users)
-    more = [f"train.users_per_epoch={options.steps * batch}", "train.protocol=sampled-999", *options.set]
+    more = [f"objective.users_per_epoch={options.steps * batch}", "train.protocol=sampled-999", *options.set]
     config = shapes.settings(options.shape, options.model, more, 1, options.threads)
     clock = Clock()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder.parent) as run:
-        train(data, config, Path(run) / "run", watcher=clock)
+        shapes.train(data, config, Path(run) / "run", clock)
     return {
         **shapes.described(data),
         "load_s": loaded,
@@ -70,8 +67,6 @@ def exponent(sizes: list[float], values: list[float]) -> float:
 
 def main() -> None:
     """Parses, measures, prints."""
-    import shapes
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--users", type=int, default=2_500)

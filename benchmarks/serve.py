@@ -28,50 +28,47 @@ import polars as pl
 import torch
 
 from hardgnn.config import resolve
+from hardgnn.data.histories import Histories
 from hardgnn.models.attention import reset
-from hardgnn.models.encoders.attention import SequenceEncoder
+from hardgnn.models.query import PARAMETERS, QueryModel
+from hardgnn.parts import ENCODERS
 from hardgnn.recommend.export import export
-from hardgnn.runs.folder import FORMAT_VERSION
-from hardgnn.runs.models import SEQUENCE_PREFIX
-from hardgnn.storage.records import write_json
-from hardgnn.storage.tensors import save_tensors
+from hardgnn.runs.folder import is_started, start
+from hardgnn.runs.models import save_model
+from hardgnn.runs.tables import RunTables
 
 HISTORY = 40
 COMMAND = [sys.executable, "-c", "from hardgnn.cli import main; main()"]
 
 
 def random_run(folder: Path, users: int, items: int, seed: int) -> Path:
-    """A run folder of random vectors, whose histories have `HISTORY` random items each."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A run folder of random vectors, whose histories have `HISTORY` random items each; where one is, new weights."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     config = resolve("selfgnn")
-    (folder / "config.toml").write_text(config.to_toml(), "utf-8")
-    write_json(folder / "environment.json", {"format_version": FORMAT_VERSION})
-    encoder = SequenceEncoder(config.model)
+    scoring = config.model.scoring()
+    encoder = ENCODERS.find(config.model.encoder.kind)(config.model.encoder, scoring.frame)
     reset(encoder, generator)
-    torch.nn.init.xavier_uniform_(encoder.positions, generator=generator)
-    tensors = {f"{SEQUENCE_PREFIX}{name}": value for name, value in encoder.state_dict().items()}
-    tensors |= {
-        "vectors/users": torch.randn(users, config.model.dim, generator=generator),
-        "vectors/items": torch.randn(items, config.model.dim, generator=generator),
-    }
-    save_tensors(folder / "model.safetensors", tensors, "0")
-    history = rng.integers(items, size=(users, HISTORY), dtype=np.int32)
-    pl.DataFrame(
-        {
-            "raw_id": [f"u{user}" for user in range(users)],
-            "index": np.arange(users, dtype=np.int32),
-            "train_interactions": np.full(users, HISTORY, np.int32),
-            "history": pl.Series(history, dtype=pl.Array(pl.Int32, HISTORY)).cast(pl.List(pl.Int32)),
-        }
-    ).write_parquet(folder / "users.parquet")
-    pl.DataFrame(
-        {
-            "raw_id": [f"i{item}" for item in range(items)],
-            "index": np.arange(items, dtype=np.int32),
-            "train_interactions": rng.integers(1, 1000, items, dtype=np.int32),
-        }
-    ).write_parquet(folder / "items.parquet")
+    encoder.start(generator)
+    if not is_started(folder):
+        tables = RunTables(
+            pl.Series([f"u{user}" for user in range(users)]),
+            Histories(
+                np.arange(users + 1, dtype=np.int64) * HISTORY,
+                rng.integers(items, size=users * HISTORY, dtype=np.int32),
+            ),
+            np.full(users, HISTORY, np.int32),
+            None,
+            None,
+            pl.Series([f"i{item}" for item in range(items)]),
+            None,
+            rng.integers(1, 1000, items, dtype=np.int32),
+        )
+        folder.mkdir(parents=True)
+        start(folder, config, tables, {"name": "random"})
+    dim = config.model.dim
+    vectors = (torch.randn(size, dim, generator=generator) for size in (users, items))
+    weights = {f"{PARAMETERS}sequence_encoder.{name}": value for name, value in encoder.state_dict().items()}
+    save_model(folder, QueryModel("random", scoring, *vectors, encoder, weights=weights), epoch=seed)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Markets of the size of the published data sets, their published settings, and the record of the machine.
 
-Import it before torch: it puts this folder behind the standard library, whose `profile` is not the one here.
+Import it before torch: it puts this folder behind the standard library, whose `profile` is not the one here. It also
+runs on an older source tree, which `epoch.py --compare` puts first on the path: there settings have other names.
 """
 
 # ruff: noqa: E402
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,15 @@ sys.path = [entry for entry in sys.path if entry != HERE] + [HERE]
 import numpy as np
 import torch
 
-from hardgnn import InteractionLog
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TRAIN, Dataset
-from hardgnn.prepare.pipeline import PrepareConfig, prepare
-from hardgnn.prepare.simulate import simulate
+
+try:
+    from hardgnn.training.callbacks import Callback
+except ImportError:  # an older tree, which asks for no class
+    Callback = object
+
+EARLIER = Path(HERE).parent / "src" / "hardgnn" / "config" / "earlier.py"
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,13 @@ class Shape:
     settings: tuple[str, ...]
 
 
-PUBLISHED = ("model.dim=64", "model.heads=16", "model.window=200", "train.batch_users=512", "train.pairs_per_user=40")
+PUBLISHED = (
+    "model.dim=64",
+    "model.heads=16",
+    "model.window=200",
+    "objective.batch_users=512",
+    "objective.pairs_per_user=40",
+)
 SHAPES = {
     "gowalla": Shape(
         48_653,
@@ -45,7 +58,7 @@ SHAPES = {
         (
             "model.intervals=3",
             "model.layers=2",
-            "model.sequence_layers=1",
+            "encoder.layers=1",
             "ssl.pairs=40",
             "ssl.dim=48",
             "train.lr=0.002",
@@ -58,10 +71,10 @@ SHAPES = {
         (
             "model.intervals=5",
             "model.layers=3",
-            "model.sequence_layers=4",
+            "encoder.layers=4",
             "ssl.pairs=80",
             "ssl.dim=32",
-            "train.pred_num=0",
+            "objective.pred_num=0",
         ),
     ),
     # The published settings name no number of events here, and no number of items for Yelp: both are guesses.
@@ -69,13 +82,13 @@ SHAPES = {
         24_312,
         8_688,
         1_700_000,
-        ("model.intervals=6", "model.layers=2", "model.sequence_layers=3", "ssl.pairs=90", "ssl.dim=48"),
+        ("model.intervals=6", "model.layers=2", "encoder.layers=3", "ssl.pairs=90", "ssl.dim=48"),
     ),
     "yelp": Shape(
         19_751,
         22_000,
         1_000_000,
-        ("model.intervals=12", "model.layers=3", "model.sequence_layers=2", "ssl.pairs=40", "ssl.weight=1e-7"),
+        ("model.intervals=12", "model.layers=3", "encoder.layers=2", "ssl.pairs=40", "ssl.weight=1e-7"),
     ),
 }
 
@@ -87,11 +100,40 @@ def settings(shape: str, model: str, more: list[str], epochs: int, threads: int)
     """
     published = () if model == "best" else (*PUBLISHED, *SHAPES[shape].settings)
     run = [f"train.epochs={epochs}", f"train.eval_every={epochs}", f"run.threads={threads}"]
-    return resolve(model, settings=[*published, *run, *more])
+    return resolve(model, settings=known([*published, *run, *more]))
+
+
+def known(settings: Iterable[str]) -> list[str]:
+    """Settings under the names that this tree's config has for them."""
+    if Callback is not object:
+        return list(settings)
+    names = runpy.run_path(str(EARLIER))
+    keys = {new: old for old, new in names["RENAMED"].items()}
+    found = []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        values = {new: old for old, new in names["VALUES"].get(key, {}).items()}
+        found.append(f"{keys.get(key, key)}={values.get(value, value)}")
+    return found
+
+
+def train(data: Dataset, config: Config, folder: Path, watcher: Any) -> dict[str, Any]:
+    """Trains with a callback, in this tree or an older one; answers the result."""
+    if Callback is object:
+        from hardgnn.train import train as run_older
+
+        return dict(run_older(data, config, folder, watcher=watcher))
+    from hardgnn.runs.train import train as run
+
+    return run(data, config, folder, callbacks=[watcher]).to_dict()
 
 
 def market(users: int, items: int, events: int, seed: int = 0) -> Dataset:
     """A simulated market with `events` training events, two more per user to validate and test; repeats stay."""
+    from hardgnn import InteractionLog
+    from hardgnn.prepare.pipeline import PrepareConfig, prepare
+    from hardgnn.prepare.simulate import simulate
+
     table, _ = simulate(users, items, events + 2 * users, seed)
     log = InteractionLog(table, "simulated", sha256="")
     return prepare(log, PrepareConfig(repeats="all", k_core=0))

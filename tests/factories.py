@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Candidates, Dataset
 from hardgnn.data.histories import Histories
+from hardgnn.training.callbacks import Callback
 
 
 def tiny_dataset(
@@ -86,6 +87,19 @@ def renumbered(data: Dataset, seed: int = 0) -> Dataset:
 def small_options() -> dict[str, dict[str, Any]]:
     """Settings, as `HardGNN` takes them, with which training takes a second."""
     return {"model": {"dim": 16, "heads": 2, "intervals": 3}, "train": {"epochs": 2, "eval_every": 1}}
+
+
+class StopAfter(Callback):
+    """Interrupts training, as Ctrl-C does, at the end of an epoch, and only once."""
+
+    def __init__(self, epoch: int) -> None:
+        self.last = epoch
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Interrupts."""
+        if line["epoch"] == self.last:
+            self.last = 0
+            raise KeyboardInterrupt
 
 
 class TableRanker:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from factories import renumbered, small_options, tiny_dataset
+from factories import StopAfter, renumbered, small_options, tiny_dataset
 from hardgnn import Dataset, HardGNN, HardGNNError
 from hardgnn.data.align import align
 from hardgnn.data.dataset import TEST, VALID, Candidates
@@ -130,25 +130,40 @@ def test_a_stopped_fit_goes_on_where_it_was_without_a_folder(data: Dataset, monk
     options["train"]["epochs"] = 4
     straight = HardGNN("selfgnn", **options).fit(data)
     model = HardGNN("selfgnn", **options).fit(data)
-    before = model.folder
     epochs = []
 
     def stopping(self: Any, line: dict[str, Any]) -> None:
         epochs.append(line["epoch"])
-        if epochs == [1, 2]:
+        if epochs in ([1, 2], [1, 2, 3]):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hardgnn.cli.progress.TrainingBar.epoch", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(data)
-    assert model.folder == before
-    assert model.recommend(users="u1").equals(straight.recommend(users="u1"))
+    monkeypatch.setattr("hardgnn.api.TrainingBar.epoch", stopping)
+    for resume in (False, True):  # a second interrupt, of what goes on
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(data, resume=resume)
+        assert model.recommend().equals(straight.recommend())  # the fit before
     model.fit(data, resume=True)
     assert epochs == [1, 2, 3, 4]
-    assert model.folder != before
+    assert model.folder is None
     assert model.recommend().equals(straight.recommend())
+    assert model.result["best_epoch"] == straight.result["best_epoch"]
     with pytest.raises(HardGNNError, match="nothing to go on with"):
         model.fit(data, resume=True)
+
+
+def test_a_stopped_fit_of_a_folder_goes_on_in_it(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopAfter(1)
+    monkeypatch.setattr("hardgnn.api.TrainingBar.epoch", lambda self, line: stop.epoch(line))
+    model = HardGNN("selfgnn", **small_options())
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(data, tmp_path / "run")
+    with pytest.raises(HardGNNError, match="not trained yet"):
+        model.recommend()
+    model.fit(data, resume=True)
+    assert model.folder == tmp_path / "run"
+    assert model.recommend().equals(HardGNN("selfgnn", **small_options()).fit(data).recommend())
 
 
 def test_a_loaded_model_knows_its_preset_and_result(model: HardGNN, data: Dataset, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hardgnn.runs.trained import load_model
 from typer.testing import CliRunner
 
 from hardgnn import config as settings
@@ -23,7 +22,8 @@ from hardgnn.experiments.folder import Study
 from hardgnn.experiments.plan import Beside, Plan
 from hardgnn.report.leaderboard import leaderboard
 from hardgnn.runs.evaluated import check_comparable, compare_runs, rank_missing
-from hardgnn.training.trainer import train
+from hardgnn.runs.models import load_model
+from hardgnn.runs.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=1", "train.eval_every=1")
 

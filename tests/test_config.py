@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hardgnn import config
 from hardgnn.config import known_keys
+from hardgnn.config.earlier import RENAMED
 from hardgnn.errors import HardGNNError
 
 HOSTILE = [
@@ -71,9 +72,10 @@ def test_a_bad_setting_is_named_with_what_was_expected(setting: str, told: str) 
         (b"[model]\ndim = " + b"9" * 5000, "not valid TOML"),
         (b'[model]\n"" = 1\n', "unknown key 'model.'"),
         (b'"" = 1\n', "unknown key ''"),
+        (b"[transitions]\nuse = 'no'\n", "transitions.use: expected false or true, got 'no'"),
         (b"model = 3\n", "'model' must be a table of settings, got 3"),
         (b'[model]\ndim = "64"\n', "model.dim: expected a valid integer, got '64'"),
-        (b"[train]\nl2 = nan\n", "train.l2: expected a finite number"),
+        (b"[train]\nl2 = nan\n", "optimiser.l2: expected a finite number"),
         (b"[hard]\nk = 2020-01-01\n", "hard.k: expected a valid integer"),
     ],
 )
@@ -108,7 +110,7 @@ def test_places_where_no_settings_can_be_read(tmp_path: Path) -> None:
 def test_whole_numbers_are_numbers_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbf[train]\nlr = 1\n")
     found = config.resolve("hardgnn", tmp_path / "c.toml", settings=["hard.weight=1", "run.seed=9223372036854775807"])
-    assert (found.train.lr, found.hard.weight, found.run.seed) == (1.0, 1.0, 2**63 - 1)
+    assert (found.train.lr, found.objective.hard.weight, found.run.seed) == (1.0, 1.0, 2**63 - 1)
     assert config.build(tomllib.loads(found.to_toml()), "again") == found
 
 
@@ -116,9 +118,8 @@ def assert_short(error: HardGNNError) -> None:
     assert len(str(error)) < 900
 
 
-KEYS = st.one_of(
-    st.sampled_from(known_keys()), st.text(max_size=9).map(lambda one: f"model.{one}"), st.text(max_size=9)
-)
+KNOWN = [*known_keys({}), *known_keys({"model": {"kind": "transformer"}}), *RENAMED]
+KEYS = st.one_of(st.sampled_from(KNOWN), st.text(max_size=9).map(lambda one: f"model.{one}"), st.text(max_size=9))
 VALUES = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20), st.integers().map(str), st.floats().map(str))
 
 

@@ -51,7 +51,7 @@ def test_a_user_is_told_as_training_saw_them(run: Path, market: Path) -> None:
         assert sum(row.interactions for row in document.intervals) == len(set(mine.tolist()))
         assert all(0 < row.weight < 1 for row in document.intervals)
         with torch.no_grad():
-            anchor = model.sequence_encoder(model.item_vectors, torch.from_numpy(mine.astype(np.int64))[None])[0]
+            anchor = model.encoder(model.item_vectors, torch.from_numpy(mine.astype(np.int64))[None])[0]
         similarity = torch.cosine_similarity(model.item_vectors, anchor[None]).numpy()
         order = np.argsort(-similarity)
         assert [row.item for row in document.nearest] == [data.item_ids[int(item)] for item in order[:5]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from factories import random_dataset
 from guard import device_guard
 from hardgnn.config import resolve
 from hardgnn.parts import MODELS, OBJECTIVES
+from hardgnn.runs.fitting import fit
+from hardgnn.runs.folder import start
+from hardgnn.runs.models import load_model, save_model
+from hardgnn.runs.tables import tables_of
 from hardgnn.training.trainer import total
 
 RUNS = {
@@ -74,3 +79,28 @@ def test_a_network_learns_and_scores_on_a_cuda_device(name: str) -> None:
     device = torch.device("cuda")
     assert_alike(one_step(name, device, None)[:1], one_step(name, torch.device("cpu"), None)[:1], 1e-2)
     one_step(name, device, torch.Generator(device))
+
+
+@pytest.mark.parametrize("name", ["best", "hardgnn"])
+def test_what_was_trained_elsewhere_is_read_on_the_processor(name: str, tmp_path: Path) -> None:
+    preset, words = RUNS[name]
+    data = random_dataset(n_users=40, n_items=50, seed=1)
+    config = resolve(preset, settings=["model.dim=16", *words])
+    network = MODELS.find(config.model.kind).build(config.model, data, torch.Generator().manual_seed(0))
+    everybody = np.arange(data.n_users)
+    expected = network.fitted("it").scores(everybody, data.everything)
+    start(tmp_path, config, tables_of(config, data), data.manifest)
+    with device_guard() as device:
+        save_model(tmp_path, network.to(device).fitted("it"), epoch=1)
+    np.testing.assert_allclose(load_model(tmp_path).scores(everybody, data.everything), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["best", "hardgnn"])
+def test_training_in_bfloat16_learns(name: str) -> None:
+    preset, words = RUNS[name]
+    data = random_dataset(n_users=40, n_items=50, seed=1)
+    short = ["model.dim=16", "train.epochs=3", "train.eval_every=1", "run.precision=bfloat16", *words]
+    fitted = fit(data, resolve(preset, settings=short))
+    losses = [line["loss_rec"] for line in fitted.lines]
+    assert losses[-1] < losses[0]
+    assert all(tensor.dtype != torch.bfloat16 for tensor in fitted.model.tensors().values())

@@ -25,8 +25,9 @@ from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.data.readers import READERS, Fit, RawFile, formats, reader
 from hardgnn.models import Encoder, encoder
 from hardgnn.parts import CALLBACKS, ENCODERS, LOSSES, MODELS, SAMPLERS, Parts
+from hardgnn.runs.fitting import fit
 from hardgnn.runs.models import load_model
-from hardgnn.runs.train import fit, train
+from hardgnn.runs.train import train
 from hardgnn.training import Callback, callback, loss, sampler
 
 every_kind = pytest.mark.parametrize("parts", KINDS, ids=lambda parts: parts.kind)
@@ -325,7 +326,7 @@ def test_layers_with_dropout_and_running_means_score_and_resume_as_they_should(o
 
     options = {"model": {"dim": 8}, "encoder": {"kind": "layered"}, "hard": {"k": 0}}
     whole = train(DATA, resolve(options=options | {"train": {"epochs": 4, "eval_every": 1}}), tmp_path / "whole")
-    assert whole["epochs"] == 4
+    assert whole.epochs == 4
 
     class Stop(Callback):
         def epoch(self, line: dict[str, Any]) -> None:

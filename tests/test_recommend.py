@@ -17,7 +17,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.topn import CHUNK, largest, top_n
-from hardgnn.models.neighbours import Popularity
+from hardgnn.models.popularity import Popularity
 from hardgnn.recommend.answers import write_blocks
 from hardgnn.recommend.recommender import Recommender, read_ids_file
 from hardgnn.runs.train import train
@@ -66,7 +66,13 @@ def test_the_rankers_own_scores_are_left_alone():
 
 def test_popularity_recommends_the_most_popular_unseen_items():
     dataset = random_dataset()
-    items, _ = top_n(Popularity(dataset), np.array([0]), Histories.from_lists([[]]), 3, dataset.n_items)
+    items, _ = top_n(
+        Popularity(dataset.train.item_counts(dataset.n_items)),
+        np.array([0]),
+        Histories.from_lists([[]]),
+        3,
+        dataset.n_items,
+    )
     counts = np.bincount(dataset.train.items, minlength=dataset.n_items)
     assert items[0].tolist() == np.argsort(-counts, kind="stable")[:3].tolist()
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hardgnn.models.intervals import IntervalEncoder
-from hardgnn.training.pairwise import in_place_of_first, mean_of_last
-from hardgnn.training.pairwise_batches import Batch
 
-from hardgnn.config import ModelConfig, SelfAugmentedConfig, leaks, resolve
+from hardgnn.config import leaks, resolve
 from hardgnn.errors import HardGNNError
-from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.models.network import Seen
+from hardgnn.models.selfgnn.intervals import IntervalEncoder
+from hardgnn.models.selfgnn.network import SelfGNN
+from hardgnn.models.selfgnn.settings import SelfGNNSettings
 from hardgnn.report import published
 from hardgnn.training.losses import info_nce
+from hardgnn.training.objectives.pairwise import Batch, in_place_of_first, mean_of_last
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published.json"
 
@@ -24,7 +25,7 @@ PUBLISHED = Path(__file__).parents[2] / "shared" / "published.json"
 def test_hard_negatives_take_the_place_of_each_users_first_pairs() -> None:
     rows = np.array([0, 0, 0, 1, 2, 2])
     empty = np.empty(0, np.int64)
-    batch = Batch(np.arange(3), empty, empty, rows, np.array([1, 2, 3, 4, 5, 6]), [])
+    batch = Batch(np.arange(3), empty, empty, rows, np.array([1, 2, 3, 4, 5, 6]))
     hard = np.array([[10, 11], [20, 21], [30, 31]])
     valid = np.array([[True, True], [True, True], [True, False]])
     assert in_place_of_first(batch, hard, valid).tolist() == [10, 11, 3, 20, 30, 6]
@@ -33,7 +34,7 @@ def test_hard_negatives_take_the_place_of_each_users_first_pairs() -> None:
 
 def test_the_mean_of_the_last_items_leaves_padding_out() -> None:
     items = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 4.0]])
-    assert mean_of_last(items, np.array([[-1, 0, 1], [2, 2, 2]])).tolist() == [[2.0, 1.0], [5.0, 4.0]]
+    assert mean_of_last(items, torch.tensor([[-1, 0, 1], [2, 2, 2]])).tolist() == [[2.0, 1.0], [5.0, 4.0]]
 
 
 def test_shared_negatives_count_an_anchor_once_per_pair() -> None:
@@ -47,7 +48,9 @@ def test_shared_negatives_count_an_anchor_once_per_pair() -> None:
 
 def test_the_norm_over_states_takes_mean_and_variance_of_a_node() -> None:
     torch.manual_seed(0)
-    encoder = IntervalEncoder(ModelConfig(dim=4, heads=2, intervals=3, interval_norm="states", norm_epsilon=1e-12))
+    encoder = IntervalEncoder(
+        SelfGNNSettings(kind="selfgnn", dim=4, heads=2, intervals=3, interval_norm="states", norm_epsilon=1e-12)
+    )
     inputs = torch.randn(3, 5, 4)
     hidden = encoder.recurrent(inputs)[0]  # (T, N, d)
     normal = torch.stack([(node - node.mean()) / node.std(correction=0) for node in hidden.unbind(1)])
@@ -55,8 +58,9 @@ def test_the_norm_over_states_takes_mean_and_variance_of_a_node() -> None:
 
 
 def test_the_forget_bias_is_that_of_one_gate() -> None:
-    config = ModelConfig(dim=4, heads=2, intervals=3, interval_encoder="lstm", forget_bias=1.0)
-    model = SelfGNN(config, SelfAugmentedConfig(), 5, 6, torch.Generator().manual_seed(0))
+    settings = SelfGNNSettings(kind="selfgnn", dim=4, heads=2, intervals=3, interval_encoder="lstm", forget_bias=1.0)
+    model = SelfGNN(settings, 5, 6, Seen())
+    model.initialise(torch.Generator().manual_seed(0))
     bias = model.item_encoder.recurrent.get_parameter("bias_ih_l0")
     assert bias.tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8  # torch's order of gates: input, forget, cell, output
     assert not model.item_encoder.recurrent.get_parameter("bias_hh_l0").any()
@@ -64,7 +68,7 @@ def test_the_forget_bias_is_that_of_one_gate() -> None:
 
 def test_released_leaks_twice_and_the_other_presets_never() -> None:
     assert len(leaks(resolve("released"))) == 2
-    honest = ["train.negatives_avoid=train", "train.choose_on=valid"]
+    honest = ["sampler.avoid=train", "train.choose_on=valid"]
     assert leaks(resolve("released", settings=honest)) == []
     for preset in ("selfgnn", "hardgnn", "paper", "amazon", "gowalla", "movielens", "yelp"):
         assert leaks(resolve(preset)) == []
@@ -72,9 +76,9 @@ def test_released_leaks_twice_and_the_other_presets_never() -> None:
 
 def test_stacked_presets_put_the_later_over_the_earlier() -> None:
     stacked, below = resolve("released+gowalla"), resolve("gowalla")
-    assert stacked.model.sequence == "pooled"
-    assert (stacked.model.intervals, stacked.train.lr, stacked.hard.weight) == (3, 0.002, 0.2)
-    assert below.model.sequence == "full"
+    assert stacked.model.encoder.kind == "pooled"
+    assert (stacked.model.intervals, stacked.train.lr, stacked.objective.hard.weight) == (3, 0.002, 0.2)
+    assert below.model.encoder.kind == "attention"
     with pytest.raises(HardGNNError, match="did you mean 'gowalla'"):
         resolve("released+gowala")
 
@@ -87,22 +91,28 @@ def test_the_data_sets_presets_are_the_published_settings(name: str) -> None:
     ours = resolve(name)
     assert ours.model.intervals == theirs["intervals"]
     assert ours.model.layers == theirs["gnn_layers"]
-    assert ours.model.sequence_layers == theirs["att_layers"]
+    assert ours.model.encoder.layers == theirs["att_layers"]
     assert ours.model.window == theirs["pos_length"]
     assert ours.model.dropout == 1 - theirs["keep_rate"]
     assert (ours.model.dim, ours.model.heads) == (common["embedding"], common["heads"])
     assert ours.model.leaky_slope == common["leaky"]
-    assert (ours.ssl.weight, ours.ssl.pairs, ours.ssl.dim) == (theirs["ssl_reg"], theirs["ssl_num"], theirs["ssl_dim"])
-    assert (ours.train.lr, ours.train.l2, ours.train.batch_users) == (theirs["lr"], theirs["reg"], theirs["batch"])
-    assert (ours.train.pred_num, ours.train.pairs_per_user) == (theirs["pred_num"], theirs["samp_num"])
-    assert (ours.train.lr_decay, ours.train.users_per_epoch) == (
+    assert (ours.model.ssl.weight, ours.model.ssl.pairs, ours.model.ssl.dim) == (
+        theirs["ssl_reg"],
+        theirs["ssl_num"],
+        theirs["ssl_dim"],
+    )
+    objective = ours.objective
+    assert (ours.train.lr, ours.train.optimiser.l2) == (theirs["lr"], theirs["reg"])
+    assert (objective.batch_users, objective.pred_num) == (theirs["batch"], theirs["pred_num"])
+    assert objective.pairs_per_user == theirs["samp_num"]
+    assert (ours.train.lr_decay, objective.users_per_epoch) == (
         common["lr_decay_per_epoch"],
         common["users_per_epoch"],
     )
     assert (ours.train.epochs, ours.train.eval_every) == (common["epochs"], common["eval_every"])
-    assert ours.hard.temperature == theirs["temp"]
+    assert objective.hard.temperature == theirs["temp"]
     best = document["hardgnn_best"].get(name, {"k": 0, "lambda": 0})
-    assert (ours.hard.k, ours.hard.weight) == (best["k"], best["lambda"])
+    assert (objective.hard.k, objective.hard.weight) == (best["k"], best["lambda"])
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="no ../shared beside this checkout")

@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from factories import StopAfter
 from hardgnn import InteractionLog
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import INTERACTIONS, MANIFEST, SCHEMA, Dataset
@@ -30,6 +31,7 @@ from hardgnn.runs.train import train
 from hardgnn.storage.frames import write_frame
 from hardgnn.storage.records import read_json, write_json
 from hardgnn.storage.tensors import open_tensors, save_tensors
+from hardgnn.training.callbacks import Callback
 from hardgnn.verify import verify
 
 SMALL = ["model.dim=8", "train.candidates=16", "hard.k=2", "train.eval_every=1", "train.epochs=2"]
@@ -218,7 +220,7 @@ def test_numbers_out_of_range_are_refused_with_their_row(
 def test_a_folder_removed_while_training_stays_removed(data: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
-    class Removes:
+    class Removes(Callback):
         def step(self, *_: object) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -226,22 +228,19 @@ def test_a_folder_removed_while_training_stays_removed(data: Dataset, tmp_path: 
             raise AssertionError("no epoch ends without its folder")
 
     with pytest.raises(HardGNNError, match="removed, moved or replaced"):
-        train(data, CONFIG, folder, watcher=Removes())  # type: ignore[arg-type]
+        train(data, CONFIG, folder, callbacks=[Removes()])
     assert not folder.exists()
 
 
 def test_two_cannot_train_in_one_folder(data: Dataset, done: Path, tmp_path: Path) -> None:
     folder, begun, go_on = tmp_path / "run", threading.Event(), threading.Event()
 
-    class Waits:
+    class Waits(Callback):
         def step(self, *_: object) -> None:
             begun.set()
             assert go_on.wait(60)
 
-        def epoch(self, line: object) -> None:
-            pass
-
-    first = threading.Thread(target=train, args=(data, CONFIG, folder), kwargs={"watcher": Waits()})
+    first = threading.Thread(target=train, args=(data, CONFIG, folder), kwargs={"callbacks": [Waits()]})
     first.start()
     assert begun.wait(60)
     assert run.state(folder) == "running"
@@ -256,7 +255,7 @@ def test_two_cannot_train_in_one_folder(data: Dataset, done: Path, tmp_path: Pat
 def test_a_stopped_run_and_a_failed_one_are_told_apart(data: Dataset, done: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(data, CONFIG, folder, stop=lambda: True)
+        train(data, CONFIG, folder, callbacks=[StopAfter(1)])
     assert run.state(folder) == "stopped"
     wild = resolve("best", settings=[*SMALL, "train.lr=1e30"])
     with pytest.raises(HardGNNError, match="the loss is"):

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hardgnn.training.next_item_batches import Sequences
 from safetensors.torch import load_file
 
+from factories import StopAfter
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import evaluate
 from hardgnn.evaluation.quality import baseline
-from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.runs.fitting import fit
+from hardgnn.runs.folder import load_config
 from hardgnn.runs.models import load_model
 from hardgnn.runs.train import train
 from hardgnn.storage.files import atomic_path
+from hardgnn.training.callbacks import Callback
 
 SMALL = [
     "model.dim=16",
@@ -29,17 +31,17 @@ SMALL = [
     "model.intervals=3",
     "model.layers=1",
     "model.window=20",
-    "model.sequence_layers=1",
+    "encoder.layers=1",
     "ssl.pairs=4",
-    "train.batch_users=64",
-    "train.pairs_per_user=8",
+    "objective.batch_users=64",
+    "objective.pairs_per_user=8",
     "train.eval_every=1",
     "train.epochs=3",
     "train.lr=0.005",
 ]
 
 
-SMALL_BEST = ["model.dim=16", "train.batch_positions=256", "train.candidates=32", "hard.k=4"]
+SMALL_BEST = ["model.dim=16", "objective.batch_positions=256", "sampler.candidates=32", "hard.k=4"]
 SMALL_BEST += ["train.eval_every=1", "train.epochs=3", "train.lr=0.005"]
 
 
@@ -62,10 +64,11 @@ def data(market: Path) -> Dataset:
 
 @pytest.mark.parametrize("preset", ["selfgnn", "hardgnn", "best"])
 def test_same_seed_same_weights_and_other_seed_others(preset: str, data: Dataset, tmp_path: Path) -> None:
-    config = small(preset, "model.edge_dropout=0.2")
+    dropped = "model.dropout=0.2" if preset == "best" else "model.edge_dropout=0.2"
+    config = small(preset, dropped)
     for name in ("one", "two"):
         train(data, config, tmp_path / name)
-    train(data, small(preset, "model.edge_dropout=0.2", "run.seed=1"), tmp_path / "three")
+    train(data, small(preset, dropped, "run.seed=1"), tmp_path / "three")
     assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
     assert not same(weights(tmp_path / "one"), weights(tmp_path / "three"))
 
@@ -83,9 +86,8 @@ def test_hardgnn_without_its_parts_is_selfgnn_bit_for_bit(off: str, data: Datase
 def test_a_resumed_run_ends_in_the_same_weights(preset: str, setting: str, data: Dataset, tmp_path: Path) -> None:
     config = small(preset, setting)
     train(data, config, tmp_path / "whole")
-    asked = iter([False, True])
     with pytest.raises(KeyboardInterrupt):
-        train(data, config, tmp_path / "cut", stop=lambda: next(asked))
+        train(data, config, tmp_path / "cut", callbacks=[StopAfter(2)])
     assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) == 2
     train(data, config, tmp_path / "cut", resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -96,42 +98,32 @@ def test_a_resumed_run_ends_in_the_same_weights(preset: str, setting: str, data:
     assert lines[0] == lines[1]
 
 
-def test_the_model_kept_is_the_moving_average_of_the_steps(data: Dataset, tmp_path: Path) -> None:
-    """Three epochs of one step each, and the average by its definition."""
-    steps, one_step = [], ("train.average_epochs=2.5", "train.batch_positions=1000000", "train.eval_every=3")
-    for epochs in (1, 2, 3):
-        train(data, small("best", *one_step, f"train.epochs={epochs}"), tmp_path / str(epochs))
-        steps.append(load_file(tmp_path / str(epochs) / "checkpoint/state.safetensors"))
-    assert len(Sequences(data.train, data.n_items, 200, small("best", *one_step).train)) == 1
-    kept = load_file(tmp_path / "3" / "model.safetensors")
+@pytest.mark.parametrize("positions", [256, 1_000_000])
+def test_the_model_kept_is_the_average_over_epochs_however_many_steps_they_have(positions: int, data: Dataset) -> None:
+    steps: list[dict[str, torch.Tensor]] = []
+
+    class Watch(Callback):
+        def updated(self) -> None:
+            steps.append({name: value.detach().clone() for name, value in self.trainer.network.named_parameters()})
+
+    words = (f"objective.batch_positions={positions}", "train.average_epochs=2.5", "train.eval_every=3")
+    kept = fit(data, small("best", *words), callbacks=[Watch()]).model
+    past = 1 - 1 / (2.5 * len(steps) / 3)
+    assert (len(steps) == 3) == (positions == 1_000_000)
     for name in ("item_embedding", "transitions.popularity", "transitions.strength"):
-        first, second, third = (step[f"parameters/{name}"] for step in steps)
-        expected = 0.6 * (0.6 * first + 0.4 * second) + 0.4 * third  # 1 - 1 / 2.5
-        torch.testing.assert_close(kept[f"parameters/{name}"], expected)
-        assert not torch.equal(third, expected)
-
-
-def test_the_average_looks_back_over_epochs_however_many_steps_they_have(data: Dataset, tmp_path: Path) -> None:
-    """Its weight of the past per step follows from the steps of an epoch."""
-    for positions in (300, 1_000_000):
-        words = ("train.average_epochs=2.5", f"train.batch_positions={positions}")
-        steps = len(Sequences(data.train, data.n_items, 200, small("best", *words).train))
-        factors: list[float] = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hardgnn.training.trainer.get_ema_multi_avg_fn", lambda past, to=factors: to.append(past))
-            patch.setattr("hardgnn.training.trainer.AveragedModel", lambda model, multi_avg_fn: None)
-            train(data, small("best", *words), tmp_path / str(positions))
-        assert factors == [1 - 1 / (2.5 * steps)]
-    assert steps == 1
+        expected = steps[0][name]
+        for step in steps[1:]:
+            expected = past * expected + (1 - past) * step[name]
+        torch.testing.assert_close(kept.tensors()[f"parameters/{name}"], expected)
+        assert not torch.equal(steps[-1][name], expected)
 
 
 def test_an_epoch_lost_after_its_model_was_written_is_done_again(data: Dataset, tmp_path: Path) -> None:
     """A kill between the best model and the checkpoint leaves the newer model beside the older checkpoint."""
     config = small()
     train(data, config, tmp_path / "whole")
-    asked = iter([True])
     with pytest.raises(KeyboardInterrupt):
-        train(data, config, tmp_path / "cut", stop=lambda: next(asked))
+        train(data, config, tmp_path / "cut", callbacks=[StopAfter(1)])
     (tmp_path / "cut" / "metrics.jsonl").open("a").write('{"epoch": 2, "half')
     train(data, config, tmp_path / "cut", resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -159,14 +151,14 @@ def test_leaks_are_refused_unless_allowed_and_then_told(data: Dataset, tmp_path:
     changed = replace(data, item=item)
     for name, one in (("as it is", data), ("changed", changed)):
         result = train(one, small("released", "train.choose_on=valid"), tmp_path / name, allow_leaks=True)
-        assert len(result["leaks"]) == 1
-        assert "validation and test items" in result["leaks"][0]
+        assert len(result.leaks) == 1
+        assert "validation and test items" in result.leaks[0]
     assert not same(weights(tmp_path / "as it is"), weights(tmp_path / "changed"))
     result = train(data, small("selfgnn", "train.choose_on=test"), tmp_path / "chosen", allow_leaks=True)
-    assert result["chosen_by"].startswith("ndcg@10 on test")
+    assert result.chosen_by.startswith("ndcg@10 on test")
     lines = [json.loads(line) for line in (tmp_path / "chosen" / "metrics.jsonl").read_text().splitlines()]
-    assert result["best_epoch"] == max(lines, key=lambda line: line["test"]["ndcg@10"])["epoch"]
-    assert result["leaks"] == ["the epoch is chosen on the test part (train.choose_on=test)"]
+    assert result.best_epoch == max(lines, key=lambda line: line["test"]["ndcg@10"])["epoch"]
+    assert result.leaks == ("the epoch is chosen on the test part (train.choose_on=test)",)
 
 
 @pytest.mark.parametrize("preset", ["hardgnn", "best"])
@@ -184,8 +176,12 @@ def test_a_validation_item_only_chooses_the_epoch(preset: str, data: Dataset, tm
 
 @pytest.mark.parametrize("preset", ["selfgnn", "hardgnn", "best"])
 def test_the_planted_successor_is_found_well_above_popularity(preset: str, data: Dataset, tmp_path: Path) -> None:
-    longer = ("train.epochs=40", "train.eval_every=4", "train.pred_num=20")
-    config = small(preset, *longer, *(() if preset == "best" else ("train.l2=0.0001",)))
+    longer = (
+        "train.epochs=40",
+        "train.eval_every=4",
+        *(() if preset == "best" else ("objective.pred_num=20", "optimiser.l2=0.0001")),
+    )
+    config = small(preset, *longer)
     train(data, config, tmp_path / "run")
     learned = evaluate(load_model(tmp_path / "run"), data, "test")[0].metrics["hr@10"]
     floor = evaluate(baseline("popularity", data), data, "test")[0].metrics["hr@10"]
@@ -197,8 +193,8 @@ def test_early_stopping_keeps_the_best_epoch(data: Dataset, tmp_path: Path) -> N
     result = train(data, config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     best = max(lines, key=lambda line: line["valid"]["ndcg@10"])
-    assert result["best_epoch"] == best["epoch"]
-    assert result["epochs"] < 40
+    assert result.best_epoch == best["epoch"]
+    assert result.epochs < 40
     again = evaluate(load_model(tmp_path / "run"), data, "valid")[0].metrics["ndcg@10"]
     assert again == pytest.approx(best["valid"]["ndcg@10"])
 
@@ -218,115 +214,65 @@ def test_a_run_folder_is_not_mixed_up(data: Dataset, tmp_path: Path) -> None:
         train(data, small(), tmp_path / "mine")
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "model.interval_encoder=lstm",
-        "model.interval_encoder=sum",
-        "model.interval_sharing=shared",
-        "model.layer_combination=concat",
-        "model.norm=sym",
-        "model.sequence=pooled",
-        "model.sequence=none",
-        "model.sequence_pooling=sum",
-        "model.layers=0",
-        "model.interval_cut=count",
-        "model.attention_projection=false",
-        "model.layer_norm=false",
-        "model.sequence_activation=none",
-        "ssl.weight=0",
-        "ssl.user_weight=sum",
-        "ssl.pairing=interleaved",
-        "model.interval_norm=states",
-        "model.interval_encoder=lstm model.forget_bias=1.0",
-        "hard.rank_by=positive",
-        "hard.query=recent",
-        "hard.used_in=hinge",
-        "hard.used_in=hinge hard.shared_negatives=3",
-        "train.hinge=sum",
-        "train.l2_over=all",
-    ],
-)
-def test_every_option_trains_saves_and_loads(option: str, data: Dataset, tmp_path: Path) -> None:
-    *shared, _ = options = option.split()
-    config = small("hardgnn", "ssl.weight=0.0001", *options, "train.epochs=1")
-    reference = small("hardgnn", "ssl.weight=0.0001", *shared, "train.epochs=1")
-    losses = []
-    for name, one in (("option", config), ("reference", reference)):
-        train(data, one, tmp_path / name)
-        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        losses.append({k: v for k, v in json.loads(lines[0]).items() if k != "seconds"})
-    assert losses[0] != losses[1]
-    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0].metrics
-    assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])
+BEST_AS_SELFGNN = "model.kind=selfgnn objective.kind=next-item model.intervals=1 model.layers=0 ssl.weight=0 "
+BEST_AS_SELFGNN += "model.interval_encoder=sum model.sequence_activation=none model.user_term=false"
 
 
 @pytest.mark.parametrize(
-    "option",
+    ("preset", "options"),
     [
-        "transitions.use=false",
-        "transitions.forward=0.1",
-        "transitions.steps=1",
-        "transitions.backward=0",
-        "transitions.decay=0.5",
-        "transitions.epsilon=0.3",
-        "transitions.neighbours=3",
-        "transitions.rate=1",
-        "hard.weight=0",
-        "hard.k=1",
-        "hard.share=0.1",
-        "train.candidates=100",
-        "train.candidate_popularity=0",
-        "train.weight_decay=0",
-        "train.l2_over=all train.l2=0.01 train.weight_decay=0",
-        "train.average_epochs=0",
-        "train.recent_share=1.0 model.window=10",
-        "model.user_term=true",
-        "transitions.popularity=0",
-        "model.layers=2",
-        "model.intervals=3 model.interval_encoder=gru model.layers=1",
+        ("hardgnn", "model.interval_encoder=lstm model.forget_bias=1.0 model.norm=sym"),
+        ("hardgnn", "model.interval_encoder=sum"),
+        ("hardgnn", "model.interval_sharing=shared model.layer_combination=concat"),
+        ("hardgnn", "model.interval_norm=states model.interval_cut=count"),
+        ("hardgnn", "model.attention_projection=false model.layer_norm=false"),
+        ("hardgnn", "model.layers=0"),
+        ("hardgnn", "encoder.kind=pooled hard.rank_by=positive"),
+        ("hardgnn", "encoder.pooling=sum model.sequence_activation=none hard.query=recent"),
+        ("hardgnn", "encoder.kind=causal hard.used_in=hinge hard.shared_negatives=3"),
+        ("hardgnn", "ssl.weight=0 loss.reduction=sum optimiser.l2_over=all"),
+        ("hardgnn", "ssl.user_weight=sum ssl.pairing=interleaved"),
+        ("hardgnn", "loss.kind=softmax optimiser.kind=adamw"),
+        ("best", "transitions.use=false hard.weight=0"),
+        ("best", "transitions.neighbours=3 transitions.steps=1 transitions.backward=0"),
+        ("best", "sampler.candidates=100 sampler.popularity=0 hard.share=0.1"),
+        ("best", "optimiser.kind=adam optimiser.l2_over=all train.average_epochs=0"),
+        ("best", "objective.recent_share=1.0 model.window=10 loss.kind=hinge"),
+        ("best", f"{BEST_AS_SELFGNN} model.user_term=true"),
+        ("best", f"{BEST_AS_SELFGNN} model.layers=2"),
+        ("best", f"{BEST_AS_SELFGNN} model.intervals=3 model.interval_encoder=gru model.layers=1"),
     ],
 )
-def test_every_option_of_best_trains_saves_and_loads(option: str, data: Dataset, tmp_path: Path) -> None:
-    first, *shared = option.split()
-    losses = []
-    for name, words in (("option", [first, *shared]), ("reference", shared)):
-        if "model.layers" in option and name == "reference":
-            words = []
-        train(data, small("best", *words, "train.epochs=2"), tmp_path / name)
-        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        losses.append({k: v for k, v in json.loads(lines[-1]).items() if k != "seconds"})
-    assert losses[0] != losses[1]
-    metrics = evaluate(load_model(tmp_path / "option"), data, "valid")[0].metrics
-    assert metrics["ndcg@10"] == pytest.approx(losses[0]["valid"]["ndcg@10"])
+def test_what_any_option_trains_is_kept_whole(preset: str, options: str, data: Dataset, tmp_path: Path) -> None:
+    config = small(preset, *options.split(), "train.epochs=1")
+    result = train(data, config, tmp_path / "run")
+    again = evaluate(load_model(tmp_path / "run"), data, "valid")[0].metrics
+    assert again["ndcg@10"] == pytest.approx(result.metrics["ndcg@10"])
+    assert load_config(tmp_path / "run") == config
 
 
-def test_users_have_no_vectors_where_nothing_asks_for_them_and_items_start_alike(data: Dataset, tmp_path: Path) -> None:
+def test_best_is_selfgnn_with_all_of_it_switched_off(data: Dataset) -> None:
+    """The transformer is written down apart; number for number it is the other network without its parts."""
+    everybody = np.arange(data.n_users)
+    found = [
+        fit(data, small("best", *words.split(), "train.epochs=2")).model.scores(everybody, data.everything)
+        for words in ("", BEST_AS_SELFGNN)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_users_have_no_vectors_where_nothing_asks_for_them(data: Dataset, tmp_path: Path) -> None:
     sizes = {}
-    for name, *settings in (("best",), ("user-term", "model.user_term=true"), ("graph", "model.layers=1")):
-        config = small("best", *settings, "train.epochs=1", "model.dim=8")
-        sizes[name] = train(data, config, tmp_path / name)["parameters"]
-        stored = weights(tmp_path / name)
-        users = 0 if name == "best" else data.n_users
-        assert stored["parameters/user_embedding"].shape == (1, users, 8)
-        assert stored["vectors/users"].shape == (users, 8)
-        assert (evaluate(load_model(tmp_path / name), data, "valid")[0].metrics["ndcg@10"]) > 0
-    assert sizes["best"] + 8 * data.n_users == sizes["user-term"] == sizes["graph"]
-    started = []
-    for settings in ((), ("model.user_term=true",)):
-        config = small("best", *settings)
-        generator = torch.Generator().manual_seed(3)
-        model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, generator, config.transitions)
-        started.append(dict(model.named_parameters()))
-    assert all(torch.equal(one, started[1][name]) for name, one in started[0].items() if name != "user_embedding")
-
-
-def test_best_trains_with_the_activation_that_it_scores_with(data: Dataset, tmp_path: Path) -> None:
-    found = []
-    for name in ("none", "leaky"):
-        train(data, small("best", f"model.sequence_activation={name}", "train.epochs=1"), tmp_path / name)
-        found.append(json.loads((tmp_path / name / "metrics.jsonl").read_text("utf-8").splitlines()[0])["loss_rec"])
-    assert found[0] != found[1]
+    for name, words in (
+        ("alone", BEST_AS_SELFGNN),
+        ("user-term", f"{BEST_AS_SELFGNN} model.user_term=true"),
+        ("graph", f"{BEST_AS_SELFGNN} model.layers=1"),
+    ):
+        sizes[name] = train(data, small("best", *words.split(), "train.epochs=1"), tmp_path / name).parameters
+        stored, users = weights(tmp_path / name), 0 if name == "alone" else data.n_users
+        assert stored["parameters/user_embedding"].shape == (1, users, 16)
+        assert stored["vectors/users"].shape == (users, 16)
+    assert sizes["alone"] + 16 * data.n_users == sizes["user-term"] == sizes["graph"]
 
 
 def test_resuming_a_finished_run_changes_nothing(data: Dataset, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from hardgnn import InteractionLog
 from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.models.selfgnn import SelfGNN
+from hardgnn.parts import MODELS
 from hardgnn.prepare.simulate import simulate
 from hardgnn.runs.folder import load_tables
 from hardgnn.runs.train import train
@@ -25,6 +26,10 @@ from hardgnn.runs.warm import WarmStart
 def small(*settings: str) -> Config:
     base = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=4"]
     return resolve("hardgnn", settings=[*base, "train.lr=0.005", *settings])
+
+
+def network(config: Config, data: Dataset) -> Any:
+    return MODELS.find(config.model.kind).build(config.model, data, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +52,7 @@ def old(logs: tuple[Dataset, Dataset], tmp_path_factory: pytest.TempPathFactory)
 
 def test_rows_go_by_raw_id_in_every_interval_and_new_ones_stay_fresh(logs: tuple[Dataset, Dataset], old: Path) -> None:
     data, config = logs[1], small()
-    fresh = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator().manual_seed(0))
-    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator().manual_seed(0))
+    fresh, model = network(config, data), network(config, data)
     plan = WarmStart.plan(old, config, data)
     plan.apply(model)
     tables = load_tables(old)
@@ -112,7 +116,7 @@ def test_best_starts_warm_with_its_transitions(logs: tuple[Dataset, Dataset], tm
     train(logs[0], config, tmp_path / "old")
     data = logs[1]
     plan = WarmStart.plan(tmp_path / "old", config, data)
-    model = SelfGNN(config.model, config.ssl, data.n_users, data.n_items, torch.Generator(), config.transitions)
+    model = network(config, data)
     plan.apply(model)
     with safe_open(tmp_path / "old" / "model.safetensors", "pt") as stored:
         for name, number in model.transitions.named_parameters():

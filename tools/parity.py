@@ -56,12 +56,11 @@ class Parity:
             "layers": meta["gnn_layers"],
             "heads": meta["heads"],
             "window": meta["pos_length"],
-            "sequence_layers": meta["att_layers"],
             "norm_epsilon": meta["layer_norm_eps"],
             "leaky_slope": meta["leaky"],
         }
         ssl = {"weight": meta["ssl_reg"], "dim": meta["ssldim"]}
-        config = resolve("released", options={"model": sizes, "ssl": ssl})
+        config = resolve("released", options={"model": sizes, "encoder": {"layers": meta["att_layers"]}, "ssl": ssl})
         self.model = SelfGNN(config.model, meta["users"], meta["items"], Seen(graph=self._graph())).to(self.dtype)
         self.parameters = self._pair_parameters()
         with torch.no_grad():

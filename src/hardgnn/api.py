@@ -21,10 +21,11 @@ from hardgnn.evaluation.protocols import checked_protocol, checked_split, evalua
 from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.models.base import Model
 from hardgnn.recommend.recommender import Ids, Recommender
+from hardgnn.runs.fitting import Fitted, Stopped, fit
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_tables, read_result
 from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import RunTables, tables_of
-from hardgnn.runs.train import Fitted, Stopped, copy_run, fit, train, write_run
+from hardgnn.runs.train import copy_run, train, write_run
 from hardgnn.training.bar import TrainingBar
 from hardgnn.training.callbacks import Snapshot
 
@@ -101,12 +102,12 @@ class HardGNN:
         ours = resume or not (folder / CONFIG).exists()
         how: dict[str, Any] = {"resume": resume, "allow_leaks": allow_leaks, "preset": self.preset}
         try:
-            result = train(data, self.config, folder, callbacks=[bar], warm_start=older, **how)
+            train(data, self.config, folder, callbacks=[bar], warm_start=older, **how)
         except BaseException:
             if ours and (folder / CONFIG).exists():
                 self._stopped = folder
             raise
-        self.folder, self.result, self._kept = folder, result, None
+        self.folder, self.result, self._kept = folder, read_result(folder), None
 
     def _fit_in_memory(
         self, data: Dataset, resume: bool, allow_leaks: bool, older: Path | None, bar: TrainingBar
@@ -120,7 +121,7 @@ class HardGNN:
             raise
         assert fitted.model is not None
         self._kept = Kept(fitted, tables_of(self.config, data), data.manifest)
-        self.folder, self.result = None, fitted.result
+        self.folder, self.result = None, fitted.result.to_dict()
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model into a new run folder, which `load` and every command can read; answers the folder.

@@ -72,6 +72,10 @@ class Parts(Generic[Part]):
         self._ours()
         return [*dict.fromkeys([*self._known, *(point.name for point in self._announced())])]
 
+    def __contains__(self, name: object) -> bool:
+        self._ours()  # installed packages are asked only for what is not ours: reading their records takes a while
+        return name in self._known or any(point.name == name for point in self._announced())
+
     def _ours(self) -> None:
         if self.home:
             importlib.import_module(self.home)

@@ -128,7 +128,7 @@ def test_other_metrics_from_validation_to_the_report(runs: Path, market: Path, t
     assert json.loads((run / "result.json").read_text())["test"]["full"] == before | result["metrics"]
 
     document = json.loads(hardgnn("compare", run, runs / "selfgnn", *asked, "--json").stdout)
-    assert document["runs"][0]["metrics"] == result["metrics"]
+    assert document["runs"][0].metrics == result["metrics"]
     assert {row["metric"] for row in document["comparisons"]} == {
         f"{m}@{n}" for m in ("hr", "ndcg", "mrr") for n in (10, 20)
     }

@@ -140,7 +140,7 @@ def resume(path: Path) -> Result:
 
     data = path.parent / "data"
     result = train(Dataset.load(data), load(path / "config.toml"), path, resume=True, preset="hardgnn", data_path=data)
-    return [result["best_epoch"], result["valid"], weights(path / "model.safetensors")]
+    return [result.best_epoch, dict(result.metrics), weights(path / "model.safetensors")]
 
 
 def weights(path: Path) -> str:

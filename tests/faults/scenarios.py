@@ -105,7 +105,7 @@ def trained(preset: str, words: tuple[str, ...] = (), **fields: Any) -> Maker:
     """Training, which goes on with --resume; then the run is used."""
 
     def make(name: str, stage: Stage, origin: Origin) -> Scenario:
-        argv = ("train", str(stage / "data"), "--out", "run", "--preset", preset, *settings(), *words)
+        argv = ("train", str(stage / "data"), "--out", "run", "--preset", preset, *settings(preset=preset), *words)
         if name == "warm start":
             argv += ("--warm-start", str(stage / "data-selfgnn"))
         first = (*argv, "--resume") if fields.get("before") else argv

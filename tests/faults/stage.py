@@ -24,9 +24,10 @@ LOGS = {"data": "log.inter", "else": "other.inter"}
 PRESETS = ("selfgnn", "hardgnn", "best")
 
 
-def settings(epochs: int = EPOCHS) -> list[str]:
-    """The settings of every run here."""
-    return [word for setting in (*SMALL, f"train.epochs={epochs}") for word in ("--set", setting)]
+def settings(epochs: int = EPOCHS, preset: str = "hardgnn") -> list[str]:
+    """The settings of every run here; `best` has no intervals."""
+    words = [word for word in (*SMALL, f"train.epochs={epochs}") if preset != "best" or "intervals" not in word]
+    return [word for setting in words for word in ("--set", setting)]
 
 
 class Stage:
@@ -64,7 +65,7 @@ class Stage:
             self._stop()
         elif name.endswith("-trained"):
             preset = name.split("-")[1]
-            self._must("train", self / name.split("-")[0], "--out", name, "--preset", preset, *settings())
+            self._must("train", self / name.split("-")[0], "--out", name, "--preset", preset, *settings(preset=preset))
         elif name.endswith(PRESETS):
             self.copy(f"{name}-trained", self.root / name)
             for protocol in ("full", "sampled-999"):

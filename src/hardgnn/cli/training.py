@@ -46,7 +46,7 @@ def train(
     if data is None or out is None:
         raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
     from hardgnn.data.dataset import Dataset
-    from hardgnn.runs.folder import is_started
+    from hardgnn.runs.folder import is_started, read_result
     from hardgnn.runs.train import train as run
     from hardgnn.training.bar import TrainingBar
 
@@ -68,18 +68,19 @@ def train(
             warm_start=warm_start,
         )
     if as_json:
-        print_json({"run": str(out), **result})
+        print_json({"run": str(out), **read_result(out)})
         return
-    part = "test" if resolved.train is not None and resolved.train.choose_on == "test" else "valid"
-    protocol = "full" if resolved.train is None else resolved.train.protocol
-    chosen = result[part][protocol]
+    chosen = f"best of {result.epochs} epochs is {result.best_epoch}, {result.chosen_by}"
     print_table(
-        f"{out}: best of {result['epochs']} epochs is {result['best_epoch']}, {result['chosen_by']}",
-        [f"{part}, {protocol}", *chosen],
-        [[marked(out.name, result.get("leaks")), *(f"{value:.4f}" for value in chosen.values())]],
+        f"{out}: {'fitted in one go' if resolved.train is None else chosen}",
+        [f"{result.split}, {result.protocol}", *result.metrics],
+        [[marked(out.name, result.leaks), *(f"{value:.4f}" for value in result.metrics.values())]],
     )
-    print_leaks([(out.name, result.get("leaks"))])
-    print_line(f"{result['seconds_per_epoch']:.2f} s per epoch, peak memory {result['peak_memory_mb']:.0f} MB")
+    if result.chosen:
+        print_line("chosen on validation: " + ", ".join(f"{key}={value}" for key, value in result.chosen.items()))
+    print_leaks([(out.name, result.leaks)])
+    each = "" if resolved.train is None else " per epoch"
+    print_line(f"{result.seconds_per_epoch:.2f} s{each}, peak memory {result.peak_memory_mb:.0f} MB")
 
 
 def loggers(tensorboard: Path | None) -> list[Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from hardgnn.config.sections import Chosen, Kinds, PartSettings, Section, search
-from hardgnn.metrics import FIGURE, JUDGED_AT
-from hardgnn.parts import MODELS, OBJECTIVES
+from hardgnn.metrics import FIGURE, MAIN_AT
+from hardgnn.parts import MODELS, NAME, OBJECTIVES
 
 
 class AdamSettings(Section):
@@ -40,7 +41,7 @@ class TrainSettings(Section):
     """Validations without improvement before training stops; 0 never stops early."""
     eval_every: int = Field(3, ge=1)
     """Epochs between two validations."""
-    metric: str = Field(JUDGED_AT, pattern=f"^{FIGURE}$")
+    metric: str = Field(MAIN_AT, pattern=f"^{FIGURE}$")
     """The validation figure that picks the epoch: a metric per user and a cut-off, as in mrr@10 (docs/metrics.md)."""
     protocol: Literal["full", "sampled-999"] = "full"
     """The candidates that validation ranks."""
@@ -54,9 +55,16 @@ class TrainSettings(Section):
     average_epochs: float = Field(0.0, ge=0, json_schema_extra=search(low=1, high=10, log=True))
     """Epochs that the moving average of the weights looks back: per step the past weighs 1 − 1 / (average_epochs ·
     steps of an epoch). Validation ranks, and the run keeps, the average; 0 keeps the weights as they are."""
-    callbacks: str = Field("", pattern=r"^([a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*)?$")
+    callbacks: str = ""
     """Names of callbacks of your own, as in a,b (docs/extending.md)."""
     optimiser: Chosen({"adam": AdamSettings, "adamw": AdamWSettings}, "adam") = AdamSettings()  # type: ignore[valid-type]
+
+    @field_validator("callbacks")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        if value and not all(NAME.fullmatch(name) for name in value.split(",")):
+            raise ValueError("expected names such as a,b")
+        return value
 
     def leaks(self) -> list[str]:
         """Whether the epoch is chosen on the test part."""
@@ -70,10 +78,17 @@ class RunSettings(Section):
     """Seed of initial weights, batches, negatives and dropout."""
     threads: int = Field(0, ge=0, le=1024)
     """Threads for torch; 0 takes as many as there are processors that this process may use."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = "auto"
     """Where tensors live: auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Numbers of the network's products; bfloat16 (autocast) on devices that have it."""
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("expected auto, cpu, cuda, cuda:N or mps")
+        return value
 
 
 class Config(Section):

@@ -50,11 +50,12 @@ def _place(name: str, group: Kinds | type[Section], document: Document, objectiv
     if not isinstance(group, Kinds):
         return Place(group, {})
     default = objective if name == "objective" else group.default
-    value, known = document.get(name, {}).get(group.told_by, default), group.values()
-    if type(value) is not type(default) or value not in known:
-        if isinstance(group.table, Parts) and value in group.table.names():
+    value = document.get(name, {}).get(group.told_by, default)
+    if type(value) is not type(default) or value not in group:
+        if isinstance(group.table, Parts) and value in group.table:
             group.find(value)  # a package that cannot be loaded is told
-        near = nearest(value, known) if isinstance(value, str) else ""
+        known = group.values()
+        near = nearest(value, known) if isinstance(value, str) and isinstance(default, str) else ""
         hint = f"; {near}" if near.startswith("did") else ""
         raise HardGNNError(f"{name}.{group.told_by}: expected {_either(known)}, got {repeated(value)}{hint}")
     return Place(group.find(value), {group.told_by: value}, group)

@@ -98,24 +98,9 @@ def put(document: Document, layer: dict[str, Any], where: str) -> None:
     Raises:
         HardGNNError: a key that no config has, or that this one's kinds have not.
     """
-    for section, fields in layer.items():
-        if not isinstance(fields, dict):
-            raise HardGNNError(f"{where}: '{cut(str(section))}' must be a table of settings, got {repeated(fields)}")
+    _check_tables(layer, document, where)
     layer = translated(layer, document)
-    kinds = {name: {key: value for key, value in fields.items() if key in TELLS} for name, fields in layer.items()}
-    if any(kinds.values()):
-        changed = {name: dict(fields) for name, fields in document.items()}
-        for name, told in kinds.items():
-            changed.setdefault(name, {}).update(told)
-        places = _layout(changed, where)
-        for name in [name for name in document if name not in places]:
-            del document[name]
-        for name, fields in document.items():
-            kept = fields_of(places[name].settings)
-            document[name] = {key: value for key, value in fields.items() if key in kept}
-        for name, told in kinds.items():
-            if told and name in places:
-                document.setdefault(name, {}).update(told)
+    _take_kinds(document, layer, where)
     places = _layout(document, where)
     for section, fields in layer.items():
         if section not in places:
@@ -124,6 +109,31 @@ def put(document: Document, layer: dict[str, Any], where: str) -> None:
             if field not in fields_of(places[section].settings):
                 raise HardGNNError(f"{where}: {_no_field(section, field, document)}")
         document.setdefault(section, {}).update(fields)
+
+
+def _take_kinds(document: Document, layer: Document, where: str) -> None:
+    """Puts the kinds that a layer names into `document`, and drops what its sections no longer have."""
+    kinds = {name: {key: value for key, value in fields.items() if key in TELLS} for name, fields in layer.items()}
+    if not any(kinds.values()):
+        return
+    for name, told in kinds.items():
+        if told:
+            document.setdefault(name, {}).update(told)
+    places = _layout(document, where)
+    for name in [name for name in document if name not in places and not kinds.get(name)]:
+        del document[name]
+    for name, fields in document.items():
+        if name in places:
+            kept = fields_of(places[name].settings)
+            document[name] = {key: value for key, value in fields.items() if key in kept}
+
+
+def _check_tables(layer: dict[str, Any], document: Document, where: str) -> None:
+    for section, fields in layer.items():
+        if not isinstance(fields, dict):
+            if section not in (known := list(_layout(document, where))):
+                raise HardGNNError(f"{where}: {_no_section(section, document, known)}")
+            raise HardGNNError(f"{where}: '{cut(str(section))}' must be a table of settings, got {repeated(fields)}")
 
 
 def _layout(document: Document, where: str) -> dict[str, Any]:

@@ -77,6 +77,16 @@ class Kinds:
             return self.table.names()
         return [name for name, part in self.table.sound() if self.suits(part)]
 
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(self.table, Parts) or self.suits is None:
+            return value in self.table
+        if value not in self.table:
+            return False
+        try:
+            return self.suits(self.table.find(str(value)))
+        except HardGNNError:  # a package that cannot be loaded
+            return False
+
     def sound(self) -> Iterator[tuple[Any, type[Section]]]:
         """The values and their classes, but for those of packages that cannot be loaded."""
         for value in self.values():

@@ -10,7 +10,7 @@ import numpy as np
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import Ranker, rank_targets
-from hardgnn.metrics import judged
+from hardgnn.metrics import mean_of
 from hardgnn.models.base import Model
 from hardgnn.parts import MODELS
 
@@ -25,7 +25,7 @@ def quality_on(data: Dataset, sample: int = 2000, seed: int = 0) -> Callable[[Ra
     """
     users, _ = data.targets(VALID)
     asked = np.random.default_rng(seed).permutation(users)[:sample]
-    return lambda model: judged(rank_targets(model, data, "valid", users=asked)["rank"].to_numpy())
+    return lambda model: mean_of(rank_targets(model, data, "valid", users=asked)["rank"].to_numpy())
 
 
 def baseline(name: str, data: Dataset, **settings: Any) -> Model:

@@ -35,7 +35,7 @@ def choices(study: Study) -> list[Choice]:
         raise HardGNNError(f"{study.folder}: no sweep has been in this folder")
     plan = study.plans[SWEEP]
     tried = tried_by(plan)
-    asked = (plan.variants[0] if plan.variants else Variant("", tried.preset)).judged
+    asked = (plan.variants[0] if plan.variants else Variant("", tried.preset)).validation
     found = []
     for data in plan.data:
         if isinstance(tried, Trials):

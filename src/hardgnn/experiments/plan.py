@@ -32,8 +32,8 @@ class Variant(Document):
         return settings.resolve(self.preset, settings=(*self.settings, *self.chosen.get(data, ())), seed=seed)
 
     @property
-    def judged(self) -> TrainSettings:
-        """How its epochs are judged on validation; the usual way, where it is fitted in one go."""
+    def validation(self) -> TrainSettings:
+        """How its epochs are evaluated on validation; the usual way, where it is fitted in one go."""
         return self.config(0).train or TrainSettings()
 
     @classmethod

@@ -167,15 +167,15 @@ def _figure(
         run = Run(name, variant, seed)
         path = folder / "runs" / run.name
         config = run.config
-        judged = config.train
-        assert judged is not None
+        choosing = config.train
+        assert choosing is not None
         first = seed == search.seeds[0]
         if first:
-            _report_earlier(trial, path, judged.metric)
-        watcher = _Pruning(report, trial if first else None, judged.metric)
+            _report_earlier(trial, path, choosing.metric)
+        watcher = _Pruning(report, trial if first else None, choosing.metric)
         shared: dict[str, Any] = {"preset": search.preset, "data_path": data_path, "patience_s": LOCK_PATIENCE_S}
         result = train(data, config, path, resume=True, callbacks=[watcher], **shared)
-        figures.append(result["valid"][judged.protocol][judged.metric])
+        figures.append(result.metrics[choosing.metric])
     return float(sum(figures) / len(figures))
 
 
@@ -227,7 +227,7 @@ def trials_of(trials: optuna.Study, study: Study, name: str, search: Search) -> 
 
 def _figures_of(trial: optuna.trial.FrozenTrial, study: Study, name: str, variant: Variant, search: Search) -> Figures:
     """The validation figures of a complete trial; where another machine has its run folders, the one it told."""
-    choosing = variant.judged
+    choosing = variant.validation
     folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
     if all((folder / RESULT).exists() for folder in folders):
         return by_metric([read_result(folder)["valid"][choosing.protocol] for folder in folders])

@@ -17,7 +17,7 @@ from hardgnn.storage.texts import read_toml
 COMPONENTS: dict[str, list[str]] = {
     "without-graphs": ["model.layers=0"],
     "without-interval-encoder": ["model.interval_encoder=sum"],
-    "without-sequence-encoder": ["model.sequence=none"],
+    "without-sequence-encoder": ["encoder.kind=none"],
     "without-self-augmented-loss": ["ssl.weight=0"],
     "without-hard-negatives": ["hard.used_in=none"],
     "without-infonce": ["hard.weight=0"],

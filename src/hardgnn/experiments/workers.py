@@ -48,52 +48,70 @@ def carry_out(tasks: Sequence[Task], workers: int, told: Callable[[float, int, s
     Raises:
         KeyboardInterrupt: stopped, after the processes have ended.
     """
+    return _in_turn(tasks, told) if workers == 0 else _Pool(tasks, workers, told).run()
+
+
+def _in_turn(tasks: Sequence[Task], told: Callable[[float, int, str], None]) -> dict[str, HardGNNError]:
     errors: dict[str, HardGNNError] = {}
-    if workers == 0:
-        for number, task in enumerate(tasks):
-            try:
-                task.work(*task.arguments, lambda share, n=number, t=task: told(n + share, len(errors), t.name))
-            except HardGNNError as error:
-                errors[task.name] = error
-        return errors
-    context = get_context("spawn")
-    waiting = deque(tasks)
-    running: dict[Any, tuple[Task, Any]] = {}  # by the pipe that its process reports through
-    shares: dict[str, float] = {}
-    threads = max(1, usable_processors() // workers)
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                task = waiting.popleft()
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_process, args=(theirs, task), name=task.name)
-                with _environment(POLARS_MAX_THREADS=str(threads), OMP_NUM_THREADS=str(threads)):
-                    process.start()
-                theirs.close()
-                running[ours] = (task, process)
-            ready: list[Any] = connection.wait(list(running))
-            for pipe in ready:
-                task, process = running[pipe]
-                try:
-                    message = pipe.recv()
-                except EOFError:
-                    process.join()
-                    del running[pipe]
-                    shares[task.name] = 1.0
-                    if process.exitcode and task.name not in errors:
-                        errors[task.name] = _ended(process.exitcode)
-                else:
-                    if isinstance(message, HardGNNError):
-                        errors[task.name] = message
-                    else:
-                        shares[task.name] = message
-            told(sum(shares.values()), len(errors), ", ".join(task.name for task, _ in running.values()))
-    finally:
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
-            process.join()
+    for number, task in enumerate(tasks):
+        try:
+            task.work(*task.arguments, lambda share, n=number, t=task: told(n + share, len(errors), t.name))
+        except HardGNNError as error:
+            errors[task.name] = error
     return errors
+
+
+class _Pool:
+    """So many processes at a time, each with one task and a pipe that it reports through."""
+
+    def __init__(self, tasks: Sequence[Task], workers: int, told: Callable[[float, int, str], None]) -> None:
+        self.waiting, self.workers, self.told = deque(tasks), workers, told
+        self.running: dict[Any, tuple[Task, Any]] = {}  # by the pipe
+        self.shares: dict[str, float] = {}
+        self.errors: dict[str, HardGNNError] = {}
+
+    def run(self) -> dict[str, HardGNNError]:
+        """Carries out all tasks."""
+        try:
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < self.workers:
+                    self._start(self.waiting.popleft())
+                for pipe in connection.wait(list(self.running)):
+                    self._hear(pipe)
+                names = ", ".join(task.name for task, _ in self.running.values())
+                self.told(sum(self.shares.values()), len(self.errors), names)
+        finally:
+            for _, process in self.running.values():
+                process.terminate()
+            for _, process in self.running.values():
+                process.join()
+        return self.errors
+
+    def _start(self, task: Task) -> None:
+        context, threads = get_context("spawn"), str(max(1, usable_processors() // self.workers))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_process, args=(theirs, task), name=task.name)
+        with _environment(POLARS_MAX_THREADS=threads, OMP_NUM_THREADS=threads):
+            process.start()
+        theirs.close()
+        self.running[ours] = (task, process)
+
+    def _hear(self, pipe: Any) -> None:
+        """What a process says: how far it is, why it failed, or nothing more."""
+        task, process = self.running[pipe]
+        try:
+            message = pipe.recv()
+        except EOFError:
+            process.join()
+            del self.running[pipe]
+            self.shares[task.name] = 1.0
+            if process.exitcode and task.name not in self.errors:
+                self.errors[task.name] = _ended(process.exitcode)
+            return
+        if isinstance(message, HardGNNError):
+            self.errors[task.name] = message
+        else:
+            self.shares[task.name] = message
 
 
 def raise_failed(what: str, errors: dict[str, HardGNNError]) -> None:

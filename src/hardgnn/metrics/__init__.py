@@ -46,5 +46,3 @@ __all__ = [
     "summarise",
     "summarise_lists",
 ]
-
-JUDGED, JUDGED_AT, judged = MAIN, MAIN_AT, mean_of  # former names

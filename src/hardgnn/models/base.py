@@ -101,7 +101,7 @@ class Similar(Protocol):
 class Quality(Protocol):
     """Tells how good a model is on validation (NDCG@10 over all items), the higher the better; a fit chooses by it."""
 
-    def __call__(self, model: Any) -> float: ...
+    def __call__(self, model: Any, /) -> float: ...
 
 
 Stored = Mapping[str, Tensor]

@@ -15,7 +15,7 @@ from hardgnn.experiments.choices import SWEEP, choices
 from hardgnn.experiments.finished import Finished, finished
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers.tuning import PEERS
-from hardgnn.experiments.plan import Grid, Variant
+from hardgnn.experiments.plan import Grid, Plan, Variant
 from hardgnn.experiments.results import BaselineFigures, Summary, summarise_cells, summary
 from hardgnn.experiments.sweep import RETRAINED
 from hardgnn.report import published as papers
@@ -112,22 +112,11 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
     everything: dict[tuple[str, str], Finished] = {}
     order = [name for name in TITLES if name in study.plans]
     for place, name in enumerate(order):
-        plan, command = study.plans[name], study.plans[name].command
+        plan = study.plans[name]
         cells = finished(study, plan)
         everything |= {(cell.data, cell.variant.name): cell for cell in cells}
         told = summary(study, name, at)
-        section = figures_section(TITLES[name], told, command)
-        if name == "noise":
-            tables, section.figures = noise_section_parts(told, command)
-            section.tables = [*tables, *section.tables]
-        elif name == "sparsity":
-            tables, section.figures = groups_parts(told, command)
-            section.tables = [*section.tables, *tables]
-        elif name == "history":
-            windows = {variant.name: flat(variant.config(0))["model"]["window"] for variant in plan.variants}
-            section.figures = history_figures(told, windows, command)
-        else:
-            section.figures = components_figures(told, command)
+        section = _of_plan(name, plan, told)
         sections.append(section)
         beside = published_section(told, _published_names(plan.data, published))
         if place == 0 and beside is not None:
@@ -147,6 +136,23 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
         first = study.plans[order[0]]
         sections += _training_sections(order[0], finished(study, first), first.command)
     return sections, list(everything.values())
+
+
+def _of_plan(name: str, plan: Plan, told: Summary) -> Section:
+    """The section of what a plan was for, with the figures of its kind."""
+    section = figures_section(TITLES[name], told, plan.command)
+    if name == "noise":
+        tables, section.figures = noise_section_parts(told, plan.command)
+        section.tables = [*tables, *section.tables]
+    elif name == "sparsity":
+        tables, section.figures = groups_parts(told, plan.command)
+        section.tables = [*section.tables, *tables]
+    elif name == "history":
+        windows = {variant.name: flat(variant.config(0))["model"]["window"] for variant in plan.variants}
+        section.figures = history_figures(told, windows, plan.command)
+    else:
+        section.figures = components_figures(told, plan.command)
+    return section
 
 
 def _choice_section(study: Study) -> Section:

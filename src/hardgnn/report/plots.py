@@ -128,6 +128,26 @@ def _words(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
+def _places_of_x(
+    axes: Any, series: Sequence[Series], log: bool, categories: Sequence[str] | None, ticks: Sequence[float] | None
+) -> None:
+    """What stands along x."""
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # the formatters of a log axis write mathematics
+        axes.xaxis.set_minor_formatter("{x:g}" if _within_a_decade(series) else "")
+    if categories is not None:
+        axes.set_xticks(range(len(categories)), [_words(one) for one in categories])
+    elif ticks is not None:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+    elif not log:
+        from matplotlib.ticker import MaxNLocator
+
+        whole = all(float(x).is_integer() for one in series for x in one.x)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole, min_n_ticks=1))
+
+
 @_styled
 def lines(
     name: str,
@@ -165,20 +185,7 @@ def lines(
             axes.plot(
                 [one.x[one.chosen]], [one.y[one.chosen]], "o", ms=13, mfc="none", mec=colour, mew=1.8, linestyle="none"
             )
-    if log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")  # the formatters of a log axis write mathematics
-        axes.xaxis.set_minor_formatter("{x:g}" if _within_a_decade(series) else "")
-    if categories is not None:
-        axes.set_xticks(range(len(categories)), [_words(one) for one in categories])
-    elif ticks is not None:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_xticks([], minor=True)
-    elif not log:
-        from matplotlib.ticker import MaxNLocator
-
-        whole = all(float(x).is_integer() for one in series for x in one.x)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole, min_n_ticks=1))
+    _places_of_x(axes, series, log, categories, ticks)
     axes.set_xlabel(_words(x_label))
     axes.set_ylabel(_words(y_label))
     if any(one.chosen is not None for one in series):

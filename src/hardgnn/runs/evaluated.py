@@ -198,7 +198,7 @@ def run_leaks(folder: Path) -> tuple[str, ...]:
 
 def _ranker(folder: Path, split: str, data: Path | None = None) -> tuple[Ranker, Dataset, str]:
     """What scores for a run, noise it was trained on included; the data set without noise; the seal of its model."""
-    model, clean = load_model(folder), load_data(folder, data)
+    model, clean = load_model(folder, "auto"), load_data(folder, data)
     noise = check_version(folder)["data"]["manifest"].get(NOISE)
     ranker: Ranker = model if noise is None else SeesNoise(model, with_noise(clean, **noise), PARTS[split])
     return ranker, clean, model.seal

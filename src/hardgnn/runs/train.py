@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hardgnn.config import Config, TrainSettings, leaks
+from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError, reason, shown
-from hardgnn.evaluation.protocols import evaluate
-from hardgnn.evaluation.quality import quality_on
-from hardgnn.forks import enter
-from hardgnn.metrics import DEFAULT, JUDGED_AT, check_choice, split
 from hardgnn.models.base import Model
-from hardgnn.models.network import Network
-from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs import folder as run
+from hardgnn.runs.fitting import Fitted, Fitting, checked
 from hardgnn.runs.models import save_model
+from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.warm import WarmStart
-from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
 from hardgnn.storage.locks import Held, locked
 from hardgnn.storage.records import recorded, write_json
 from hardgnn.storage.tensors import open_tensors, read_seal
 from hardgnn.training import checkpoint
-from hardgnn.training.callbacks import Callback, Checkpoint, Lines, MovingAverage, Penalty, Snapshot, Validation
-from hardgnn.training.checkpoint import Progress
-from hardgnn.training.optimiser import optimiser_of
-from hardgnn.training.trainer import Trainer
-
-
-@dataclass
-class Fitted:
-    """What a fit gives: the best model, and what `result.json` says of it."""
-
-    model: Model | None
-    """None where it is kept in a run folder."""
-    result: dict[str, Any]
-    lines: list[dict[str, Any]]
-
-
-class Stopped(KeyboardInterrupt):
-    """A fit in memory was interrupted; `snapshot` is where it stands."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__()
-        self.snapshot = snapshot
+from hardgnn.training.callbacks import Callback, Checkpoint, MovingAverage
 
 
 def train(
@@ -71,7 +39,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     warm_start: Path | None = None,
     patience_s: float = 0.0,
-) -> dict[str, Any]:
+) -> TrainingResult:
     """Fits one model and keeps its best epoch by validation in the run folder.
 
     Args:
@@ -85,14 +53,14 @@ def train(
         patience_s: how long to wait for another process that is at work in the folder.
 
     Returns:
-        The result that `result.json` holds: best epoch, its validation metrics, seconds, peak memory.
+        Best epoch, its validation metrics, seconds, peak memory, as `result.json` keeps them.
 
     Raises:
         HardGNNError: the folder holds another run, another process trains in it, or it was removed meanwhile; the
             config leaks, the older run does not fit, or the loss is no longer a number.
         KeyboardInterrupt: stopped; the state after the last epoch is on disk.
     """
-    leaking = _checked(config, allow_leaks)
+    leaking = checked(config, allow_leaks)
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
     with _entered(folder, patience_s) as held:
         _open_folder(folder, config, data, data_path, preset, resume, None if warm is None else warm.record)
@@ -100,9 +68,11 @@ def train(
             earlier = run.read_result(folder)
             if earlier.get("finished"):  # what was evaluated since stays in it
                 with open_tensors(folder / run.MODEL, run.AGAIN):
-                    return earlier
-            fitting = _Fitting(data, config, leaking, warm, callbacks, folder, held)
-            return _ended(folder, held, fitting.fit())
+                    return TrainingResult.from_dict(earlier)
+            fitting = Fitting(data, config, leaking, _InFolder(folder, held), warm, callbacks)
+            fitted = fitting.fit()
+            _ended(folder, held, fitted)
+            return fitted.result
         except (HardGNNError, MemoryError, OSError, RuntimeError) as error:
             with suppress(HardGNNError):  # where even this cannot be written, the error itself says why
                 held.check()
@@ -110,209 +80,21 @@ def train(
             raise
 
 
-def fit(
-    data: Dataset,
-    config: Config,
-    *,
-    allow_leaks: bool = False,
-    callbacks: Sequence[Callback] = (),
-    warm_start: Path | None = None,
-    earlier: Snapshot | None = None,
-) -> Fitted:
-    """Fits one model in memory; arguments as of `train`, and `earlier`, where a stopped fit stood.
+class _InFolder:
+    """A fit that is kept in its run folder, whose lock it holds."""
 
-    Raises:
-        HardGNNError: as `train`.
-        Stopped: interrupted.
-    """
-    leaking = _checked(config, allow_leaks)
-    warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
-    return _Fitting(data, config, leaking, warm, callbacks, earlier=earlier).fit()
+    def __init__(self, folder: Path, held: Held) -> None:
+        self.name, self.folder, self.held = folder.name, folder, held
 
+    def keep(self, model: Model, epoch: int) -> None:
+        """Writes the model, whole."""
+        self.held.check()
+        save_model(self.folder, model, epoch)
 
-def _checked(config: Config, allow_leaks: bool) -> list[str]:
-    """How the config leaks, where that is allowed; prepares the process."""
-    enter()
-    leaking = leaks(config)
-    if leaking and not allow_leaks:
-        raise HardGNNError(
-            f"{' and '.join(leaking)}: such figures are not honest; ask for them with --allow-leaks, or set "
-            "sampler.avoid=train and train.choose_on=valid"
-        )
-    if config.train is not None:
-        check_choice(config.train.metric)
-    autocast(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
-    use_threads(config.run.threads)
-    keep_freed_memory()
-    return leaking
-
-
-@dataclass
-class _Fitting:
-    """One fit: of a network by the trainer, of other models in one go."""
-
-    data: Dataset
-    config: Config
-    leaking: list[str]
-    warm: WarmStart | None
-    callbacks: Sequence[Callback]
-    folder: Path | None = None
-    held: Held | None = None
-    earlier: Snapshot | None = None
-    _now: Model | None = field(default=None, init=False)
-    _best: Model | None = field(default=None, init=False)
-
-    def fit(self) -> Fitted:
-        kind = MODELS.find(self.config.model.kind)
-        try:
-            if self.config.train is not None:
-                return self._by_steps(kind, self.config.train)
-            return self._in_one_go(kind)
-        finally:
-            for one in self.callbacks:
-                one.close()
-
-    def _in_one_go(self, kind: Any) -> Fitted:
-        if self.warm is not None:
-            raise HardGNNError(f"model.kind={self.config.model.kind} has no weights to start from")
-        began = time.perf_counter()
-        model = kind.fit(self.data, self.config.model, quality_on(self.data))
-        progress = Progress(1, 1, seconds=time.perf_counter() - began)
-        line: dict[str, Any] = {"epoch": 1, "seconds": round(progress.seconds, 4)}
-        line["valid"] = self._figures(model, "valid", "full", JUDGED_AT)
-        progress.lines.append(line)
-        self._now = model
-        self._keep(1)
-        for callback in self.callbacks:
-            callback.epoch(line)
-        result = self._result(progress, f"{JUDGED_AT} on valid, full", "valid", "full")
-        result["parameters"] = model.parameters
-        if model.chosen:
-            result["chosen"] = dict(model.chosen)
-        return Fitted(self._best, result, progress.lines)
-
-    def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
-        config = self.config
-        generator = torch.Generator().manual_seed(config.run.seed)
-        with seeded(generator):  # weights that a part draws by itself
-            network = kind.build(config.model, self.data, generator)
-        if self.warm is not None:
-            self.warm.apply(network)
-        device = device_of(config.run.device)
-        network.to(device)
-        objective = OBJECTIVES.find(config.objective.kind)(config.objective, network, self.data)  # type: ignore[union-attr]
-        if len(objective) == 0:
-            raise HardGNNError(f"{self.data.name}: {_nothing_to_learn(self.data)}")
-        optimiser = optimiser_of(network, settings)
-        average = None
-        if settings.average_epochs > 0:
-            average = MovingAverage(network, settings.average_epochs, len(objective))
-        kept = network if average is None else average.network
-        assert isinstance(kept, Network)
-        part = settings.choose_on
-
-        def judge() -> dict[str, float]:
-            self._now = now = kept.fitted(self._name)
-            return self._figures(now, part, settings.protocol, settings.metric)
-
-        validation = Validation(
-            judge,
-            self._keep,
-            settings.metric,
-            name=part,
-            every=settings.eval_every,
-            patience=settings.patience,
-        )
-        state = self._state(average)
-        if self.earlier is not None:
-            self._best = self.earlier.best
-        l2 = getattr(settings.optimiser, "l2", 0.0)
-        penalty = Penalty(network.decayed(getattr(settings.optimiser, "l2_over", "embeddings")), l2)
-        named = [_made(name, self.folder) for name in settings.callbacks.split(",") if name]
-        # those that are named come before the log, so that it has what they add
-        all_of_them = [average, penalty, validation, *named, Lines(), self._log(), state, *self.callbacks]
-        trainer = Trainer(
-            network,
-            objective,
-            optimiser,
-            epochs=settings.epochs,
-            seed=config.run.seed,
-            lr=settings.lr,
-            lr_decay=settings.lr_decay,
-            device=device,
-            autocast=partial(autocast, device, config.run.precision),
-            callbacks=[one for one in all_of_them if one is not None],
-        )
-        try:
-            progress = trainer.run()
-        except KeyboardInterrupt:
-            if isinstance(state, Snapshot):
-                state.best = self._best
-                raise Stopped(state) from None
-            raise
-        finally:
-            for one in named:
-                one.close()
-        result = self._result(progress, f"{settings.metric} on {part}, {settings.protocol}", part, settings.protocol)
-        result["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        return Fitted(self._best, result, progress.lines)
-
-    @property
-    def _name(self) -> str:
-        return self.config.model.kind if self.folder is None else self.folder.name
-
-    def _state(self, average: MovingAverage | None) -> Checkpoint | Snapshot:
-        if self.folder is None:
-            return Snapshot(average, self.earlier)
-        return Checkpoint(self.folder, run.identity(self.folder), average, self._ours)
-
-    def _ours(self) -> None:
-        if self.held is not None:
-            self.held.check()
-
-    def _log(self) -> Callback | None:
-        return None if self.folder is None else _WrittenLines(self.folder, self._ours)
-
-    def _figures(self, model: Model, part: str, protocol: str, metric: str) -> dict[str, float]:
-        name, n = split(metric)
-        at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
-        result, _ = evaluate(model, self.data, part, protocol, at, names, resamples=1)
-        return dict(result.metrics)
-
-    def _keep(self, epoch: int) -> None:
-        """Keeps the model just judged as the best so far."""
-        assert self._now is not None
-        if self.folder is None:
-            self._best = copy.deepcopy(self._now)
-            return
-        self._ours()
-        save_model(self.folder, self._now, epoch)
-
-    def _result(self, progress: Progress, chosen_by: str, part: str, protocol: str) -> dict[str, Any]:
-        """What `result.json` says of a training that is at its end."""
-        best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
-        return {
-            "dataset": self.data.name,
-            "best_epoch": progress.best_epoch,
-            "epochs": progress.epoch,
-            "chosen_by": chosen_by,
-            part: {protocol: best.get(part, {})},
-            "leaks": [*self.leaking, *self.data.provenance.leaks],
-            "parameters": 0,
-            "training_seconds": round(progress.seconds, 2),
-            "seconds_per_epoch": round(progress.seconds / max(1, progress.epoch), 4),
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-            "seed": self.config.run.seed,
-            "finished": True,
-        }
-
-
-def _made(name: str, folder: Path | None) -> Callback:
-    """A callback by its name."""
-    kind = CALLBACKS.find(name)
-    with blamed(f"callback '{name}' ({home_of(kind)})"):
-        found: Callback = kind(folder)
-    return found
+    def callbacks(self, average: MovingAverage | None) -> list[Callback]:
+        """The log and the state after each epoch."""
+        state = Checkpoint(self.folder, run.identity(self.folder), average, self.held.check)
+        return [_WrittenLines(self.folder, self.held.check), state]
 
 
 class _WrittenLines(Callback):
@@ -327,28 +109,18 @@ class _WrittenLines(Callback):
         write_lines(self.folder, self.trainer.progress.lines)
 
 
-def _ended(folder: Path, held: Held, fitted: Fitted) -> dict[str, Any]:
+def _ended(folder: Path, held: Held, fitted: Fitted) -> None:
     """Writes the result of a fit that is at its end."""
     held.check()
     write_lines(folder, fitted.lines)
-    result = fitted.result | {"files": recorded(folder, [run.METRICS, run.MODEL])}
+    result = fitted.result.to_dict() | {"files": recorded(folder, [run.METRICS, run.MODEL])}
     weights = read_seal(folder / run.MODEL)
 
     def ended(earlier: dict[str, Any]) -> dict[str, Any]:
         # What was evaluated while training was stopped counts only where no better epoch came since.
         return (earlier if earlier.get("weights", weights) == weights else {}) | result | {"weights": weights}
 
-    return run.write_result(folder, ended)
-
-
-def _nothing_to_learn(data: Dataset) -> str:
-    """Why no user can be learnt from."""
-    if (data.train.lengths < 2).all():
-        return "no user has two training interactions, so there is nothing to learn"
-    return (
-        f"whoever has two training interactions has met all {data.n_items:,} items, so none is left to tell what they "
-        "like from what they do not; such a log has too few items"
-    )
+    run.write_result(folder, ended)
 
 
 @contextmanager
@@ -410,7 +182,7 @@ def write_run(
         if run.is_started(folder):
             raise HardGNNError(f"{shown(folder)}: holds a run already; choose another folder")
         run.start(folder, config, tables, manifest, preset=preset)
-        save_model(folder, fitted.model, int(fitted.result["best_epoch"]))
+        save_model(folder, fitted.model, fitted.result.best_epoch)
         _ended(folder, held, fitted)
 
 

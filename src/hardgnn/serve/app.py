@@ -59,6 +59,13 @@ def create_app(state: State, settings: Settings) -> Gate:
     app.state.run, app.state.settings, app.state.batcher = state, settings, batcher
     app.include_router(router)
 
+    _tell_problems(app)
+    return Gate(app, settings)
+
+
+def _tell_problems(app: FastAPI) -> None:
+    """What goes wrong is one sentence, with the number of its request."""
+
     def problem(request: Request, status: int, sentence: str) -> JSONResponse:
         plain = sentence.encode("utf-8", "backslashreplace").decode()  # JSON may name half a character
         body = {"error": plain, "request_id": request.state.request_id}
@@ -83,5 +90,3 @@ def create_app(state: State, settings: Settings) -> Gate:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         return problem(request, 500, "unexpected error")  # the gate logs it
-
-    return Gate(app, settings)

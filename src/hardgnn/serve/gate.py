@@ -60,15 +60,12 @@ class Gate:
         self._token = None if settings.token is None else f"Bearer {settings.token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
         if scope["type"] != "http":
+            await self._other(scope, receive, send)
             return
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = _request_id(headers.get(b"x-request-id", b""))
         scope.setdefault("state", {})["request_id"] = request_id
         status, whole = 0, False
 
@@ -89,11 +86,7 @@ class Gate:
                     whole = True
                     await self.app(scope, _replay(body, receive), sent)
             except TimeoutError:
-                within = f"within {self.settings.timeout:g} s"
-                late = (
-                    Refused(503, f"no answer {within}") if whole else Refused(408, f"the body was not whole {within}")
-                )
-                raise late from None
+                raise self._late(whole) from None
             except asyncio.CancelledError:
                 whole = True  # as far as it matters: nothing more is read
                 raise Refused(503, "the service ends") from None
@@ -104,9 +97,20 @@ class Gate:
             log.exception("unexpected error", extra={"request_id": request_id})
             if status == 0:
                 await _refuse(sent, None, Refused(500, "unexpected error"), request_id)
-        seconds = time.perf_counter() - began
-        route = getattr(scope.get("route"), "path", "other")
-        observe(scope["method"], route, status, seconds)
+        self._note(scope, request_id, status, time.perf_counter() - began)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Starting and ending go through; there is nothing else but requests."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+
+    def _late(self, whole: bool) -> Refused:
+        within = f"within {self.settings.timeout:g} s"
+        return Refused(503, f"no answer {within}") if whole else Refused(408, f"the body was not whole {within}")
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Counts an answered request, and logs it where that is asked for."""
+        observe(scope["method"], getattr(scope.get("route"), "path", "other"), status, seconds)
         if self.settings.access_log:
             fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status}
             log.info("request", extra=fields | {"ms": round(seconds * 1000, 2)})
@@ -186,3 +190,8 @@ async def _linger(receive: Receive) -> None:
                 message = await receive()
                 left -= len(message.get("body", b""))
                 more = message.get("more_body", False)
+
+
+def _request_id(given: bytes) -> str:
+    """What a request calls itself, or a name of ours."""
+    return given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

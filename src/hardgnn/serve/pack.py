@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,21 +70,3 @@ def _copy_weights(source: Path, target: Path) -> None:
     with open_tensors(source, AGAIN) as (stored, note):
         kept = [name for name in stored.keys() if name not in TRAINING_ALONE]  # noqa: SIM118 - no mapping
         save_tensors(target, {name: stored.get_tensor(name) for name in kept}, note)
-
-
-def main() -> None:
-    """`python -m hardgnn.serve.pack RUN OUT [EXPORT]`, in a process of its own, whose memory is given back."""
-    from hardgnn.serve.engine import Engine
-
-    run, out, *export = map(Path, sys.argv[1:])
-    try:
-        pack(run, out, *export)
-        with reading(out):
-            Engine(out)  # what changed while it was copied is found here and not by the workers
-    except HardGNNError as error:
-        print(error)
-        sys.exit(error.status)
-
-
-if __name__ == "__main__":
-    main()

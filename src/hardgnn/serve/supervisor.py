@@ -129,7 +129,7 @@ class Supervisor:
     def _begin_pack(self) -> None:
         self.again, self.serial = False, self.serial + 1
         # In a process of its own: its memory is given back, and the parent stays fit for forking.
-        command = [sys.executable, "-m", "hardgnn.serve.pack", str(self.run), str(self.root / str(self.serial))]
+        command = [sys.executable, "-m", "hardgnn.serve.packing", str(self.run), str(self.root / str(self.serial))]
         if self.export is not None:
             command.append(str(self.export))
         try:

@@ -112,7 +112,7 @@ class Validation(Callback):
 
     Args:
         judge: the figures of the network as it is now.
-        keep: told the epoch of the best network so far, which is the one just judged.
+        keep: told the epoch of the best network so far, which is the one just evaluated.
         metric: the figure that is compared, the higher the better.
         name: what the figures are called in the log.
         every: epochs between two looks; the last epoch has one, too.

@@ -201,7 +201,10 @@ class Pairwise(TermedObjective):
         sequence = network.sequence(vectors.items, local)  # (B, d)
         asked = user_row[self.here(batch.users)]
         of_users = vectors.users.index_select(0, asked) if network.scoring.user_term else None
-        near = None
+        query = network.scoring.query(of_users, sequence)
+        positives = vectors.items.index_select(0, item_row[self.here(batch.positives)])
+        negatives = vectors.items.index_select(0, item_row[self.here(batch.negatives)])
+        near = None  # after the others: gradients add up in the order of what they are of, last first
         if found is not None:
             near = vectors.items.index_select(0, item_row[found].flatten()).view(*found.shape, -1)  # (B, K, d)
         return Step(
@@ -210,9 +213,9 @@ class Pairwise(TermedObjective):
             user_row=user_row,
             item_row=item_row,
             sequence=sequence,
-            query=network.scoring.query(of_users, sequence),
-            positives=vectors.items.index_select(0, item_row[self.here(batch.positives)]),
-            negatives=vectors.items.index_select(0, item_row[self.here(batch.negatives)]),
+            query=query,
+            positives=positives,
+            negatives=negatives,
             rows=self.here(batch.rows),
             near=near,
             valid=valid,

@@ -1,0 +1,290 @@
+"""Fits a model of a config to a data set: a network by the trainer, any other in one go; where it is kept is told."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from hardgnn.config import Config, TrainSettings, leaks
+from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.protocols import evaluate
+from hardgnn.evaluation.quality import quality_on
+from hardgnn.forks import enter
+from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
+from hardgnn.models.base import ClosedForm, Model
+from hardgnn.models.network import Network
+from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
+from hardgnn.runs.results import TrainingResult
+from hardgnn.runs.warm import WarmStart
+from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
+from hardgnn.training.callbacks import Callback, Lines, MovingAverage, Penalty, Snapshot, Validation
+from hardgnn.training.checkpoint import Progress
+from hardgnn.training.optimiser import optimiser_of
+from hardgnn.training.trainer import Trainer
+
+
+@dataclass
+class Fitted:
+    """What a fit gives: the best model, and what `result.json` says of it."""
+
+    model: Model | None
+    """None where it is kept in a run folder."""
+    result: TrainingResult
+    lines: list[dict[str, Any]]
+
+
+class Stopped(KeyboardInterrupt):
+    """A fit in memory was interrupted; `snapshot` is where it stands."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+
+class Place(Protocol):
+    """Where a fit is kept."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, if there is one."""
+
+    def keep(self, model: Model, epoch: int) -> None:
+        """Keeps the best model so far."""
+
+    def callbacks(self, average: MovingAverage | None) -> list[Callback]:
+        """What keeps the state of the training, last of all after an epoch."""
+
+
+class Memory:
+    """A fit that is kept in memory.
+
+    Args:
+        name: what the model is called.
+        earlier: where a fit stood that was stopped.
+    """
+
+    folder = None
+
+    def __init__(self, name: str, earlier: Snapshot | None = None) -> None:
+        self.name, self.earlier = name, earlier
+        self.best: Model | None = None if earlier is None else earlier.best
+        self.snapshot: Snapshot | None = None
+
+    def keep(self, model: Model, epoch: int) -> None:
+        """Copies it: training goes on with its tensors."""
+        self.best = copy.deepcopy(model)
+
+    def callbacks(self, average: MovingAverage | None) -> list[Callback]:
+        """The state after each epoch."""
+        self.snapshot = Snapshot(average, self.earlier)
+        return [self.snapshot]
+
+
+def fit(
+    data: Dataset,
+    config: Config,
+    *,
+    allow_leaks: bool = False,
+    callbacks: Sequence[Callback] = (),
+    warm_start: Path | None = None,
+    earlier: Snapshot | None = None,
+) -> Fitted:
+    """Fits one model in memory.
+
+    Args:
+        data, config, allow_leaks, callbacks, warm_start: as of `hardgnn.runs.train.train`.
+        earlier: where a fit stood that was stopped (`Stopped`), to go on from.
+
+    Raises:
+        HardGNNError: as `train`.
+        Stopped: interrupted.
+    """
+    leaking = checked(config, allow_leaks)
+    warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
+    place = Memory(config.model.kind, earlier)
+    try:
+        fitted = Fitting(data, config, leaking, place, warm, callbacks).fit()
+    except KeyboardInterrupt:
+        if place.snapshot is None:
+            raise
+        place.snapshot.best = place.best
+        raise Stopped(place.snapshot) from None
+    return Fitted(place.best, fitted.result, fitted.lines)
+
+
+def checked(config: Config, allow_leaks: bool) -> list[str]:
+    """How the config leaks, where that is allowed; prepares the process.
+
+    Raises:
+        HardGNNError: it leaks and may not, or asks for what this machine has not.
+    """
+    enter()
+    leaking = leaks(config)
+    if leaking and not allow_leaks:
+        raise HardGNNError(
+            f"{' and '.join(leaking)}: such figures are not honest; ask for them with --allow-leaks, or set "
+            "sampler.avoid=train and train.choose_on=valid"
+        )
+    if config.train is not None:
+        check_choice(config.train.metric)
+    autocast(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
+    use_threads(config.run.threads)
+    keep_freed_memory()
+    return leaking
+
+
+@dataclass
+class Fitting:
+    """One fit; `place` keeps its best model."""
+
+    data: Dataset
+    config: Config
+    leaking: list[str]
+    place: Place
+    warm: WarmStart | None = None
+    callbacks: Sequence[Callback] = ()
+    _now: Model | None = field(default=None, init=False)
+
+    def fit(self) -> Fitted:
+        """Fits the model that the config names.
+
+        Raises:
+            HardGNNError: there is nothing to learn from, or the loss is no longer a number.
+        """
+        kind = MODELS.find(self.config.model.kind)
+        try:
+            if self.config.train is not None:
+                return self._by_steps(kind, self.config.train)
+            return self._in_one_go(kind)
+        finally:
+            for one in self.callbacks:
+                one.close()
+
+    def _in_one_go(self, kind: type[ClosedForm]) -> Fitted:
+        if self.warm is not None:
+            raise HardGNNError(f"model.kind={self.config.model.kind} has no weights to start from")
+        began = time.perf_counter()
+        model = kind.fit(self.data, self.config.model, quality_on(self.data))
+        progress = Progress(1, 1, seconds=time.perf_counter() - began)
+        line: dict[str, Any] = {"epoch": 1, "seconds": round(progress.seconds, 4)}
+        line["valid"] = self._figures(model, "valid", "full", MAIN_AT)
+        progress.lines.append(line)
+        self.place.keep(model, 1)
+        for callback in self.callbacks:
+            callback.epoch(line)
+        return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, model.chosen or None)
+
+    def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
+        generator = torch.Generator().manual_seed(self.config.run.seed)
+        with seeded(generator):  # weights that a part draws by itself
+            network = kind.build(self.config.model, self.data, generator)
+        if self.warm is not None:
+            self.warm.apply(network)
+        network.to(device_of(self.config.run.device))
+        asked = self.config.objective
+        assert asked is not None
+        objective = OBJECTIVES.find(asked.kind)(asked, network, self.data)
+        if len(objective) == 0:
+            raise HardGNNError(f"{self.data.name}: {_nothing_to_learn(self.data)}")
+        average = None
+        if settings.average_epochs > 0:
+            average = MovingAverage(network, settings.average_epochs, len(objective))
+        named = [_made(name, self.place.folder) for name in settings.callbacks.split(",") if name]
+        # Those that are named come before the log, so that it has what they add.
+        ours = [*self._judging(network, average, settings), *named, Lines(), *self.place.callbacks(average)]
+        trainer = Trainer(
+            network,
+            objective,
+            optimiser_of(network, settings),
+            epochs=settings.epochs,
+            seed=self.config.run.seed,
+            lr=settings.lr,
+            lr_decay=settings.lr_decay,
+            device=network.device,
+            autocast=partial(autocast, network.device, self.config.run.precision),
+            callbacks=[*ours, *self.callbacks],
+        )
+        try:
+            progress = trainer.run()
+        finally:
+            for one in named:
+                one.close()
+        how = settings.choose_on, settings.protocol, settings.metric
+        return self._fitted(progress, how, sum(parameter.numel() for parameter in network.parameters()))
+
+    def _judging(self, network: Network, average: MovingAverage | None, settings: TrainSettings) -> list[Callback]:
+        """What averages and judges the epochs, in this order."""
+        kept = network if average is None else average.network
+        assert isinstance(kept, Network)
+
+        def judge() -> dict[str, float]:
+            self._now = now = kept.fitted(self.place.name)
+            return self._figures(now, settings.choose_on, settings.protocol, settings.metric)
+
+        def keep(epoch: int) -> None:
+            assert self._now is not None
+            self.place.keep(self._now, epoch)
+
+        every, patience = settings.eval_every, settings.patience
+        validation = Validation(judge, keep, settings.metric, name=settings.choose_on, every=every, patience=patience)
+        over = getattr(settings.optimiser, "l2_over", "embeddings")
+        penalty = Penalty(network.decayed(over), getattr(settings.optimiser, "l2", 0.0))
+        return [*([] if average is None else [average]), penalty, validation]
+
+    def _figures(self, model: Model, part: str, protocol: str, metric: str) -> dict[str, float]:
+        name, n = split(metric)
+        at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
+        result, _ = evaluate(model, self.data, part, protocol, at, names, resamples=1)
+        return dict(result.metrics)
+
+    def _fitted(
+        self, progress: Progress, how: tuple[str, str, str], parameters: int, chosen: Mapping[str, Any] | None = None
+    ) -> Fitted:
+        """What `result.json` says of a fit that is at its end; `how` it was judged: part, protocol and metric."""
+        part, protocol, metric = how
+        best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
+        result = TrainingResult(
+            dataset=self.data.name,
+            best_epoch=progress.best_epoch,
+            epochs=progress.epoch,
+            chosen_by=f"{metric} on {part}, {protocol}",
+            split=part,
+            protocol=protocol,
+            metrics=best.get(part, {}),
+            leaks=(*self.leaking, *self.data.provenance.leaks),
+            parameters=parameters,
+            training_seconds=round(progress.seconds, 2),
+            seconds_per_epoch=round(progress.seconds / max(1, progress.epoch), 4),
+            peak_memory_mb=round(peak_memory_mb(), 1),
+            seed=self.config.run.seed,
+            chosen=chosen,
+        )
+        return Fitted(None, result, progress.lines)
+
+
+def _made(name: str, folder: Path | None) -> Callback:
+    """A callback by its name."""
+    kind = CALLBACKS.find(name)
+    with blamed(f"callback '{name}' ({home_of(kind)})"):
+        found: Callback = kind(folder)
+    return found
+
+
+def _nothing_to_learn(data: Dataset) -> str:
+    """Why no user can be learnt from."""
+    if (data.train.lengths < 2).all():
+        return "no user has two training interactions, so there is nothing to learn"
+    return (
+        f"whoever has two training interactions has met all {data.n_items:,} items, so none is left to tell what they "
+        "like from what they do not; such a log has too few items"
+    )

@@ -1,0 +1,58 @@
+"""The benchmarks run: each on a size that says nothing, for a change elsewhere may break them unseen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hardgnn
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+SMALL = [
+    "evaluate.py --users 50 --items 300 --repeat 1 --threads 1",
+    "recommend.py --users 64 --items 1000 --rounds 1",
+    "prepare.py --events 5000 --users 100 --items 1000",
+    "prepare.py --form yelp --events 5000 --users 100 --items 1000",
+    "scale.py --events 20000 --users 1200 --items 300 --factors 1 --steps 2 --threads 1",
+    "serve.py --items 200 --users 50 --connections 2 --seconds 0.5 --approximate",
+]
+
+
+def timed(words: list[str]) -> str:
+    environment = os.environ | {"PYTHONPATH": str(Path(hardgnn.__file__).parent.parent)}
+    command = [sys.executable, str(BENCHMARKS / words[0]), *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", SMALL)
+def test_a_benchmark_runs(line: str) -> None:
+    assert timed(line.split())
+
+
+@pytest.mark.slow
+def test_an_epoch_is_timed_and_a_step_profiled(tmp_path: Path) -> None:
+    where = ["--shape", "amazon", "--threads", "1", "--data", str(tmp_path), "--set"]
+    where += ["model.dim=16", "model.window=5", "encoder.layers=1", "train.protocol=sampled-999"]
+    graphs = ["model.intervals=1", "model.layers=1", "objective.users_per_epoch=256", "objective.batch_users=64"]
+    wide = ["objective.batch_positions=20000", "sampler.candidates=8"]
+    assert "epoch_s" in timed(["epoch.py", "--model", "best", "--epochs", "1", *where, *wide])
+    assert "epoch_s" in timed(["epoch.py", "--model", "selfgnn", "--epochs", "1", *where, *graphs])
+    assert "Self CPU" in timed(["profile.py", "--steps", "1", *where, *graphs])
+
+
+def test_settings_of_today_have_their_older_names_on_an_older_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    import shapes
+
+    today = ["objective.kind=next-item", "encoder.kind=attention", "optimiser.l2=0.1", "model.dim=3"]
+    assert shapes.known(today) == today
+    monkeypatch.setattr(shapes, "Callback", object)
+    older = ["train.objective=positions", "model.sequence=full", "train.l2=0.1", "model.dim=3"]
+    assert shapes.known(today) == older

@@ -75,8 +75,8 @@ def put(
 
 def _buffers(network: nn.Module) -> dict[str, Tensor]:
     """What a network keeps beside its parameters, as the running means of a normalisation."""
-    learnt = dict(network.named_parameters())
-    return {name: value for name, value in network.state_dict().items() if name not in learnt}
+    kept = network.state_dict()
+    return {name: value for name, value in network.named_buffers() if name in kept}
 
 
 def as_document(progress: Progress) -> dict[str, Any]:

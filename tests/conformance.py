@@ -28,8 +28,9 @@ from hardgnn.models.attention import reset
 from hardgnn.models.encoders.base import Encoder, Frame
 from hardgnn.parts import ENCODERS, LOSSES, MODELS, OBJECTIVES, SAMPLERS
 from hardgnn.recommend.export import item_vectors
+from hardgnn.runs.fitting import fit
 from hardgnn.runs.models import load_model
-from hardgnn.runs.train import fit, train
+from hardgnn.runs.train import train
 from hardgnn.training.losses import CandidateScores, Scores
 from hardgnn.training.objectives.base import eligible_users
 from hardgnn.training.trainer import total
@@ -408,7 +409,7 @@ def asked() -> tuple[np.ndarray, Histories]:
 
 def scores_alike_once_loaded(config: Config, folder: Path) -> Any:
     result = train(DATA, config, folder / "run")
-    assert result["parameters"] >= 0
+    assert result.parameters >= 0
     loaded, kept = load_model(folder / "run"), fit(DATA, config).model
     assert kept is not None
     assert kept.name
@@ -488,7 +489,7 @@ def changes_nothing_of_the_training(name: str, folder: Path) -> None:
     np.testing.assert_array_equal(one.model.scores(users, histories), two.model.scores(users, histories))
     for line, other in zip(one.lines, two.lines, strict=True):
         assert {**other, **line, "seconds": 0} == {**other, "seconds": 0}
-    assert train(DATA, listened, folder / "run")["epochs"] == two.result["epochs"]
+    assert train(DATA, listened, folder / "run").epochs == two.result.epochs
 
 
 def _with(config: Config, **train_settings: Any) -> dict[str, Any]:

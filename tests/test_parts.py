@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 import hardgnn.parts
+import hardgnn.training
 from conformance import DATA, checks_of, config_with
 from extending import KINDS, SHOWN, kept_apart, shown_parts
 from hardgnn import Dataset, HardGNNError
@@ -21,7 +25,9 @@ from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.data.readers import READERS, Fit, RawFile, formats, reader
 from hardgnn.models import Encoder, encoder
 from hardgnn.parts import CALLBACKS, ENCODERS, LOSSES, MODELS, SAMPLERS, Parts
-from hardgnn.runs.train import fit
+from hardgnn.runs.fitting import fit
+from hardgnn.runs.models import load_model
+from hardgnn.runs.train import train
 from hardgnn.training import Callback, callback, loss, sampler
 
 every_kind = pytest.mark.parametrize("parts", KINDS, ids=lambda parts: parts.kind)
@@ -305,3 +311,48 @@ def test_a_callback_that_cannot_be_made_is_named(outside: None) -> None:
     callback("odd")(type("Odd", (Callback,), {"__init__": lambda self: None}))
     with pytest.raises(HardGNNError, match=r"callback 'odd' \(.*Odd\) fails: TypeError"):
         fit(DATA, resolve(options={"train": {"callbacks": "odd"}}))
+
+
+def test_layers_with_dropout_and_running_means_score_and_resume_as_they_should(outside: None, tmp_path: Path) -> None:
+    @encoder("layered")
+    class Layered(Encoder):
+        def __init__(self, settings: Any, frame: Any) -> None:
+            super().__init__(settings, frame)
+            self.norm, self.dropout = torch.nn.BatchNorm1d(frame.dim), torch.nn.Dropout(0.5)
+
+        def forward(self, item_vectors: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
+            last = item_vectors[window[:, -1].clamp_min(0)] * (window[:, -1:] >= 0)
+            return self.dropout(self.norm(last))
+
+    options = {"model": {"dim": 8}, "encoder": {"kind": "layered"}, "hard": {"k": 0}}
+    whole = train(DATA, resolve(options=options | {"train": {"epochs": 4, "eval_every": 1}}), tmp_path / "whole")
+    assert whole.epochs == 4
+
+    class Stop(Callback):
+        def epoch(self, line: dict[str, Any]) -> None:
+            if line["epoch"] == 3:
+                raise KeyboardInterrupt
+
+    config = resolve(options=options | {"train": {"epochs": 4, "eval_every": 1}})
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        train(DATA, config, tmp_path / "stopped", callbacks=[Stop()])
+    assert torch.equal(torch.get_rng_state(), before)
+    train(DATA, config, tmp_path / "stopped", resume=True)
+    users = np.arange(DATA.n_users)
+    found = [load_model(tmp_path / name).scores(users, DATA.train) for name in ("whole", "stopped", "whole")]
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[0], found[1])
+    again = [fit(DATA, config).model.scores(users, DATA.train) for _ in range(2)]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(*again)
+
+
+def test_where_parts_begin_loads_no_more_than_is_asked_for() -> None:
+    code = (
+        "import sys, hardgnn.training as room; print('torch' in sys.modules); "
+        "print([name for name in room.__all__ if getattr(room, name).__name__ != name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'losss'"):
+        hardgnn.training.losss  # noqa: B018

@@ -9,7 +9,8 @@ import platform
 import re
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,15 @@ def epoch_generators(
     sequence = np.random.SeedSequence([seed, epoch])
     generator = torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
     return np.random.default_rng(sequence), generator
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Numbers that nobody passes a generator for come from the seed of this one; afterwards all is as it was."""
+    devices = [generator.device] if generator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(generator.initial_seed())
+        yield
 
 
 def use_threads(threads: int) -> None:

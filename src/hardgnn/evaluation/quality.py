@@ -35,7 +35,7 @@ def baseline(name: str, data: Dataset, **settings: Any) -> Model:
     Raises:
         HardGNNError: there is none of that name, or nobody can be ranked on validation.
     """
-    known = [kind for kind in MODELS.names() if MODELS.find(kind).objective is None]
+    known = [kind for kind, model in MODELS.sound() if model.objective is None]
     if name not in known:
         raise HardGNNError(f"unknown baseline '{name}'; {nearest(name, known)}")
     config = build({"model": {"kind": name, **settings}}, f"baseline '{name}'")

@@ -190,6 +190,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def fitted(self, name: str) -> QueryModel:
         """The network as it now scores. Its tensors are the network's own: training on changes some of them."""
+        self.eval()
         found = self.vectors()
         if len(found.users) and self._seen.idle is not None:  # who has no training interactions has no vector
             found.users[torch.from_numpy(self._seen.idle).to(found.users.device)] = 0

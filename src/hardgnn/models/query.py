@@ -198,6 +198,7 @@ def restored(settings: Any, stored: Stored) -> QueryModel:
             raise ValueError(f"vectors of {name} are not all finite numbers")
     encoder = ENCODERS.find(settings.encoder.kind)(settings.encoder, scoring.frame)
     encoder.load_state_dict(part_of(stored, f"{PARAMETERS}sequence_encoder."))
+    encoder.eval()
     transitions = None
     if settings.transitions.use:
         module = Transitions(settings.transitions)

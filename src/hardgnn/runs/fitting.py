@@ -24,7 +24,7 @@ from hardgnn.models.network import Network
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.warm import WarmStart
-from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, use_threads
+from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
 from hardgnn.training.callbacks import Callback, Lines, MovingAverage, Penalty, Snapshot, Validation
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.optimiser import optimiser_of
@@ -185,7 +185,9 @@ class Fitting:
         return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, model.chosen or None)
 
     def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
-        network = kind.build(self.config.model, self.data, torch.Generator().manual_seed(self.config.run.seed))
+        generator = torch.Generator().manual_seed(self.config.run.seed)
+        with seeded(generator):  # weights that a part draws by itself
+            network = kind.build(self.config.model, self.data, generator)
         if self.warm is not None:
             self.warm.apply(network)
         network.to(device_of(self.config.run.device))

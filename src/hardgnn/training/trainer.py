@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hardgnn.errors import HardGNNError
-from hardgnn.runtime import epoch_generators
+from hardgnn.runtime import epoch_generators, seeded
 from hardgnn.training.callbacks import Callback
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.objectives.base import Objective
@@ -88,6 +88,11 @@ class Trainer:
     def _epoch(self, epoch: int) -> dict[str, float]:
         """The mean of each loss term over the steps of an epoch, without its coefficient."""
         rng, generator = epoch_generators(self.seed, epoch, self.device)
+        self.network.train()
+        with seeded(generator):  # as a layer's own dropout is drawn
+            return self._steps(epoch, rng, generator)
+
+    def _steps(self, epoch: int, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         sums: dict[str, float] = {}
         steps, done = len(self.objective), 0
         self.objective.new_epoch()

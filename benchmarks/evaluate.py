@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def peak_mib() -> float:
-    """The largest resident size of this process so far, in MiB (Linux counts in KiB)."""
+    """The best_of_rows resident size of this process so far, in MiB (Linux counts in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

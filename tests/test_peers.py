@@ -27,8 +27,8 @@ from hardgnn.evaluation.quality import baseline
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers import tuning
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
-from hardgnn.experiments.peers.light import Cap, Fitted, Fitting, Peer
-from hardgnn.experiments.peers.networks import Network
+from hardgnn.experiments.peers.light import Cap, FittedPeer, Peer, PeerFitting
+from hardgnn.experiments.peers.networks import PeerNetwork
 from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, Losses
 from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
 from hardgnn.experiments.plan import Beside, Plan, Variant
@@ -132,13 +132,13 @@ def test_the_best_setting_by_validation_is_ranked_on_the_test_part_and_no_other(
         assert len(chosen["points"]) == FEW.trials
         assert chosen["points"][0]["setting"] == PEER_BY_NAME[name].ordinary
         for point in chosen["points"]:
-            ranker = PEER_BY_NAME[name].fit(Fitting(dataset, point["setting"], 0, Cap(), folder)).ranker
+            ranker = PEER_BY_NAME[name].fit(PeerFitting(dataset, point["setting"], 0, Cap(), folder)).ranker
             ranks = rank_targets(ranker, dataset, "valid")["rank"].to_numpy()
             assert point["valid"] == pytest.approx(summarise(ranks)["ndcg@10"])
         assert chosen["valid"] == max(point["valid"] for point in chosen["points"])
         ranked = {path.parent for path in folder.glob("*/ranks-*")}
         assert ranked == {fitted_folder(folder, chosen["setting"], 0)}
-        ranker = PEER_BY_NAME[name].fit(Fitting(dataset, chosen["setting"], 0, Cap(), folder)).ranker
+        ranker = PEER_BY_NAME[name].fit(PeerFitting(dataset, chosen["setting"], 0, Cap(), folder)).ranker
         for protocol in PROTOCOLS:
             kept = pl.read_parquet(next(iter(ranked)) / f"ranks-test-{protocol}.parquet")
             assert kept.equals(rank_targets(ranker, dataset, "test", protocol))
@@ -184,7 +184,7 @@ def test_a_stopped_search_goes_on_to_the_same_choice(
     assert mine["setting"] == other["setting"]
 
 
-def _count(calls: list[Any], whole: Peer, fitting: Fitting) -> Fitted:
+def _count(calls: list[Any], whole: Peer, fitting: PeerFitting) -> FittedPeer:
     """Fits, but the third time is stopped."""
     calls.append(fitting.setting)
     if len(calls) == 3:
@@ -342,7 +342,7 @@ def test_bad_words_get_one_sentence(
 
 @needs_recbole
 @pytest.mark.parametrize("network", [SASREC, GRU4REC], ids=lambda one: one.name)
-def test_learning_from_every_position_is_learning_from_every_prefix(network: Network) -> None:
+def test_learning_from_every_position_is_learning_from_every_prefix(network: PeerNetwork) -> None:
     dataset = random_dataset(n_users=6)
     torch.manual_seed(0)
     setting = ORDINARY[network.name] | {"dropout": 0.0}
@@ -377,13 +377,13 @@ def test_lightgcn_propagates_over_the_normalised_training_graph() -> None:
 
 @needs_recbole
 @pytest.mark.parametrize("network", [SASREC, GRU4REC, LIGHTGCN, BPR], ids=lambda one: one.name)
-def test_a_killed_training_goes_on_to_the_same_scores(network: Network, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_to_the_same_scores(network: PeerNetwork, tmp_path: Path) -> None:
     dataset = random_dataset(n_users=40, n_items=25)
     peer = PEER_BY_NAME[network.name]
 
     def fit(folder: Path, validated: Any = lambda epoch, value: None) -> np.ndarray:
         folder.mkdir(exist_ok=True)
-        fitting = Fitting(dataset, peer.ordinary, 3, Cap(epochs=10), folder, validated)
+        fitting = PeerFitting(dataset, peer.ordinary, 3, Cap(epochs=10), folder, validated)
         ranker = peer.fit(fitting).ranker
         return ranker.scores(np.arange(dataset.n_users), dataset.before(TEST))
 
@@ -404,7 +404,7 @@ def test_sequential_peers_see_the_validation_item_at_test_time(tmp_path: Path) -
     for name, sees in (("sasrec", True), ("gru4rec", True), ("bpr", False)):
         peer, folder = PEER_BY_NAME[name], tmp_path / name
         folder.mkdir()
-        ranker = peer.fit(Fitting(dataset, peer.ordinary, 0, Cap(epochs=2), folder)).ranker
+        ranker = peer.fit(PeerFitting(dataset, peer.ordinary, 0, Cap(epochs=2), folder)).ranker
         users = np.flatnonzero(dataset.item[dataset.part == VALID] != 3)
         before, after = (ranker.scores(users, one.before(TEST).take(users)) for one in (dataset, other))
         assert (np.abs(before - after).max(axis=1) > 0).all() == sees
@@ -416,9 +416,9 @@ def test_sasrec_finds_a_planted_successor_that_popularity_does_not(tmp_path: Pat
     dataset = tiny_dataset(sequences)
     peer = PEER_BY_NAME["sasrec"]
     setting = peer.ordinary | {"dropout": 0.1, "learning_rate": 5e-3}
-    ranker = peer.fit(Fitting(dataset, setting, 0, Cap(epochs=20), tmp_path)).ranker
+    ranker = peer.fit(PeerFitting(dataset, setting, 0, Cap(epochs=20), tmp_path)).ranker
     assert summarise(rank_targets(ranker, dataset, "test")["rank"].to_numpy())["ndcg@10"] > 0.9
-    pop = PEER_BY_NAME["pop"].fit(Fitting(dataset, {}, 0, Cap(), tmp_path)).ranker
+    pop = PEER_BY_NAME["pop"].fit(PeerFitting(dataset, {}, 0, Cap(), tmp_path)).ranker
     assert summarise(rank_targets(pop, dataset, "test")["rank"].to_numpy())["ndcg@10"] < 0.5
 
 
@@ -443,7 +443,9 @@ def test_a_training_that_ended_by_a_cap_is_not_gone_on_with(tmp_path: Path, monk
     peer = PEER_BY_NAME["gru4rec"]
     clock = iter(range(0, 10_000, 20))  # each look at it is 20 s later: an epoch takes 20 s
     monkeypatch.setattr("hardgnn.experiments.peers.neural.time.process_time", lambda: next(clock))
-    first, second = (peer.fit(Fitting(dataset, peer.ordinary, 0, Cap(minutes=1.1), tmp_path)).record for _ in range(2))
+    first, second = (
+        peer.fit(PeerFitting(dataset, peer.ordinary, 0, Cap(minutes=1.1), tmp_path)).record for _ in range(2)
+    )
     assert first == second
     assert first["stopped"] == "minutes"
     assert first["epochs"] == 4  # 80 s are the first above 66

@@ -16,7 +16,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.topn import CHUNK, largest, top_n
+from hardgnn.evaluation.topn import CHUNK, best_of_rows, top_n
 from hardgnn.models.popularity import Popularity
 from hardgnn.recommend.answers import write_blocks
 from hardgnn.recommend.recommender import Recommender, read_ids_file
@@ -99,7 +99,7 @@ def test_chunks_find_what_sorting_finds(seed, n, items, levels):
     scores = rng.integers(levels, size=(3, items)).astype(np.float32)
     scores[0, rng.permutation(items)[n // 2 :]] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-    found, values = largest(scores, n)
+    found, values = best_of_rows(scores, n)
     assert values.tolist() == np.take_along_axis(scores, order, axis=1).tolist()
     finite = np.isfinite(values)
     assert found[finite].tolist() == order[finite].tolist()

@@ -6,7 +6,7 @@ from typing import Any
 
 from hardgnn.errors import HardGNNError
 
-Document = dict[str, dict[str, Any]]
+Tables = dict[str, dict[str, Any]]
 RENAMED = {
     "model.sequence": "encoder.kind",
     "model.sequence_layers": "encoder.layers",
@@ -38,14 +38,14 @@ OF_INTERVALS = (
 )
 
 
-def translated(layer: Document, document: Document) -> Document:
+def translated(layer: Tables, document: Tables) -> Tables:
     """A layer of settings under the names of today; one whose keys are today's comes back as it is.
 
     A whole config of an earlier version has every field, those that changed nothing too: they are left out.
     """
     if is_whole(layer):
         layer = _without_idle(layer)
-    found: Document = {}
+    found: Tables = {}
     for section, fields in layer.items():
         found.setdefault(section, {})
         for field, value in fields.items():
@@ -58,7 +58,7 @@ def translated(layer: Document, document: Document) -> Document:
     return _optimiser(found, document)
 
 
-def _searched(layer: Document, before: Document) -> None:
+def _searched(layer: Tables, before: Tables) -> None:
     """Takes out where hard negatives are searched: the objective says that now.
 
     Raises:
@@ -77,12 +77,12 @@ def _searched(layer: Document, before: Document) -> None:
         )
 
 
-def is_whole(layer: Document) -> bool:
+def is_whole(layer: Tables) -> bool:
     """Whether a document is all of an earlier version's config, as its run folders have it."""
     return {"model", "ssl", "hard", "transitions", "train"} <= layer.keys() and "sequence" in layer["model"]
 
 
-def _optimiser(layer: Document, before: Document) -> Document:
+def _optimiser(layer: Tables, before: Tables) -> Tables:
     """Decoupled decay is a kind of its own: it takes the place of the L2 term, which had to be 0 beside it."""
     fields = layer.get("optimiser", {})
     kind = fields.get("kind", before.get("optimiser", {}).get("kind", "adam"))
@@ -96,7 +96,7 @@ def _optimiser(layer: Document, before: Document) -> Document:
     return layer
 
 
-def _without_idle(layer: Document) -> Document:
+def _without_idle(layer: Tables) -> Tables:
     """A whole earlier config without what changed nothing in it, and with the kind of its model."""
     layer = {section: dict(fields) for section, fields in layer.items()}
     model, train = layer["model"], layer["train"]

@@ -12,12 +12,12 @@ from hardgnn.config.sections import KIND, Kinds, Section, groups_of
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.parts import MODELS, OBJECTIVES, Parts
 
-Document = dict[str, dict[str, Any]]
+Tables = dict[str, dict[str, Any]]
 LONGEST_VALUE = 60  # characters of a value that a sentence repeats
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """The class of a section, and what tells its kind, if it has several."""
 
     settings: type[Section]
@@ -25,13 +25,13 @@ class Place:
     kinds: Kinds | None = None
 
 
-def layout(document: Document) -> dict[str, Place]:
+def layout(document: Tables) -> dict[str, Slot]:
     """Where each section of a config of this document has its settings.
 
     Raises:
         HardGNNError: a kind that is none, naming the nearest.
     """
-    found: dict[str, Place] = {}
+    found: dict[str, Slot] = {}
 
     def enter(settings: type[Section]) -> None:
         for name, group in groups_of(settings).items():
@@ -46,9 +46,9 @@ def layout(document: Document) -> dict[str, Place]:
     return found
 
 
-def _place(name: str, group: Kinds | type[Section], document: Document, objective: str | None) -> Place:
+def _place(name: str, group: Kinds | type[Section], document: Tables, objective: str | None) -> Slot:
     if not isinstance(group, Kinds):
-        return Place(group, {})
+        return Slot(group, {})
     default = objective if name == "objective" else group.default
     value = document.get(name, {}).get(group.told_by, default)
     if type(value) is not type(default) or value not in group:
@@ -58,7 +58,7 @@ def _place(name: str, group: Kinds | type[Section], document: Document, objectiv
         near = nearest(value, known) if isinstance(value, str) and isinstance(default, str) else ""
         hint = f"; {near}" if near.startswith("did") else ""
         raise HardGNNError(f"{name}.{group.told_by}: expected {_either(known)}, got {repeated(value)}{hint}")
-    return Place(group.find(value), {group.told_by: value}, group)
+    return Slot(group.find(value), {group.told_by: value}, group)
 
 
 def _either(values: list[Any]) -> str:
@@ -66,9 +66,9 @@ def _either(values: list[Any]) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 2 else words)
 
 
-def known_keys(document: Document) -> list[str]:
+def known_keys(document: Tables) -> list[str]:
     """Every key that a document with these kinds may set, as `section.field`."""
-    return [f"{name}.{key}" for name, place in layout(document).items() for key in fields_of(place.settings)]
+    return [f"{name}.{key}" for name, slot in layout(document).items() for key in fields_of(slot.settings)]
 
 
 def fields_of(settings: type[Section]) -> list[str]:
@@ -77,25 +77,25 @@ def fields_of(settings: type[Section]) -> list[str]:
     return [name for name in settings.model_fields if name not in inside]
 
 
-def flat(config: Config) -> Document:
+def flat(config: Config) -> Tables:
     """The document of a config: its sections, each with all of its own settings."""
     return {name: dict(own_fields(section)) for name, section in config.sections().items()}
 
 
-def built(document: Document, where: str) -> Config:
+def built(document: Tables, where: str) -> Config:
     """The checked config of a document whose keys are known.
 
     Raises:
         HardGNNError: names the key, what was expected and the value it got.
     """
-    places = layout(document)
+    slots = layout(document)
 
     def make(name: str, settings: type[Section], values: dict[str, Any]) -> Section:
         groups: dict[str, Section | None] = {}
         for inner in groups_of(settings):
-            place = places.get(inner)
-            own = None if place is None else place.told | document.get(inner, {})
-            groups[inner] = None if place is None or own is None else make(inner, place.settings, own)
+            slot = slots.get(inner)
+            own = None if slot is None else slot.told | document.get(inner, {})
+            groups[inner] = None if slot is None or own is None else make(inner, slot.settings, own)
         try:
             return settings.model_validate(values | groups, strict=True)
         except ValidationError as error:

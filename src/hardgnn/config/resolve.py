@@ -10,7 +10,7 @@ from typing import Any
 
 from hardgnn.config.config import Config
 from hardgnn.config.earlier import translated
-from hardgnn.config.layout import Document, built, cut, fields_of, known_keys, layout, repeated
+from hardgnn.config.layout import Tables, built, cut, fields_of, known_keys, layout, repeated
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.metrics import check_choice
 from hardgnn.parts import CALLBACKS, MODELS
@@ -40,7 +40,7 @@ def resolve(
     Raises:
         HardGNNError: an unknown preset or key (names the nearest), or a value that does not fit.
     """
-    document: Document = {}
+    document: Tables = {}
     if preset is not None:
         known = presets()
         for name in preset.split("+"):
@@ -51,7 +51,7 @@ def resolve(
         put(document, read_toml(Path(file), A_CONFIG), str(file))
     if options:
         put(document, options, "options")
-    words: dict[str, Document] = {}
+    words: dict[str, Tables] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or key.count(".") != 1:
@@ -66,7 +66,7 @@ def resolve(
     return _to_be_trained(built(document, "options" if options else "config"), "config")
 
 
-def _names_kind(layer: Document) -> bool:
+def _names_kind(layer: Tables) -> bool:
     return any(key in {"kind", "use", "objective", "sequence"} for fields in layer.values() for key in fields)
 
 
@@ -76,7 +76,7 @@ def build(document: dict[str, Any], where: str) -> Config:
     Raises:
         HardGNNError: names the key, what was expected and the value it got.
     """
-    merged: Document = {}
+    merged: Tables = {}
     put(merged, document, where)
     return built(merged, where)
 
@@ -90,7 +90,7 @@ def load(path: Path) -> Config:
     return build(read_toml(path, A_CONFIG), str(path))
 
 
-def put(document: Document, layer: dict[str, Any], where: str) -> None:
+def put(document: Tables, layer: dict[str, Any], where: str) -> None:
     """Puts a `layer` of settings over `document`; keys of earlier versions under their new names.
 
     Where it names another kind for a section, what the document had there and the new kind has not is dropped.
@@ -114,7 +114,7 @@ def put(document: Document, layer: dict[str, Any], where: str) -> None:
         document.setdefault(section, {}).update(fields)
 
 
-def _take_kinds(document: Document, layer: Document, where: str) -> None:
+def _take_kinds(document: Tables, layer: Tables, where: str) -> None:
     """Puts the kinds that a layer names into `document`, and drops what its sections no longer have."""
     kinds = {name: {key: value for key, value in fields.items() if key in TELLS} for name, fields in layer.items()}
     if not any(kinds.values()):
@@ -131,7 +131,7 @@ def _take_kinds(document: Document, layer: Document, where: str) -> None:
             document[name] = {key: value for key, value in fields.items() if key in kept}
 
 
-def _check_tables(layer: dict[str, Any], document: Document, where: str) -> None:
+def _check_tables(layer: dict[str, Any], document: Tables, where: str) -> None:
     for section, fields in layer.items():
         if not isinstance(fields, dict):
             if section not in (known := list(_layout(document, where))):
@@ -139,14 +139,14 @@ def _check_tables(layer: dict[str, Any], document: Document, where: str) -> None
             raise HardGNNError(f"{where}: '{cut(str(section))}' must be a table of settings, got {repeated(fields)}")
 
 
-def _layout(document: Document, where: str) -> dict[str, Any]:
+def _layout(document: Tables, where: str) -> dict[str, Any]:
     try:
         return layout(document)
     except HardGNNError as error:
         raise HardGNNError(f"{where}: {error}") from error
 
 
-def _no_section(section: str, document: Document, known: list[str]) -> str:
+def _no_section(section: str, document: Tables, known: list[str]) -> str:
     model = document.get("model", {}).get("kind", "selfgnn")
     for kind, _ in MODELS.sound():
         if kind != model and section in layout({"model": {"kind": kind}}):
@@ -154,7 +154,7 @@ def _no_section(section: str, document: Document, known: list[str]) -> str:
     return f"unknown key '{cut(section)}': {nearest(section, known)}"
 
 
-def _no_field(section: str, field: str, document: Document) -> str:
+def _no_field(section: str, field: str, document: Tables) -> str:
     key, known = f"{section}.{field}", known_keys(document)
     place = layout(document)[section]
     kind = place.told.get("kind")

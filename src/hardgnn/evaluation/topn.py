@@ -15,7 +15,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import BLOCK_BYTES, Progress, Ranker, blocks, checked_scores
 
 NO_ITEM = -1
-CHUNK = 64  # items whose largest score is looked at before the items themselves
+CHUNK = 64  # items whose best_of_rows score is looked at before the items themselves
 
 
 def top_n(
@@ -62,7 +62,7 @@ def top_n(
         known = histories.take(rows_of_all[block])
         scores = checked_scores(ranker, users[block], known, n_items)
         with _without(scores, known if exclude_seen else None, blocked) as allowed:
-            items[block, :kept], best[block, :kept] = largest(allowed, kept)
+            items[block, :kept], best[block, :kept] = best_of_rows(allowed, kept)
         if progress is not None:
             progress(block.stop, len(users))
     items[np.isneginf(best)] = NO_ITEM
@@ -96,7 +96,7 @@ def _without(
             scores[:, blocked] = of_all
 
 
-def largest(scores: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def best_of_rows(scores: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Indices and values (B, n) of the largest scores (B, I) of each row, best first, ties by lower index.
 
     The n best items lie in the n chunks of neighbouring items whose largest scores are the highest, so that all scores
@@ -104,23 +104,23 @@ def largest(scores: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDA
     """
     whole = scores.shape[1] // CHUNK
     if whole < 4 * n:
-        return _largest_of_all(scores, n)
+        return _best_of_all(scores, n)
     table = torch.from_numpy(scores)
     tops = table[:, : whole * CHUNK].unflatten(1, (whole, CHUNK)).amax(-1)  # (B, I / CHUNK)
     chunks = tops.topk(n).indices.sort().values
     inside = (chunks.unsqueeze(-1) * CHUNK + torch.arange(CHUNK)).flatten(1)
     rest = torch.arange(whole * CHUNK, scores.shape[1]).expand(len(scores), -1)
     places = torch.cat([inside, rest], 1)  # ascending, so that ties go by index
-    found, values = _largest_of_all(table.gather(1, places).numpy(), n)
+    found, values = _best_of_all(table.gather(1, places).numpy(), n)
     items = np.take_along_axis(places.numpy(), found, axis=1)
     reached = (tops >= torch.from_numpy(values[:, -1:])).sum(1) > n
     tied = (reached & torch.from_numpy(values[:, -1] > -np.inf)).numpy()
     if tied.any():
-        items[tied], values[tied] = _largest_of_all(scores[tied], n)
+        items[tied], values[tied] = _best_of_all(scores[tied], n)
     return items, values
 
 
-def _largest_of_all(scores: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _best_of_all(scores: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     rows = np.arange(len(scores))[:, None]
     table: Tensor = torch.from_numpy(scores)
     best, found = torch.topk(table, n)

@@ -16,7 +16,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Exported, Quality, Stored, model
-from hardgnn.models.neighbours import Best, tried
+from hardgnn.models.neighbours import BestOf, tried
 from hardgnn.models.similarity import training_matrix
 
 Strength = Annotated[float, Field(gt=0)]
@@ -63,7 +63,7 @@ class EASE(ClosedForm):
             )
         users = training_matrix(data)
         gram = (users.T @ users).toarray()
-        found = Best(quality)
+        found = BestOf(quality)
         for weight in tried(settings.weight, (50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)):
             regular = torch.from_numpy(gram.copy())
             regular.diagonal().add_(weight)

@@ -118,7 +118,7 @@ class ItemKNN(ItemToItem):
 
     @classmethod
     def fit(cls, data: Dataset, settings: ItemKNNSettings, quality: Quality) -> Self:
-        found = Best(quality)
+        found = BestOf(quality)
         for neighbours in tried(settings.neighbours, (20, 100, 500, RECENCY_NEIGHBOURS)):
             similarity = cosine_similarity(data, neighbours or None)
             for last in tried(settings.last, (1, 2, 3, 5, 10, 20, 50, WHOLE)):
@@ -153,7 +153,7 @@ class RecencyKNN(ItemToItem):
 
     @classmethod
     def fit(cls, data: Dataset, settings: RecencyKNNSettings, quality: Quality) -> Self:
-        found = Best(quality)
+        found = BestOf(quality)
         cosine = cosine_similarity(data, settings.neighbours or None)
         backwards = tried(settings.backward, (0.0, 0.5))
         near = {backward: forward_similarity(data, backward=backward) for backward in backwards}
@@ -182,7 +182,7 @@ def _popular(data: Dataset, power: float) -> sparse.dia_array:
     return sparse.diags_array((counts**power).astype(np.float32))
 
 
-class Best:
+class BestOf:
     """The best of the models asked; of equals the first, and one alone without being asked."""
 
     def __init__(self, quality: Quality) -> None:

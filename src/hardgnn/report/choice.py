@@ -8,16 +8,16 @@ import numpy as np
 
 from hardgnn.experiments.choices import Choice
 from hardgnn.report.plots import Figure, Series, heat_map, lines
-from hardgnn.report.sections import SHOWN, Section
+from hardgnn.report.sections import SHOWN, PageSection
 from hardgnn.report.tables import Cell, Table, spread
 
 SYMBOLS = {"hard.k": "K", "hard.weight": "λ", "hard.temperature": "τ"}
 TRIALS_SHOWN = 20
 
 
-def choice_section(choices: list[Choice], grid: dict[str, list[str]] | None, command: str) -> Section:
+def choice_section(choices: list[Choice], grid: dict[str, list[str]] | None, command: str) -> PageSection:
     """How the validation figures depend on what was tuned, and what was chosen."""
-    section = Section("Choice of settings, on validation")
+    section = PageSection("Choice of settings, on validation")
     section.text.append(
         f"Mean {choices[0].metric} over seeds under protocol {choices[0].protocol} on the validation part chose "
         f"the settings; the test part was not read. Made by: {command}"

@@ -23,7 +23,7 @@ from hardgnn.ops.graph import InteractionGraph
 from hardgnn.parts import MODELS
 from hardgnn.report.plots import Figure, panels
 from hardgnn.runs.folder import AGAIN, MODEL, check_version, load_config, load_data
-from hardgnn.runs.models import Stored, load_model
+from hardgnn.runs.models import StoredTensors, load_model
 from hardgnn.storage.documents import Document
 from hardgnn.storage.tensors import open_tensors
 from hardgnn.training.samplers import hardest
@@ -131,7 +131,7 @@ def load_network(folder: Path, config: Config, data: Dataset) -> Network:
         raise HardGNNError(f"{folder}: its model is {config.model.kind}, which has no vectors to look into")
     network = kind.build(config.model, data, torch.Generator())
     with open_tensors(folder / MODEL, AGAIN) as (stored, _):
-        weights = part_of(Stored(stored), PARAMETERS)
+        weights = part_of(StoredTensors(stored), PARAMETERS)
     table = weights.get("item_embedding")
     if table is not None and table.dim() > network.tables()[-1].dim():  # of an earlier version
         weights["item_embedding"] = table.flatten(0, 1)

@@ -25,7 +25,7 @@ from hardgnn.report.effects import components_figures, groups_parts, history_fig
 from hardgnn.report.leaderboard import leaderboard, ranked
 from hardgnn.report.leaderboard_page import leaderboard_tables
 from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES
-from hardgnn.report.sections import Section, figures_section, published_section
+from hardgnn.report.sections import PageSection, figures_section, published_section
 from hardgnn.report.tables import Cell, Table
 from hardgnn.runs.folder import check_version, load_config, read_result, run_name
 from hardgnn.storage.files import atomic_path
@@ -72,7 +72,7 @@ def write_report(
         title = "Runs " + ", ".join(run_name(folder) for folder in folders)
         sections, cells = _of_runs(folders, at, baselines or {}, published or {})
     again = shlex.join(["hardgnn", "report", *map(str, folders), "--out", str(out)])
-    sections.append(Section("Runs", [f"This page: {again}"], [_runs_table(cells)] if cells else []))
+    sections.append(PageSection("Runs", [f"This page: {again}"], [_runs_table(cells)] if cells else []))
     template = (resources.files("hardgnn.report") / "templates" / "report.html").read_text("utf-8")
     page = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
@@ -96,7 +96,7 @@ def _shown(value: object) -> object:
     return "\n".join(map(shown, value.split("\n"))) if type(value) is str else value
 
 
-def _write_figures(folder: Path, sections: list[Section]) -> None:
+def _write_figures(folder: Path, sections: list[PageSection]) -> None:
     for section in sections:
         for figure in section.figures:
             figure.save(folder)
@@ -106,9 +106,9 @@ def _write_figures(folder: Path, sections: list[Section]) -> None:
                     temporary.write_text(text, "utf-8")
 
 
-def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tuple[list[Section], list[Finished]]:
+def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tuple[list[PageSection], list[Finished]]:
     """The sections of a study, what its plans were first for, and its runs."""
-    sections: list[Section] = []
+    sections: list[PageSection] = []
     everything: dict[tuple[str, str], Finished] = {}
     order = [name for name in TITLES if name in study.plans]
     for place, name in enumerate(order):
@@ -129,7 +129,7 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
         everything |= {(cell.data, cell.variant.name): cell for cell in finished(study, plan, test=False)}
     if PEERS in study.plans and ranked(study):
         tables = leaderboard_tables(leaderboard(study, at))
-        sections.append(Section("Leaderboard", [f"Peers: {study.plans[PEERS].command}"], tables))
+        sections.append(PageSection("Leaderboard", [f"Peers: {study.plans[PEERS].command}"], tables))
     if not sections:
         raise HardGNNError(f"{study.folder}: nothing of the study is finished yet; run its command again to go on")
     if order:
@@ -138,7 +138,7 @@ def _of_study(study: Study, at: Sequence[int], published: dict[str, str]) -> tup
     return sections, list(everything.values())
 
 
-def _of_plan(name: str, plan: Plan, told: Summary) -> Section:
+def _of_plan(name: str, plan: Plan, told: Summary) -> PageSection:
     """The section of what a plan was for, with the figures of its kind."""
     section = figures_section(TITLES[name], told, plan.command)
     if name == "noise":
@@ -155,7 +155,7 @@ def _of_plan(name: str, plan: Plan, told: Summary) -> Section:
     return section
 
 
-def _choice_section(study: Study) -> Section:
+def _choice_section(study: Study) -> PageSection:
     plan = study.plans[SWEEP]
     return choice_section(choices(study), plan.more.grid if isinstance(plan.more, Grid) else None, plan.command)
 
@@ -165,7 +165,7 @@ def _of_runs(
     at: Sequence[int],
     baselines: BaselineFigures,
     published: dict[str, str],
-) -> tuple[list[Section], list[Finished]]:
+) -> tuple[list[PageSection], list[Finished]]:
     """The sections of some runs, each a variant of its own; the others are compared with the first on their data."""
     names = [run_name(folder) for folder in folders]
     if len(set(names)) < len(names):
@@ -193,17 +193,17 @@ def _of_runs(
     return sections + _training_sections("runs", cells, ""), cells
 
 
-def _training_sections(plan: str, cells: Sequence[Finished], command: str) -> list[Section]:
+def _training_sections(plan: str, cells: Sequence[Finished], command: str) -> list[PageSection]:
     """Curves, and where hard negatives were mined, what they were like."""
     text = ["Mean over seeds at the epochs that all of them reached."]
-    found = [Section("Training and validation", text, figures=curve_figures(plan, cells, command))]
+    found = [PageSection("Training and validation", text, figures=curve_figures(plan, cells, command))]
     hard = hard_figures(plan, cells, command)
     if hard:
         text = [
             "A hard negative that turns out to be the user's validation item is a false negative. It is counted after "
             "the choice and steers nothing."
         ]
-        found.append(Section("Hard negatives", text, figures=hard))
+        found.append(PageSection("Hard negatives", text, figures=hard))
     return found
 
 

@@ -18,7 +18,7 @@ PROTOCOL = "full"
 
 
 @dataclass
-class Section:
+class PageSection:
     """One question: what was done in words, then tables and figures."""
 
     title: str
@@ -27,9 +27,9 @@ class Section:
     figures: list[Figure] = field(default_factory=list)
 
 
-def figures_section(title: str, summary: Summary, command: str) -> Section:
+def figures_section(title: str, summary: Summary, command: str) -> PageSection:
     """The test figures of one plan, the best of each column in bold, significance marked, every comparison listed."""
-    section = Section(title)
+    section = PageSection(title)
     comparisons = summary.comparisons
     for table in summary.tables:
         baselines = (summary.baselines or {}).get(table.data, {})
@@ -123,9 +123,9 @@ def _comparisons(plan: str, comparisons: Sequence[SeedComparison]) -> Table:
     return Table(f"{plan}-comparisons", caption, header, rows, notes, text_columns=4, folded=True)
 
 
-def published_section(summary: Summary, names: dict[str, str]) -> Section | None:
+def published_section(summary: Summary, names: dict[str, str]) -> PageSection | None:
     """The published figures beside ours, for data sets that the papers have; `names` maps ours to theirs."""
-    section = Section("Published figures")
+    section = PageSection("Published figures")
     for table in summary.tables:
         theirs = names.get(table.data)
         if theirs is None or table.protocol != published.PROTOCOL:

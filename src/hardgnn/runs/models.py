@@ -21,7 +21,7 @@ from hardgnn.runtime import device_of
 from hardgnn.storage.tensors import open_tensors, read_seal, save_tensors
 
 
-class Stored(Mapping[str, Tensor]):
+class StoredTensors(Mapping[str, Tensor]):
     """The tensors of an open file, read when they are asked for."""
 
     def __init__(self, handle: Any) -> None:
@@ -78,7 +78,7 @@ def load_model(folder: str | Path, device: str = "cpu") -> Model:
     counts = record["data"]["manifest"].get("counts", {})
     with open_tensors(folder / MODEL, AGAIN) as (handle, note):
         check_identity(folder, folder / MODEL, run_of(note))
-        model: Any = MODELS.find(config.model.kind).restore(config.model, Stored(handle))
+        model: Any = MODELS.find(config.model.kind).restore(config.model, StoredTensors(handle))
         _check_sizes(model, counts)
     model.name, model.seal = run_name(folder), read_seal(folder / MODEL)
     found: Model = model.to(device_of(device)) if isinstance(model, QueryModel) else model

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.topn import NO_ITEM, largest
+from hardgnn.evaluation.topn import NO_ITEM, best_of_rows
 from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, sources
 from hardgnn.recommend.export import INDEX, open_index
 from hardgnn.runs.models import load_model
@@ -186,7 +186,7 @@ class Engine:
         likeness = np.array(self.model.similarity(item), dtype=np.float32)
         likeness[item] = -np.inf
         likeness[self.popularity == 0] = -np.inf
-        found, values = largest(likeness[None], min(n, int(np.count_nonzero(self.popularity)) - 1))
+        found, values = best_of_rows(likeness[None], min(n, int(np.count_nonzero(self.popularity)) - 1))
         return [
             {**self.named(int(one)), "similarity": float(value)} for one, value in zip(found[0], values[0], strict=True)
         ]

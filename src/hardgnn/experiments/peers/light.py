@@ -29,7 +29,7 @@ class Cap:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedPeer:
     """A fitted peer and what its result.json tells of its training."""
 
     ranker: Ranker
@@ -38,7 +38,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class PeerFitting:
     """What a peer is fitted with. `folder` keeps its state, so that a killed training goes on where it was.
 
     `validated` is told the epoch and the NDCG@10 of each validation, and may raise to end a hopeless trial; `report`
@@ -64,7 +64,7 @@ class Peer:
 
     name: str
     source: str
-    fit: Callable[[Fitting], Fitted]
+    fit: Callable[[PeerFitting], FittedPeer]
     space: dict[str, dict[str, Any]]
     ordinary: Setting
     deterministic: bool = False
@@ -72,11 +72,11 @@ class Peer:
     """Raises HardGNNError where its library is not installed."""
 
 
-def _fit(kind: str, fitting: Fitting) -> Fitted:
+def _fit(kind: str, fitting: PeerFitting) -> FittedPeer:
     """One of our own models, with the settings of a trial."""
     settings = {key: WHOLE if value is None else value for key, value in fitting.setting.items()}
     ranker = baseline(kind, fitting.dataset, **settings)
-    return Fitted(ranker, ranker.parameters)
+    return FittedPeer(ranker, ranker.parameters)
 
 
 LAST = [1, 2, 3, 5, 10, 20, 50, None]

@@ -29,7 +29,7 @@ FIELDS = {
 
 
 @dataclass(frozen=True)
-class Network:
+class PeerNetwork:
     """One of RecBole's models and how it is trained.
 
     `fixed` are the settings that are not searched; `batch` counts targets; a validation comes after `eval_every`
@@ -95,7 +95,7 @@ def _with_own_adjacency(model: Any) -> Any:
 class Trained:
     """A trained network as a `Ranker`."""
 
-    def __init__(self, network: Network, model: Any, length: int) -> None:
+    def __init__(self, network: PeerNetwork, model: Any, length: int) -> None:
         self.name, self.network, self.model, self.length = network.name, network, model, length
 
     @torch.no_grad()

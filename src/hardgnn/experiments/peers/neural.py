@@ -20,8 +20,8 @@ from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
-from hardgnn.experiments.peers.light import Fitted, Fitting, Peer, Setting
-from hardgnn.experiments.peers.networks import Network, Trained, require_recbole
+from hardgnn.experiments.peers.light import FittedPeer, Peer, PeerFitting, Setting
+from hardgnn.experiments.peers.networks import PeerNetwork, Trained, require_recbole
 from hardgnn.metrics import MAIN_AT, mean_of
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
@@ -34,7 +34,7 @@ BEST = "model.pt"
 class Losses:
     """RecBole's loss of each batch, as an objective of the trainer."""
 
-    def __init__(self, network: Network, model: Any, dataset: Dataset, setting: Setting) -> None:
+    def __init__(self, network: PeerNetwork, model: Any, dataset: Dataset, setting: Setting) -> None:
         self.network, self.model, self.dataset = network, model, dataset
         self.length = setting.get("length", 0)
         self.negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
@@ -92,7 +92,7 @@ class _Forgets(Callback):
 class _Told(Callback):
     """Tells the search how far a fit is, and ends it where it may."""
 
-    def __init__(self, fitting: Fitting) -> None:
+    def __init__(self, fitting: PeerFitting) -> None:
         self.fitting = fitting
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
@@ -111,7 +111,7 @@ class _Told(Callback):
         return "minutes" if over else ""
 
 
-def fit(network: Network, fitting: Fitting) -> Fitted:
+def fit(network: PeerNetwork, fitting: PeerFitting) -> FittedPeer:
     """Trains until validation is no longer better, and keeps the best epoch; goes on where it was killed.
 
     Raises:
@@ -160,7 +160,7 @@ def fit(network: Network, fitting: Fitting) -> Fitted:
         "stopped": trainer.ended,
         "training_seconds": round(progress.seconds, 2),
     }
-    return Fitted(ranker, sum(one.numel() for one in model.parameters()), record)
+    return FittedPeer(ranker, sum(one.numel() for one in model.parameters()), record)
 
 
 def _forget_vectors(model: Any) -> None:
@@ -171,7 +171,7 @@ def _forget_vectors(model: Any) -> None:
 RATE = {"low": 3e-4, "high": 5e-3, "log": True}
 DROPOUT = {"low": 0.1, "high": 0.6, "log": False}
 LENGTH = {"choices": [50, 100, 200]}
-SASREC = Network(
+SASREC = PeerNetwork(
     "sasrec",
     "recbole.model.sequential_recommender.sasrec",
     "SASRec",
@@ -187,7 +187,7 @@ SASREC = Network(
     batch=2048,
     eval_every=2,
 )
-GRU4REC = Network(
+GRU4REC = PeerNetwork(
     "gru4rec",
     "recbole.model.sequential_recommender.gru4rec",
     "GRU4Rec",
@@ -197,7 +197,7 @@ GRU4REC = Network(
     eval_every=2,
     patience=10,
 )
-LIGHTGCN = Network(
+LIGHTGCN = PeerNetwork(
     "lightgcn",
     "recbole.model.general_recommender.lightgcn",
     "LightGCN",
@@ -207,7 +207,9 @@ LIGHTGCN = Network(
     eval_every=5,
     patience=10,
 )
-BPR = Network("bpr", "recbole.model.general_recommender.bpr", "BPR", False, {}, batch=2048, eval_every=5, patience=10)
+BPR = PeerNetwork(
+    "bpr", "recbole.model.general_recommender.bpr", "BPR", False, {}, batch=2048, eval_every=5, patience=10
+)
 
 NEURAL = (
     Peer(

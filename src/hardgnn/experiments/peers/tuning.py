@@ -21,7 +21,7 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import FULL, PROTOCOLS, rank_targets
 from hardgnn.evaluation.ranks import ranks_path, write_ranks
 from hardgnn.experiments.folder import Study, opened
-from hardgnn.experiments.peers.light import LIGHT, Cap, Fitted, Fitting, Peer, Setting
+from hardgnn.experiments.peers.light import LIGHT, Cap, FittedPeer, Peer, PeerFitting, Setting
 from hardgnn.experiments.peers.neural import NEURAL
 from hardgnn.experiments.peers.records import CHOSEN, Chosen, PeerPoint, PeerResult
 from hardgnn.experiments.plan import Beside, Plan
@@ -243,12 +243,12 @@ def fit_once(
     folder: Path,
     report: Report,
     validated: Callable[[int, float], None] = lambda epoch, value: None,
-) -> tuple[PeerResult, Fitted | None]:
+) -> tuple[PeerResult, FittedPeer | None]:
     """Fits a peer, ranks the validation part and writes result.json; one that is there already is only read."""
     if (folder / RESULT).exists():
         return PeerResult.read(folder), None
     began = time.process_time()
-    fitted = _fit(peer, Fitting(data, setting, seed, cap, folder, validated, report))
+    fitted = _fit(peer, PeerFitting(data, setting, seed, cap, folder, validated, report))
     seconds = time.process_time() - began
     ranks = rank_targets(fitted.ranker, data, "valid")["rank"].to_numpy()
     record: dict[str, Any] = {"training_seconds": round(seconds, 2), **fitted.record}
@@ -269,7 +269,7 @@ def fit_once(
 def rank_test(peer: Peer, data: Dataset, setting: Setting, seed: int, cap: Cap, folder: Path, report: Report) -> None:
     """Fits a peer where it is not fitted yet and ranks its test part, once, under every protocol."""
     result, fitted = fit_once(peer, data, setting, seed, cap, folder, report)
-    fitted = fitted or _fit(peer, Fitting(data, setting, seed, cap, folder, report=report))
+    fitted = fitted or _fit(peer, PeerFitting(data, setting, seed, cap, folder, report=report))
     test = dict(result.test or {})
     for protocol in PROTOCOLS:
         frame = rank_targets(fitted.ranker, data, "test", protocol)
@@ -284,7 +284,7 @@ def fitted_folder(folder: Path, setting: Setting, seed: int) -> Path:
     return folder / f"{digest}-{seed}"
 
 
-def _fit(peer: Peer, fitting: Fitting) -> Fitted:
+def _fit(peer: Peer, fitting: PeerFitting) -> FittedPeer:
     fitting.folder.mkdir(parents=True, exist_ok=True)
     return peer.fit(fitting)
 

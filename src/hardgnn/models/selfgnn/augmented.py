@@ -17,7 +17,7 @@ from hardgnn.ops.graph import InteractionGraph
 if TYPE_CHECKING:
     from hardgnn.models.selfgnn.network import SelfGNN
 
-Edges = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+EdgePairs = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Per interval (users, items), each (m_t,), of which edge j is paired with edge j + m_t / 2."""
 
 
@@ -30,7 +30,7 @@ class SelfAugmented:
         self.settings, self.slope, self.weight, self.shape = settings, slope, settings.weight, graph.shape
         self._offsets, self._columns = (part.numpy() for part in graph.rows)
 
-    def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> Edges:
+    def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> EdgePairs:
         """Random training edges of these users in each interval, an even number per user, then paired."""
         pairs = []
         intervals, n_users, n_items = self.shape
@@ -46,11 +46,11 @@ class SelfAugmented:
             pairs.append((owners.astype(np.int64), items.astype(np.int64)))
         return pairs
 
-    def rows(self, drawn: Edges) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
+    def rows(self, drawn: EdgePairs) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
         """The users and the items of the edges."""
         return [users for users, _ in drawn], [items for _, items in drawn]
 
-    def loss(self, network: SelfGNN, drawn: Edges, vectors: Vectors, user_row: Tensor, item_row: Tensor) -> Tensor:
+    def loss(self, network: SelfGNN, drawn: EdgePairs, vectors: Vectors, user_row: Tensor, item_row: Tensor) -> Tensor:
         """`Σ_t` of `self_augmented` over the intervals."""
         total = vectors.items.new_zeros(())
         device = vectors.items.device

@@ -63,7 +63,7 @@ class NextItemSettings(PartSettings):
 
 
 @dataclass
-class Step:
+class PositionStep:
     """What the terms of a step are functions of: P positions of B users, C candidates.
 
     Shapes: `sequences` (P, d), `positive` (P, d), `negative` (C, d), `own` (B, C) bool, `owner` (P,), `users` (B,),
@@ -131,7 +131,7 @@ class NextItem(TermedObjective):
         """The batches of one epoch, in random order."""
         return self._windows.epoch(rng)
 
-    def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> Step:
+    def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> PositionStep:
         """Queries at all positions that an item follows, and what the next item and the candidates score there."""
         network, user_term = self.network, self.network.scoring.user_term
         windows, targets = self.here(batch.windows), self.here(batch.targets)  # (B, m)
@@ -160,12 +160,12 @@ class NextItem(TermedObjective):
             prior = reached, module.strength, module.log_epsilon.exp()
         own = self.here(self._own(batch))  # (B, C)
         scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior)
-        return Step(scores, sequences, positive, negative, own, owner, users, candidates, generator)
+        return PositionStep(scores, sequences, positive, negative, own, owner, users, candidates, generator)
 
-    def _recommendation(self, step: Step) -> Tensor:
+    def _recommendation(self, step: PositionStep) -> Tensor:
         return self._loss(step.scores, self.settings.loss)
 
-    def _contrast(self, step: Step) -> Tensor:
+    def _contrast(self, step: PositionStep) -> Tensor:
         """InfoNCE with the K nearest by cosine of the candidates, or of a part of them (`hard.share`)."""
         hard = self.settings.hard
         pool = self._pool(len(step.candidates), step)
@@ -176,7 +176,7 @@ class NextItem(TermedObjective):
         self._false.count(step.users[step.owner], step.candidates[pool][index], torch.isfinite(far))
         return contrast(near, far, hard.temperature)
 
-    def _pool(self, candidates: int, step: Step) -> Tensor | slice:
+    def _pool(self, candidates: int, step: PositionStep) -> Tensor | slice:
         """Which of the candidates are searched for the hardest: all, or a random part where they are too many."""
         most = math.ceil(self.settings.hard.share * self.data.n_items)
         if most >= candidates:

@@ -92,7 +92,7 @@ class Batch:
 
 
 @dataclass
-class Step:
+class PairStep:
     """What the terms of a step are functions of.
 
     Shapes: `sequence`, `query`, `positives` (B, d), `negatives` (P, d), `rows` (P,); `near` (B, K, d), the hard
@@ -177,7 +177,7 @@ class Pairwise(TermedObjective):
         own = self.network.auxiliary
         return Batch(users, windows, positives, rows, negatives, None if own is None else own.draw(users, rng))
 
-    def step(self, batch: Batch, generator: torch.Generator | None) -> Step:
+    def step(self, batch: Batch, generator: torch.Generator | None) -> PairStep:
         """Only the users and items that a term needs pass the top graph layer and the interval level; it is exact."""
         network, hard = self.network, self.settings.hard
         windows = self.here(batch.windows)  # (B, m)
@@ -207,7 +207,7 @@ class Pairwise(TermedObjective):
         near = None  # after the others: gradients add up in the order of what they are of, last first
         if found is not None:
             near = vectors.items.index_select(0, item_row[found].flatten()).view(*found.shape, -1)  # (B, K, d)
-        return Step(
+        return PairStep(
             batch=batch,
             vectors=vectors,
             user_row=user_row,
@@ -222,17 +222,17 @@ class Pairwise(TermedObjective):
             generator=generator,
         )
 
-    def _recommendation(self, step: Step) -> Tensor:
+    def _recommendation(self, step: PairStep) -> Tensor:
         negative = (step.query.index_select(0, step.rows) * step.negatives).sum(-1)
         positive = (step.query * step.positives).sum(-1).index_select(0, step.rows)
         return self._loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
 
-    def _auxiliary(self, step: Step) -> Tensor:
+    def _auxiliary(self, step: PairStep) -> Tensor:
         own = self.network.auxiliary
         assert own is not None
         return own.loss(self.network, step.batch.drawn, step.vectors, step.user_row, step.item_row)
 
-    def _contrast(self, step: Step) -> Tensor:
+    def _contrast(self, step: PairStep) -> Tensor:
         hard = self.settings.hard
         if step.near is not None:
             return info_nce(step.sequence, step.positives, step.near, hard.temperature, step.valid)

@@ -21,13 +21,12 @@ from hardgnn.evaluation.protocols import checked_protocol, checked_split, evalua
 from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.models.base import Model
 from hardgnn.recommend.recommender import Ids, Recommender
-from hardgnn.runs.fitting import Fitted, Stopped, fit
+from hardgnn.runs.fitting import Fitted, Paused, Stopped, fit
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_tables, read_result
 from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.train import copy_run, train, write_run
 from hardgnn.training.bar import TrainingBar
-from hardgnn.training.callbacks import Snapshot
 
 
 class HardGNN:
@@ -55,7 +54,7 @@ class HardGNN:
         """The run folder, where there is one."""
         self.result: dict[str, Any] = {}
         self._kept: Kept | None = None
-        self._stopped: Path | Snapshot | None = None
+        self._stopped: Path | Paused | None = None
 
     def fit(
         self,
@@ -112,12 +111,12 @@ class HardGNN:
     def _fit_in_memory(
         self, data: Dataset, resume: bool, allow_leaks: bool, older: Path | None, bar: TrainingBar
     ) -> None:
-        earlier = self._stopped if resume and isinstance(self._stopped, Snapshot) else None
-        how: dict[str, Any] = {"allow_leaks": allow_leaks, "warm_start": older, "earlier": earlier}
+        earlier = self._stopped if resume and isinstance(self._stopped, Paused) else None
+        how: dict[str, Any] = {"allow_leaks": allow_leaks, "warm_start": older, "earlier": earlier, "name": self.preset}
         try:
             fitted = fit(data, self.config, callbacks=[bar], **how)
         except Stopped as stopped:
-            self._stopped = stopped.snapshot
+            self._stopped = stopped.paused
             raise
         assert fitted.model is not None
         self._kept = Kept(fitted, tables_of(self.config, data), data.manifest)

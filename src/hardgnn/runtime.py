@@ -81,10 +81,14 @@ def epoch_generators(
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Numbers that nobody passes a generator for come from the seed of this one; afterwards all is as it was."""
-    devices = [generator.device] if generator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(generator.initial_seed())
+    """Numbers that nobody passes a generator for come from this one's seed, yet are others; then all is as it was."""
+    device = generator.device
+    seed = int(np.random.SeedSequence([generator.initial_seed(), 1]).generate_state(1, np.uint64)[0] >> 1)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -37,6 +37,8 @@ class SelfAttention(nn.Module):
 
         query = split(F.linear(x[:, -1:] if last_only else x, weights[0], biases[0]))
         key, value = split(F.linear(x, weights[1], biases[1])), split(F.linear(x, weights[2], biases[2]))
+        if key_mask is not None and key_mask.dim() == 3 and last_only:
+            key_mask = key_mask[:, -1:]
         mask = None if key_mask is None else _over_heads(key_mask)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(seen.transpose(1, 2).reshape(batch, -1, dim))

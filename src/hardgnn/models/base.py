@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
 
@@ -184,8 +184,3 @@ def part_of(stored: Stored, prefix: str) -> dict[str, Tensor]:
 def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     """Arrays of numpy as tensors."""
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-
-
-def with_prefix(prefix: str, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors under names that begin with `prefix`."""
-    return {prefix + name: tensor for name, tensor in tensors}

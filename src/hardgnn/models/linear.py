@@ -62,13 +62,13 @@ class EASE(ClosedForm):
                 f"it; leave it out above {MOST_ITEMS:,}"
             )
         users = training_matrix(data)
-        gram = (users.T @ users).toarray()
+        gram = torch.from_numpy((users.T @ users).toarray())
+        counts = gram.diagonal().clone()
         found = BestOf(quality)
         for weight in tried(settings.weight, (50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)):
-            regular = torch.from_numpy(gram.copy())
-            regular.diagonal().add_(weight)
-            inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
-            weights = inverse / -inverse.diagonal()
+            gram.diagonal().copy_(counts + weight)
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)).T  # symmetric: its rows follow each other
+            weights = inverse.div_(-inverse.diagonal().clone())
             weights.fill_diagonal_(0)
             found.ask(cls(weights.contiguous(), {"weight": weight}))
         return found.best

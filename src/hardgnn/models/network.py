@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -170,6 +172,16 @@ class Network(nn.Module):
         found: Tensor = self.sequence_encoder(item_vectors, window)
         return found
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Within it layers with a dropout or running means of their own behave as in scoring."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
     @torch.no_grad()
     def all_items(self) -> Tensor:
         """The vectors of all items, (I, d), without gradient or dropout."""
@@ -192,14 +204,18 @@ class Network(nn.Module):
         """The network as it now scores. Its tensors are the network's own: training on changes some of them."""
         self.eval()
         found = self.vectors()
-        if len(found.users) and self._seen.idle is not None:  # who has no training interactions has no vector
-            found.users[torch.from_numpy(self._seen.idle).to(found.users.device)] = 0
+        users = found.users.detach()
+        if len(users) and self._seen.idle is not None:  # who has no training interactions has no vector
+            users = users.clone()
+            users[torch.from_numpy(self._seen.idle).to(users.device)] = 0
         scores = None
         if self.transitions is not None and self.counted is not None:
             matrix = self.counted.joined(self.transitions.forward_weight)
             scores = TransitionScores(self.transitions, matrix, self.counted.counts, self.scoring.frame.window)
         weights = {PARAMETERS + key: value for key, value in self.state_dict().items()}
-        return QueryModel(name, self.scoring, found.users, found.items.detach(), self.sequence_encoder, scores, weights)
+        count = sum(parameter.numel() for parameter in self.parameters())
+        of_items = found.items.detach()
+        return QueryModel(name, self.scoring, users, of_items, self.sequence_encoder, scores, weights, count)
 
     @classmethod
     def restore(cls, settings: Any, stored: Stored) -> QueryModel:

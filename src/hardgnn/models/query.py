@@ -21,7 +21,7 @@ from hardgnn.parts import ENCODERS
 
 NEAREST_ROWS = 2**16  # item vectors compared at once
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
-PARAMETERS, VECTORS, MATRIX = "parameters/", "vectors/", "transitions/"
+PARAMETERS, VECTORS, MATRIX, COUNT = "parameters/", "vectors/", "transitions/", "count"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class QueryModel:
     encoder: Encoder
     transitions: TransitionScores | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
+    parameters: int = 0
+    """How many numbers the network has learnt."""
     seal: str = ""
 
     def to(self, device: torch.device) -> QueryModel:
@@ -77,11 +79,6 @@ class QueryModel:
     def n_items(self) -> int:
         """How many items it scores."""
         return len(self.item_vectors)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers its network has learnt."""
-        return sum(value.numel() for value in self.weights.values())
 
     @property
     def abilities(self) -> Abilities:
@@ -172,7 +169,12 @@ class QueryModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """The network's own weights, the final vectors and the matrix of transitions, on the processor."""
-        found = self.weights | {f"{VECTORS}users": self.user_vectors, f"{VECTORS}items": self.item_vectors}
+        found = {f"{PARAMETERS}sequence_encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+        if self.transitions is not None:
+            numbers = self.transitions.module.state_dict()
+            found |= {f"{PARAMETERS}transitions.{name}": value for name, value in numbers.items()}
+        found |= self.weights | {f"{VECTORS}users": self.user_vectors, f"{VECTORS}items": self.item_vectors}
+        found[COUNT] = torch.tensor([self.parameters])
         if self.transitions is not None:
             matrix = self.transitions.matrix
             parts = {"offsets": matrix.indptr.astype(np.int64), "columns": matrix.indices, "values": matrix.data}
@@ -206,7 +208,11 @@ def restored(settings: Any, stored: Stored) -> QueryModel:
         parts = part_of(stored, MATRIX)
         matrix = _checked_matrix(parts, len(items))
         transitions = TransitionScores(module, matrix, parts["counts"], scoring.frame.window)
-    return QueryModel("", scoring, users, items, encoder, transitions)
+    if COUNT in stored:
+        count = int(stored[COUNT])
+    else:  # of an earlier version
+        count = sum(stored[name].numel() for name in stored if name.startswith(PARAMETERS))
+    return QueryModel("", scoring, users, items, encoder, transitions, parameters=count)
 
 
 def _checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:

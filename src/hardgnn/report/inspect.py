@@ -141,7 +141,7 @@ def load_network(folder: Path, config: Config, data: Dataset) -> Network:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise HardGNNError(f"{folder / MODEL}: not of this config or version ({reason}); {AGAIN}") from None
-    return network
+    return network.eval()
 
 
 def _seen(user: str, data: Dataset, network: Network, config: Config, index: np.ndarray, n: int) -> Inspection:
@@ -149,12 +149,13 @@ def _seen(user: str, data: Dataset, network: Network, config: Config, index: np.
     items = found.items  # (I, d)
     own = found.users[torch.from_numpy(index)] if network.with_users else found.users  # (1, d), or (0, d)
     window = torch.from_numpy(data.train.windows(index, network.scoring.frame.window))  # (1, m)
-    choice = config.objective.hard  # type: ignore[union-attr]
-    anchor, query = _anchor(network, getattr(choice, "rank_by", "user"), choice.active, items, own, window)
+    choice = getattr(config.objective, "hard", None)  # an objective of somebody else may mine nothing
+    active = choice is not None and choice.active
+    anchor, query = _anchor(network, getattr(choice, "rank_by", "user"), active, items, own, window)
     similarity = F.normalize(items, dim=-1, eps=1e-6) @ F.normalize(query[0], dim=-1, eps=1e-6)  # (I,)
     history = data.train.take(index)
-    mined = choice.mined and hasattr(choice, "rank_by")
-    hard, valid = hardest(query, items, history, choice.k if mined else n)
+    mined = choice is not None and choice.mined and hasattr(choice, "rank_by")
+    hard, valid = hardest(query, items, history, choice.k if choice is not None and mined else n)
     users, targets = data.targets(VALID)
     target = targets[users == index[0]]
     nearest_items = torch.topk(similarity, min(n, len(similarity))).indices.tolist()

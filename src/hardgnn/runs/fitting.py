@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from hardgnn.config import Config, TrainSettings, leaks
-from hardgnn.data.dataset import Dataset
+from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import evaluate
 from hardgnn.evaluation.quality import quality_on
@@ -21,11 +21,12 @@ from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
+from hardgnn.models.query import QueryModel
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
-from hardgnn.training.callbacks import Callback, Lines, MovingAverage, Penalty, Snapshot, Validation
+from hardgnn.training.callbacks import Callback, Lines, MovingAverage, Penalty, Snapshot, State, Validation
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.optimiser import optimiser_of
 from hardgnn.training.trainer import Trainer
@@ -39,14 +40,37 @@ class Fitted:
     """None where it is kept in a run folder."""
     result: TrainingResult
     lines: list[dict[str, Any]]
+    warm_start: dict[str, Any] | None = None
+    """Of the older run that it started from."""
+
+
+@dataclass(frozen=True)
+class Paused:
+    """Where a fit in memory stands that was stopped, and what it is of."""
+
+    state: State | None
+    best: Model | None
+    config: Config
+    manifest: dict[str, Any]
+
+    def check(self, data: Dataset, config: Config) -> None:
+        """Makes sure that a fit may go on from here.
+
+        Raises:
+            HardGNNError: it is of another config or of another data set.
+        """
+        if config != self.config:
+            raise HardGNNError("resume: the fit was started with another config; go on with the same settings")
+        if not same_data(self.manifest, data.manifest):
+            raise HardGNNError(f"resume: the fit was started on another data set than {data.name}")
 
 
 class Stopped(KeyboardInterrupt):
-    """A fit in memory was interrupted; `snapshot` is where it stands."""
+    """A fit in memory was interrupted; `paused` is where it stands."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, paused: Paused) -> None:
         super().__init__()
-        self.snapshot = snapshot
+        self.paused = paused
 
 
 class Place(Protocol):
@@ -70,24 +94,30 @@ class Memory:
 
     Args:
         name: what the model is called.
-        earlier: where a fit stood that was stopped.
+        earlier: where a fit stands that was stopped.
     """
 
     folder = None
 
-    def __init__(self, name: str, earlier: Snapshot | None = None) -> None:
-        self.name, self.earlier = name, earlier
+    def __init__(self, name: str, earlier: Paused | None = None) -> None:
+        self.name = name
         self.best: Model | None = None if earlier is None else earlier.best
-        self.snapshot: Snapshot | None = None
+        self.state: State | None = None if earlier is None else earlier.state
+        self._snapshot: Snapshot | None = None
 
     def keep(self, model: Model, epoch: int) -> None:
-        """Copies it: training goes on with its tensors."""
-        self.best = copy.deepcopy(model)
+        """Keeps it; what training goes on with is copied."""
+        self.best = copy.deepcopy(model) if isinstance(model, QueryModel) else model
 
     def callbacks(self, average: MovingAverage | None) -> list[Callback]:
         """The state after each epoch."""
-        self.snapshot = Snapshot(average, self.earlier)
-        return [self.snapshot]
+        self._snapshot = Snapshot(average, self.state)
+        return [self._snapshot]
+
+    def paused(self, config: Config, data: Dataset) -> Paused:
+        """Where it stands."""
+        state = self.state if self._snapshot is None else self._snapshot.state
+        return Paused(state, self.best, config, data.manifest)
 
 
 def fit(
@@ -97,13 +127,15 @@ def fit(
     allow_leaks: bool = False,
     callbacks: Sequence[Callback] = (),
     warm_start: Path | None = None,
-    earlier: Snapshot | None = None,
+    earlier: Paused | None = None,
+    name: str = "",
 ) -> Fitted:
     """Fits one model in memory.
 
     Args:
         data, config, allow_leaks, callbacks, warm_start: as of `hardgnn.runs.train.train`.
-        earlier: where a fit stood that was stopped (`Stopped`), to go on from.
+        earlier: where a fit stands that was stopped (`Stopped`), to go on from.
+        name: what tables call the model; its kind by default.
 
     Raises:
         HardGNNError: as `train`.
@@ -111,15 +143,16 @@ def fit(
     """
     leaking = checked(config, allow_leaks)
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
-    place = Memory(config.model.kind, earlier)
+    if earlier is not None:
+        earlier.check(data, config)
+    place = Memory(name or config.model.kind, earlier)
     try:
         fitted = Fitting(data, config, leaking, place, warm, callbacks).fit()
     except KeyboardInterrupt:
-        if place.snapshot is None:
-            raise
-        place.snapshot.best = place.best
-        raise Stopped(place.snapshot) from None
-    return Fitted(place.best, fitted.result, fitted.lines)
+        raise Stopped(place.paused(config, data)) from None
+    if place.best is not None:
+        place.best.name = place.name
+    return Fitted(place.best, fitted.result, fitted.lines, None if warm is None else warm.record)
 
 
 def checked(config: Config, allow_leaks: bool) -> list[str]:
@@ -153,7 +186,6 @@ class Fitting:
     place: Place
     warm: WarmStart | None = None
     callbacks: Sequence[Callback] = ()
-    _now: Model | None = field(default=None, init=False)
 
     def fit(self) -> Fitted:
         """Fits the model that the config names.
@@ -180,8 +212,6 @@ class Fitting:
         line["valid"] = self._figures(model, "valid", "full", MAIN_AT)
         progress.lines.append(line)
         self.place.keep(model, 1)
-        for callback in self.callbacks:
-            callback.epoch(line)
         return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, model.chosen or None)
 
     def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
@@ -227,14 +257,11 @@ class Fitting:
         kept = network if average is None else average.network
         assert isinstance(kept, Network)
 
-        def judge() -> dict[str, float]:
-            self._now = now = kept.fitted(self.place.name)
-            return self._figures(now, settings.choose_on, settings.protocol, settings.metric)
+        def judge() -> tuple[dict[str, float], Model]:
+            now = kept.fitted(self.place.name)
+            return self._figures(now, settings.choose_on, settings.protocol, settings.metric), now
 
-        def keep(epoch: int) -> None:
-            assert self._now is not None
-            self.place.keep(self._now, epoch)
-
+        keep = self.place.keep
         every, patience = settings.eval_every, settings.patience
         validation = Validation(judge, keep, settings.metric, name=settings.choose_on, every=every, patience=patience)
         over = getattr(settings.optimiser, "l2_over", "embeddings")

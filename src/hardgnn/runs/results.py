@@ -49,7 +49,7 @@ class TrainingResult:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> TrainingResult:
-        """Back from `result.json`; figures that were evaluated since are left out."""
+        """Back from `result.json`, with what was evaluated on the same split since."""
         how, protocol = str(document["chosen_by"]).rsplit(", ", 1)
         split = how.rsplit(" ", 1)[-1]
         return cls(
@@ -60,7 +60,7 @@ class TrainingResult:
             split=split,
             protocol=protocol,
             metrics=document[split][protocol],
-            leaks=tuple(document["leaks"]),
+            leaks=tuple(document.get("leaks", ())),
             parameters=document["parameters"],
             training_seconds=document["training_seconds"],
             seconds_per_epoch=document["seconds_per_epoch"],

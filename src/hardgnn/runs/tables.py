@@ -77,7 +77,7 @@ def write_tables(folder: Path, tables: RunTables) -> None:
 def tables_of(config: Config, data: Dataset) -> RunTables:
     """What a run on `data` knows, in memory, as `read_tables` gives it back."""
     intervals, settings = None, flat(config)["model"]
-    if "intervals" in settings:
+    if {"intervals", "interval_cut"} <= settings.keys():
         how = (settings["intervals"], settings["interval_cut"], data.time_span)
         intervals = cut_all(data.timestamp, data.user, data.part == TRAIN, *how).astype(np.uint8)
     return RunTables(

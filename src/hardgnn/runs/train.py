@@ -1,4 +1,4 @@
-"""Fits a model of a config to a data set: in a run folder that can be gone on with, or in memory."""
+"""Fits a model in a run folder, which a stopped fit goes on in; writes a fit that is in memory into one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _InFolder:
     """A fit that is kept in its run folder, whose lock it holds."""
 
     def __init__(self, folder: Path, held: Held) -> None:
-        self.name, self.folder, self.held = folder.name, folder, held
+        self.name, self.folder, self.held = run.run_name(folder), folder, held
 
     def keep(self, model: Model, epoch: int) -> None:
         """Writes the model, whole."""
@@ -98,7 +98,7 @@ class _InFolder:
 
 
 class _WrittenLines(Callback):
-    """Writes metrics.jsonl anew after each epoch, and lets a log of an earlier version in."""
+    """Writes metrics.jsonl anew after each epoch."""
 
     def __init__(self, folder: Path, before: Any) -> None:
         self.folder, self.before = folder, before
@@ -109,9 +109,10 @@ class _WrittenLines(Callback):
         write_lines(self.folder, self.trainer.progress.lines)
 
 
-def _ended(folder: Path, held: Held, fitted: Fitted) -> None:
+def _ended(folder: Path, held: Held | None, fitted: Fitted) -> None:
     """Writes the result of a fit that is at its end."""
-    held.check()
+    if held is not None:
+        held.check()
     write_lines(folder, fitted.lines)
     result = fitted.result.to_dict() | {"files": recorded(folder, [run.METRICS, run.MODEL])}
     weights = read_seal(folder / run.MODEL)
@@ -178,12 +179,16 @@ def write_run(
         HardGNNError: the folder holds something else.
     """
     assert fitted.model is not None
-    with _entered(folder, 0.0) as held:
-        if run.is_started(folder):
-            raise HardGNNError(f"{shown(folder)}: holds a run already; choose another folder")
-        run.start(folder, config, tables, manifest, preset=preset)
-        save_model(folder, fitted.model, fitted.result.best_epoch)
-        _ended(folder, held, fitted)
+    _check_new(folder)
+    with writing(folder), atomic_folder(folder, run.ENVIRONMENT) as made:
+        run.start(made, config, tables, manifest, preset=preset, warm_start=fitted.warm_start)
+        save_model(made, fitted.model, fitted.result.best_epoch)
+        _ended(made, None, fitted)
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise HardGNNError(f"{shown(folder)}: holds something already; choose another folder")
 
 
 def copy_run(source: Path, target: Path) -> None:
@@ -193,8 +198,7 @@ def copy_run(source: Path, target: Path) -> None:
         HardGNNError: the target holds something.
     """
     run.check_version(source)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise HardGNNError(f"{shown(target)}: holds something already; choose another folder")
+    _check_new(target)
     with writing(target), atomic_folder(target, run.ENVIRONMENT) as folder:
         for path in sorted(source.iterdir()):
             if path.is_file() and not path.name.startswith("."):

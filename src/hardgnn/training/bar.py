@@ -20,7 +20,6 @@ class TrainingBar(Callback):
         self.name = name
         self._bar = screen.bar(counts=False)
         self._task: Any = None
-        self._best = -1.0
         self._note = self._valid = ""
 
     def __enter__(self) -> TrainingBar:
@@ -42,7 +41,6 @@ class TrainingBar(Callback):
 
     def validated(self, metric: str, value: float) -> None:
         """Shows the figure of a validation and the best so far."""
-        self._best = max(self._best, value)
-        self._valid = f"  {metric} {value:.4f}, best {self._best:.4f}"
+        self._valid = f"  {metric} {value:.4f}, best {self.trainer.progress.best_metric:.4f}"
         if self._task is not None:
             self._bar.update(self._task, note=self._note + self._valid)

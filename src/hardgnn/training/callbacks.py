@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 class Callback:
     """Told how training goes; what it raises ends training. All methods do nothing by default.
 
-    One of your own is registered by `@callback("name")`, named in `train.callbacks`, and made with the run folder, or
-    None where there is none.
+    A model that is fitted in one go tells them nothing. One of your own is registered by `@callback("name")`, named in
+    `train.callbacks`, and made with the run folder, or None where there is none.
     """
 
     trainer: Trainer
 
     def __init__(self, folder: Path | None = None) -> None:
         """One that is named is made so; nothing is kept of it here."""
+
+    def restore(self, trainer: Trainer) -> None:
+        """Before anything else: what has kept a training that was stopped brings back where it stood."""
 
     def begin(self, trainer: Trainer) -> None:
         """Before the first step; a resumed training is at its epoch (`trainer.progress`)."""
@@ -111,7 +115,7 @@ class Validation(Callback):
     """Judges every few epochs, keeps the best one, and stops where there was no better one for long.
 
     Args:
-        judge: the figures of the network as it is now.
+        judge: the figures of the network as it is now, and what may be kept of it.
         keep: told the epoch of the best network so far, which is the one just evaluated.
         metric: the figure that is compared, the higher the better.
         name: what the figures are called in the log.
@@ -121,8 +125,8 @@ class Validation(Callback):
 
     def __init__(
         self,
-        judge: Callable[[], dict[str, float]],
-        keep: Callable[[int], None],
+        judge: Callable[[], tuple[dict[str, float], Any]],
+        keep: Callable[[Any, int], None],
         metric: str,
         *,
         name: str = "valid",
@@ -137,11 +141,11 @@ class Validation(Callback):
         progress = self.trainer.progress
         if progress.epoch % self.every and progress.epoch != self.trainer.epochs:
             return
-        line[self.name] = self.judge()
+        line[self.name], found = self.judge()
         value = line[self.name][self.metric]
         if value > progress.best_metric:
             progress.best_metric, progress.best_epoch, progress.waited = value, progress.epoch, 0
-            self.keep(progress.epoch)
+            self.keep(found, progress.epoch)
         else:
             progress.waited += 1
         for listener in self.trainer.callbacks:
@@ -167,13 +171,12 @@ class Checkpoint(Callback):
     ) -> None:
         self.folder, self.of, self.average, self.before = folder, of, average, before
 
-    def begin(self, trainer: Trainer) -> None:
+    def restore(self, trainer: Trainer) -> None:
         """Goes on where an earlier training was stopped.
 
         Raises:
             HardGNNError: the state is damaged or of another training.
         """
-        super().begin(trainer)
         found = checkpoint.load(self.folder, trainer.network, trainer.optimiser, self._average(), of=self.of)
         trainer.progress = found or trainer.progress
 
@@ -191,29 +194,29 @@ class Checkpoint(Callback):
         return {} if self.average is None else self.average.state()
 
 
+State = tuple[dict[str, Any], dict[str, Tensor]]
+"""Where a training stands: its progress, and the tensors of `checkpoint.tensors_of` on the processor."""
+
+
 class Snapshot(Callback):
     """As `Checkpoint`, in memory: of a training without a folder, so that it can go on after an interrupt."""
 
-    def __init__(self, average: MovingAverage | None = None, earlier: Snapshot | None = None) -> None:
-        self.average = average
-        self._kept: tuple[dict[str, Any], dict[str, Tensor]] | None = None if earlier is None else earlier._kept
-        self.best: Any = None
-        """The best model so far, for whoever goes on."""
+    def __init__(self, average: MovingAverage | None = None, earlier: State | None = None) -> None:
+        self.average, self.state = average, earlier
 
-    def begin(self, trainer: Trainer) -> None:
+    def restore(self, trainer: Trainer) -> None:
         """Goes on where an earlier training was stopped."""
-        super().begin(trainer)
-        if self._kept is not None:
-            progress, tensors = self._kept
-            trainer.progress = checkpoint.Progress(**progress)
+        if self.state is not None:
+            progress, tensors = self.state
+            trainer.progress = checkpoint.Progress(**copy.deepcopy(progress))
             checkpoint.put(tensors, trainer.network, trainer.optimiser, self._average())
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Copies the state."""
         trainer = self.trainer
         tensors = checkpoint.tensors_of(trainer.network, trainer.optimiser, self._average())
-        copied = {name: value.clone() for name, value in tensors.items()}
-        self._kept = checkpoint.as_document(trainer.progress), copied
+        copied = {name: value.to("cpu", copy=True) for name, value in tensors.items()}
+        self.state = checkpoint.as_document(trainer.progress), copied
 
     def _average(self) -> dict[str, Tensor]:
         return {} if self.average is None else self.average.state()

@@ -66,7 +66,9 @@ class Trainer:
         Raises:
             HardGNNError: the loss is no longer a number.
         """
-        for callback in reversed(self.callbacks):  # what writes the state is last, and brings back where it stood
+        for callback in self.callbacks:
+            callback.restore(self)
+        for callback in self.callbacks:
             callback.begin(self)
         while not self.ended:
             epoch = self.progress.epoch + 1

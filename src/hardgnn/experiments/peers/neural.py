@@ -130,10 +130,10 @@ def fit(network: PeerNetwork, fitting: PeerFitting) -> FittedPeer:
     best = fitting.folder / BEST
     of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"
 
-    def judge() -> dict[str, float]:
-        return {MAIN_AT: mean_of(rank_targets(ranker, dataset, "valid")["rank"].to_numpy())}
+    def judge() -> tuple[dict[str, float], None]:
+        return {MAIN_AT: mean_of(rank_targets(ranker, dataset, "valid")["rank"].to_numpy())}, None
 
-    def keep(epoch: int) -> None:
+    def keep(found: None, epoch: int) -> None:
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         save_tensors(best, weights, of, make_parent=False)
 

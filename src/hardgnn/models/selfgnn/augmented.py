@@ -30,6 +30,9 @@ class SelfAugmented:
         self.settings, self.slope, self.weight, self.shape = settings, slope, settings.weight, graph.shape
         self._offsets, self._columns = (part.numpy() for part in graph.rows)
 
+    def __deepcopy__(self, memo: Any) -> SelfAugmented:
+        return self  # what copies the network shares its edges
+
     def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> EdgePairs:
         """Random training edges of these users in each interval, an even number per user, then paired."""
         pairs = []

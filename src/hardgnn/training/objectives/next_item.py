@@ -14,6 +14,7 @@ from torch import Tensor
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
+from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
 from hardgnn.models.transitions import between
 from hardgnn.ops.candidates import top_products
@@ -90,6 +91,11 @@ class NextItem(TermedObjective):
 
     def __init__(self, settings: NextItemSettings, network: Network, data: Dataset) -> None:
         super().__init__(settings, network, data)
+        if network.auxiliary is not None:
+            raise HardGNNError(
+                f"objective.kind=next-item has no place for the network's own loss '{network.auxiliary.name}'; "
+                "set objective.kind=pairwise"
+            )
         self._loss = LOSSES.find(settings.loss.kind)
         sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
         users = eligible_users(data, data.train.keys(data.n_items))

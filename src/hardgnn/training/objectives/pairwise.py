@@ -244,6 +244,10 @@ class Pairwise(TermedObjective):
     @torch.no_grad()
     def _hard_negatives(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
+        with self.network.at_rest():
+            return self._mine(batch, windows)
+
+    def _mine(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         hard, window = self.settings.hard, self.network.scoring.frame.window
         if self._mined is None or self._age >= hard.refresh:
             self._mined, self._age = self.network.all_items(), 0

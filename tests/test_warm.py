@@ -82,7 +82,7 @@ def test_a_warm_run_starts_better_than_a_cold_one_and_says_where_from(
     config = small("train.epochs=1")
     cold = train(logs[1], config, tmp_path / "cold")
     warm = train(logs[1], config, tmp_path / "warm", warm_start=old)
-    assert warm["valid"]["full"]["ndcg@10"] > cold["valid"]["full"]["ndcg@10"]
+    assert warm.metrics["ndcg@10"] > cold.metrics["ndcg@10"]
     record = json.loads((tmp_path / "warm" / "environment.json").read_text("utf-8"))["warm_start"]
     assert record["run"] == "old"
     assert record["users_matched"] == np.isin(logs[1].user_ids, logs[0].user_ids).sum()

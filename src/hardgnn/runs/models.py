@@ -33,6 +33,9 @@ class StoredTensors(Mapping[str, Tensor]):
         found: Tensor = self._handle.get_tensor(name)
         return found
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -5,6 +5,7 @@ A worker signs in the study's folder by a lock; trials of those that are gone ar
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL, JOURNAL_LOCK = "trials.journal", ".trials.lock"
+LONGEST_LINE = 1 << 20  # bytes of the journal
 SIGNED_WITHIN_S = 30
 QUEUED = "fixed_params"  # where Optuna keeps the settings of a queued trial
 SIGN = re.compile(r"\.worker-[0-9a-f]+\.lock")
@@ -152,11 +154,24 @@ class JournalLock:
     def acquire(self) -> bool:
         """Waits for it."""
         self._held.enter_context(locked(self.folder, LOCK_PATIENCE_S, JOURNAL_LOCK))
+        _without_torn_line(self.folder / JOURNAL)
         return True
 
     def release(self) -> None:
         """Gives it back."""
         self._held.close()
+
+
+def _without_torn_line(journal: Path) -> None:
+    """Takes off what a kill left of a line, to which the next one would be joined; who calls holds the lock."""
+    if not journal.exists():
+        return
+    with journal.open("r+b") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - LONGEST_LINE))
+        tail = handle.read()
+        if tail and not tail.endswith(b"\n"):
+            handle.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
 
 
 def _sampler(seed: int) -> Any:

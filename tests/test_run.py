@@ -295,3 +295,15 @@ def test_verify_tells_what_is_whole_and_what_is_damaged(market: Path, copy: Path
     assert damaged.returncode == 2
     assert damaged.stderr.startswith(f"error: {copy / run.MODEL}: damaged")
     assert [one["path"] for one in json.loads(damaged.stdout) if one["problem"]] == [str(copy / run.MODEL)]
+
+
+@pytest.mark.parametrize("name", ["environment.json", "result.json"])
+def test_a_digit_changed_in_a_record_is_seen(name: str, data: Dataset, tmp_path: Path) -> None:
+    train(data, CONFIG, tmp_path / "run")
+    path = tmp_path / "run" / name
+    document = json.loads(path.read_text("utf-8"))
+    assert document["format_version"] == run.FORMAT_VERSION
+    path.write_text(json.dumps(document | {"cores" if name.startswith("env") else "epochs": 77}), "utf-8")
+    assert any(one.problem for one in verify(tmp_path / "run"))
+    with pytest.raises(HardGNNError, match="damaged or changed by hand"):
+        run.check_version(tmp_path / "run") if name.startswith("env") else run.read_result(tmp_path / "run")

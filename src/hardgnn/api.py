@@ -22,7 +22,7 @@ from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.models.base import Model
 from hardgnn.recommend.recommender import Ids, Recommender
 from hardgnn.runs.fitting import Fitted, Paused, Stopped, fit
-from hardgnn.runs.folder import CONFIG, check_version, load_config, load_tables, read_result
+from hardgnn.runs.folder import CONFIG, check_version, is_started, load_config, load_tables, read_result
 from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.train import copy_run, train, write_run
@@ -87,6 +87,8 @@ class HardGNN:
             raise HardGNNError("resume: no fit of this model was stopped, so there is nothing to go on with")
         if resume and folder is None and isinstance(self._stopped, Path):
             folder = self._stopped
+        if resume and folder is not None and isinstance(self._stopped, Paused) and not is_started(folder):
+            raise HardGNNError(f"resume: {folder} holds no run; leave out `out` to go on with the fit in memory")
         with TrainingBar(self.preset) as bar:
             if folder is None:
                 self._fit_in_memory(data, resume, allow_leaks, older, bar)

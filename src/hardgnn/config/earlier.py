@@ -43,7 +43,8 @@ def translated(layer: Tables, document: Tables) -> Tables:
 
     A whole config of an earlier version has every field, those that changed nothing too: they are left out.
     """
-    if is_whole(layer):
+    whole = is_whole(layer)
+    if whole:
         layer = _without_idle(layer)
     found: Tables = {}
     for section, fields in layer.items():
@@ -53,6 +54,8 @@ def translated(layer: Tables, document: Tables) -> Tables:
             if isinstance(value, str):
                 value = VALUES.get(f"{home}.{name}", {}).get(value, value)
             found.setdefault(home, {})[name] = value
+    if whole:
+        found["optimiser"]["kind"] = "adamw" if "weight_decay" in found["optimiser"] else "adam"
     _searched(found, document)
     found = {name: fields for name, fields in found.items() if fields or not layer.get(name)}
     return _optimiser(found, document)
@@ -101,6 +104,7 @@ def _without_idle(layer: Tables) -> Tables:
     layer = {section: dict(fields) for section, fields in layer.items()}
     model, train = layer["model"], layer["train"]
     next_item, sequence = train.get("objective") == "positions", model["sequence"]
+    model["kind"] = "selfgnn"
     drop = {"model": set(), "train": set(), "hard": set()}  # type: dict[str, set[str]]
     if sequence != "full":
         drop["model"].add("sequence_pooling")

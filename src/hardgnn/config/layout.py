@@ -52,7 +52,7 @@ def _place(name: str, group: Kinds | type[Section], document: Tables, objective:
     default = objective if name == "objective" else group.default
     value = document.get(name, {}).get(group.told_by, default)
     if type(value) is not type(default) or value not in group:
-        if isinstance(group.table, Parts) and value in group.table:
+        if isinstance(group.table, Parts) and isinstance(value, str) and value in group.table:
             group.find(value)  # a package that cannot be loaded is told
         known = group.values()
         near = nearest(value, known) if isinstance(value, str) and isinstance(default, str) else ""

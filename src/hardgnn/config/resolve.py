@@ -67,7 +67,8 @@ def resolve(
 
 
 def _names_kind(layer: Tables) -> bool:
-    return any(key in {"kind", "use", "objective", "sequence"} for fields in layer.values() for key in fields)
+    names = {*TELLS, "objective", "sequence", "weight_decay"}  # the last three are of earlier versions
+    return any(key in names for fields in layer.values() for key in fields)
 
 
 def build(document: dict[str, Any], where: str) -> Config:

@@ -55,6 +55,8 @@ class ItemToItem(ClosedForm):
             raise HardGNNError(f"the number of last items must be at least 1, or 0 for all, got {last}")
         if not 0 < decay <= 1:
             raise HardGNNError(f"the decay must be above 0 and at most 1, got {decay}")
+        if not np.isfinite(similarity.data).all():
+            raise HardGNNError("the similarity of items is no finite number: a setting of the model is too large")
         self.matrix, self.window, self.decay = similarity, last or None, decay
         self.chosen = chosen or {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.config import resolve
+from hardgnn.config import flat, resolve
 from hardgnn.data.dataset import MANIFEST
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.comparisons import SeedComparison, correct
@@ -220,12 +220,12 @@ def _row(study: Study, cell: Finished, frames: list[pl.DataFrame], at: Sequence[
 def _our_setting(cell: Finished) -> tuple[str, ...]:
     """The preset of our model and what the run's config has otherwise, without the seed."""
     preset = cell.variant.preset
-    plain = resolve(None if preset == "None" else preset).model_dump()
-    own = load_config(cell.folders[0]).model_dump()
+    plain = flat(resolve(None if preset == "None" else preset))
+    own = flat(load_config(cell.folders[0]))
     changed = [
         f"{section}.{key}={value}"
         for section, fields in own.items()
         for key, value in fields.items()
-        if (section, key) != ("run", "seed") and value != plain[section][key]
+        if (section, key) != ("run", "seed") and value != plain.get(section, {}).get(key)
     ]
     return (*(() if preset == "None" else (f"preset {preset}",)), *changed) or ("the defaults",)

@@ -52,17 +52,21 @@ class Paused:
     best: Model | None
     config: Config
     manifest: dict[str, Any]
+    warm_start: dict[str, Any] | None
 
-    def check(self, data: Dataset, config: Config) -> None:
+    def check(self, data: Dataset, config: Config, warm_start: dict[str, Any] | None) -> None:
         """Makes sure that a fit may go on from here.
 
         Raises:
-            HardGNNError: it is of another config or of another data set.
+            HardGNNError: it is of another config, data set or older run.
         """
         if config != self.config:
             raise HardGNNError("resume: the fit was started with another config; go on with the same settings")
         if not same_data(self.manifest, data.manifest):
             raise HardGNNError(f"resume: the fit was started on another data set than {data.name}")
+        if warm_start != self.warm_start:
+            of = "no other run" if self.warm_start is None else self.warm_start["run"]
+            raise HardGNNError(f"resume: the fit was started from {of}; go on with the same warm_start")
 
 
 class Stopped(KeyboardInterrupt):
@@ -114,10 +118,10 @@ class Memory:
         self._snapshot = Snapshot(average, self.state)
         return [self._snapshot]
 
-    def paused(self, config: Config, data: Dataset) -> Paused:
+    def paused(self, config: Config, data: Dataset, warm_start: dict[str, Any] | None) -> Paused:
         """Where it stands."""
         state = self.state if self._snapshot is None else self._snapshot.state
-        return Paused(state, self.best, config, data.manifest)
+        return Paused(state, self.best, config, data.manifest, warm_start)
 
 
 def fit(
@@ -143,16 +147,17 @@ def fit(
     """
     leaking = checked(config, allow_leaks)
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
+    record = None if warm is None else warm.record
     if earlier is not None:
-        earlier.check(data, config)
+        earlier.check(data, config, record)
     place = Memory(name or config.model.kind, earlier)
     try:
         fitted = Fitting(data, config, leaking, place, warm, callbacks).fit()
     except KeyboardInterrupt:
-        raise Stopped(place.paused(config, data)) from None
+        raise Stopped(place.paused(config, data, record)) from None
     if place.best is not None:
         place.best.name = place.name
-    return Fitted(place.best, fitted.result, fitted.lines, None if warm is None else warm.record)
+    return Fitted(place.best, fitted.result, fitted.lines, record)
 
 
 def checked(config: Config, allow_leaks: bool) -> list[str]:

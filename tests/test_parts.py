@@ -23,7 +23,7 @@ from hardgnn import Dataset, HardGNNError
 from hardgnn.config import PartSettings, resolve
 from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.data.readers import READERS, Fit, RawFile, formats, reader
-from hardgnn.models import Encoder, encoder
+from hardgnn.models import ClosedForm, Encoder, encoder, model
 from hardgnn.parts import CALLBACKS, ENCODERS, LOSSES, MODELS, SAMPLERS, Parts
 from hardgnn.runs.fitting import fit
 from hardgnn.runs.models import load_model
@@ -356,3 +356,20 @@ def test_where_parts_begin_loads_no_more_than_is_asked_for() -> None:
     assert done.stdout == "False\n[]\n"
     with pytest.raises(AttributeError, match="no attribute 'losss'"):
         hardgnn.training.losss  # noqa: B018
+
+
+def test_a_class_that_lacks_what_its_kind_needs_is_refused_when_it_is_registered() -> None:
+    with pytest.raises(HardGNNError, match=r"model 'half' \(.*Half\): lacks fit, n_items, restore, scores, tensors"):
+
+        @model("half")
+        class Half(ClosedForm):
+            """Nothing."""
+
+    with pytest.raises(HardGNNError, match=r"encoder 'mute' \(.*Mute\): lacks forward"):
+
+        @encoder("mute")
+        class Mute(Encoder):
+            """Nothing."""
+
+    assert "half" not in MODELS.names()
+    assert "mute" not in ENCODERS.names()

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from hardgnn.errors import HardGNNError, machine_fault, nearest, reason, shown
 
 Part = TypeVar("Part")
+Registered = TypeVar("Registered", bound=type)
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -45,6 +46,21 @@ class Parts(Generic[Part]):
                 f"{self.kind} '{name}': {self._known[name][1]} and {home} both have this name; rename one"
             )
         self._known[name] = part, home
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """A decorator that registers a class, which is the part itself.
+
+        Raises:
+            HardGNNError: as `add`; or the class lacks what every part of its kind has.
+        """
+
+        def registered(found: Registered) -> Registered:
+            if missing := sorted(getattr(found, "__abstractmethods__", ())):
+                raise HardGNNError(f"{self.kind} '{shown(name)}' ({home_of(found)}): lacks {', '.join(missing)}")
+            self.add(name, found, found)  # type: ignore[arg-type]
+            return found
+
+        return registered
 
     def find(self, name: str) -> Part:
         """The part of that name, loaded where an installed package has it.

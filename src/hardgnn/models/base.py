@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from hardgnn.config.sections import PartSettings
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.parts import MODELS
+from hardgnn.parts import MODELS, Registered
 
 CHOSEN: Final = "chosen"  # a setting that fitting chooses on validation, among a few
 
@@ -108,7 +109,7 @@ Stored = Mapping[str, Tensor]
 """Tensors by name, read when they are asked for."""
 
 
-class ClosedForm:
+class ClosedForm(ABC):
     """A model that is fitted in one go, registered by `@model("name")`.
 
     What it has learnt is in arrays; nothing of the data set is kept.
@@ -124,9 +125,9 @@ class ClosedForm:
     """The settings that it was fitted with, where fitting chose them."""
 
     @property
+    @abstractmethod
     def n_items(self) -> int:
         """How many items it scores."""
-        raise NotImplementedError
 
     @property
     def parameters(self) -> int:
@@ -134,40 +135,37 @@ class ClosedForm:
         return sum(tensor.numel() for tensor in self.tensors().values())
 
     @classmethod
+    @abstractmethod
     def fit(cls, data: Dataset, settings: Any, quality: Quality) -> Self:
         """Learns from the training part of `data`; `quality` compares candidates on validation."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def restore(cls, settings: Any, stored: Stored) -> Self:
         """The model out of what `tensors` gave."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """See `Model.scores`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """See `Model.tensors`."""
-        raise NotImplementedError
 
     def exported(self) -> Exported:
         """See `Model.exported`."""
         raise HardGNNError(f"{self.name}: the model has nothing that another system could score with")
 
 
-Registered = TypeVar("Registered", bound=type)
-
-
 def model(name: str) -> Callable[[Registered], Registered]:
     """Registers a class as the model of that name: a `ClosedForm`, or a `hardgnn.models.network.Network`.
 
     Raises:
-        HardGNNError: the name cannot be, or is taken.
+        HardGNNError: the name cannot be, or is taken; or the class lacks a method that every model has.
     """
 
     def register(found: Registered) -> Registered:
-        MODELS.add(name, found, found)
+        MODELS.register(name)(found)
         found.kind = name  # type: ignore[attr-defined]
         if issubclass(found, ClosedForm):
             found.name = found.name or name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,9 +37,9 @@ class NetworkSettings(PartSettings):
     encoder: Chosen(ENCODERS, "attention") = AttentionSettings(kind="attention")  # type: ignore[valid-type]
     transitions: Chosen(TRANSITIONS, False, "use") = NoTransitions()  # type: ignore[valid-type]
 
+    @abstractmethod
     def scoring(self) -> Scoring:
         """What they say of the score."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Auxiliary(Protocol):
         """The term; `user_row` (U,) and `item_row` (I,) tell where the vectors of each are."""
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """A network whose score is `query(user, window) · item`, plus transitions where its settings have them.
 
     Registered by `@model("name")`. It needs `Settings`, `tables`, `vectors`, and a `sequence_encoder` and `transitions`
@@ -161,11 +162,11 @@ class Network(nn.Module):
         self._seen = self._seen.to(self.device)
         return self
 
+    @abstractmethod
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
         """The vectors of distinct `users` and `items` (n,), or of all; of no users without `with_users`."""
-        raise NotImplementedError
 
     def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`."""
@@ -191,9 +192,9 @@ class Network(nn.Module):
         """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""
         return list(self.parameters()) if over == "all" else [*self.tables(), *self.sequence_encoder.decayed()]
 
+    @abstractmethod
     def tables(self) -> list[Tensor]:
         """The tables of embeddings."""
-        raise NotImplementedError
 
     def rates(self) -> dict[str, float]:
         """Parameters that take steps of so many times the learning rate, by the beginning of their names."""

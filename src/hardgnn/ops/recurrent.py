@@ -7,6 +7,7 @@ every operation runs over long rows. Own products and those with the state befor
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def tanh_(x: Tensor) -> Tensor:
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
-class Gated:
+class Gated(ABC):
     """What both kinds share: weights with a row per gate and feature, in the order that the steps use."""
 
     into: slice  # rows of a step's gradient that belong to the product with the input
@@ -40,19 +41,19 @@ class Gated:
         """The way back."""
         return rows
 
+    @abstractmethod
     def step(self, own: Tensor, recalled: Tensor | None, before: Any) -> tuple[Tensor, Any, Any]:
         """One step from the products with the input, `own`, and with the state, `recalled` (None: a state of zero).
 
         Returns:
             The state (d, n), what the next step takes as `before`, and what the gradient needs.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def gradient(self, grad: Tensor, kept: Any, carried: Any) -> tuple[Tensor, Tensor | None, Any]:
         """The gradient of the products (rows `into` and `back`), a direct part for the state before, and what the
         step before is handed as `carried`.
         """
-        raise NotImplementedError
 
 
 class GatedUnit(Gated):

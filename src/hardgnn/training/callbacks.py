@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,9 @@ def callback(name: str) -> Callable[[type[Callback]], type[Callback]]:
     """Registers a class as the callback of that name.
 
     Raises:
-        HardGNNError: the name cannot be, or is taken.
+        HardGNNError: the name cannot be, or is taken; or the class lacks a method that every callback has.
     """
-
-    def register(found: type[Callback]) -> type[Callback]:
-        CALLBACKS.add(name, found, found)
-        return found
-
-    return register
+    return CALLBACKS.register(name)
 
 
 class MovingAverage(Callback):
@@ -105,10 +101,8 @@ class Penalty(Callback):
 
     @torch.no_grad()
     def epoch(self, line: dict[str, Any]) -> None:
-        """Adds it before the seconds."""
-        seconds = line.pop("seconds")
+        """Adds it."""
         line["loss_l2"] = self.l2 * sum(float(parameter.square().sum()) for parameter in self.parameters)
-        line["seconds"] = seconds
 
 
 class Validation(Callback):
@@ -216,7 +210,7 @@ class Snapshot(Callback):
         trainer = self.trainer
         tensors = checkpoint.tensors_of(trainer.network, trainer.optimiser, self._average())
         copied = {name: value.to("cpu", copy=True) for name, value in tensors.items()}
-        self.state = checkpoint.as_document(trainer.progress), copied
+        self.state = asdict(trainer.progress), copied
 
     def _average(self) -> dict[str, Tensor]:
         return {} if self.average is None else self.average.state()

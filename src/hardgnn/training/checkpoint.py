@@ -79,11 +79,6 @@ def _buffers(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.named_buffers() if name in kept}
 
 
-def as_document(progress: Progress) -> dict[str, Any]:
-    """The progress as JSON has it, a copy."""
-    return asdict(progress)
-
-
 def save(
     folder: Path,
     progress: Progress,

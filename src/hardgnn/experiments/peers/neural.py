@@ -48,7 +48,6 @@ class Losses:
 
     def new_epoch(self) -> None:
         """Dropout draws anew from the epoch's seed."""
-        self.model.train()
         self._seeded = False
 
     def figures(self) -> dict[str, float]:

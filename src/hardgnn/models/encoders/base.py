@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class Frame:
     leaky_slope: float = 0.5
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A window of items as one vector.
 
     Registered by `@encoder("name")`. It needs `__init__(settings, frame)` and `forward`; with `every` it can be trained
@@ -64,17 +65,17 @@ class Encoder(nn.Module):
             )
         return found
 
+    @abstractmethod
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """The vectors (B, d) of windows (B, m) of rows of `item_vectors` (n, d), -1 on the left where shorter."""
-        raise NotImplementedError
 
     def every(self, item_vectors: Tensor, window: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The vectors of all positions (B, m, d), of which each sees what came before; `generator` drives dropout."""
-        raise NotImplementedError
+        raise HardGNNError(f"encoder '{self.settings.kind}' ({home_of(type(self))}): has no vectors of every position")
 
     def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """How much the last position looks at each item in each layer, (L, B, m); rows sum to 1."""
-        raise NotImplementedError
+        raise HardGNNError(f"encoder '{self.settings.kind}' ({home_of(type(self))}): does not tell what it looked at")
 
     def start(self, generator: torch.Generator) -> None:
         """Draws first weights other than the usual ones (Xavier)."""
@@ -88,11 +89,6 @@ def encoder(name: str) -> Callable[[type[Encoder]], type[Encoder]]:
     """Registers a class as the encoder of that name.
 
     Raises:
-        HardGNNError: the name cannot be, or is taken.
+        HardGNNError: the name cannot be, or is taken; or the class lacks a method that every encoder has.
     """
-
-    def register(found: type[Encoder]) -> type[Encoder]:
-        ENCODERS.add(name, found, found)
-        return found
-
-    return register
+    return ENCODERS.register(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -9,12 +10,14 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from hardgnn.config.sections import PartSettings, Section
+from hardgnn.config.sections import PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.models.network import Network
-from hardgnn.parts import OBJECTIVES
+from hardgnn.parts import LOSSES, OBJECTIVES, SAMPLERS
+from hardgnn.training.samplers import FalseNegatives
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Objective(Protocol):
         """What the log tells of the epoch beside the losses."""
 
 
-class TermedObjective:
+class TermedObjective(ABC):
     """What ours have in common: named terms, and the tensors of a step where the network is.
 
     Registered by `@objective("name")`; it needs `__len__`, `batches`, `step`, and its `terms`.
@@ -62,24 +65,24 @@ class TermedObjective:
         """Why it cannot train a network of these settings; nothing, where it can."""
         return ""
 
+    @abstractmethod
     def __len__(self) -> int:
         """See `Objective.__len__`."""
-        raise NotImplementedError
 
-    def new_epoch(self) -> None:
+    def new_epoch(self) -> None:  # noqa: B027 - an objective need not remember anything
         """See `Objective.new_epoch`."""
 
+    @abstractmethod
     def batches(self, rng: np.random.Generator) -> Iterator[Any]:
         """See `Objective.batches`."""
-        raise NotImplementedError
 
     def figures(self) -> dict[str, float]:
         """See `Objective.figures`."""
         return {}
 
+    @abstractmethod
     def step(self, batch: Any, generator: torch.Generator | None) -> Any:
         """What the terms of a batch are functions of."""
-        raise NotImplementedError
 
     def losses(self, batch: Any, generator: torch.Generator | None) -> dict[str, tuple[float, Tensor]]:
         """See `Objective.losses`."""
@@ -91,18 +94,68 @@ class TermedObjective:
         return torch.from_numpy(array).to(self.network.device)
 
 
+class HardSettings(Section):
+    """Hard negatives and the contrastive loss (specification, section 3)."""
+
+    k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
+    """Number K of hard negatives for each user, or at each position; 0 is none."""
+    weight: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=1.0, log=True))
+    """λ, the coefficient of InfoNCE; 0 is none."""
+    temperature: float = Field(0.1, gt=0, json_schema_extra=search(low=0.05, high=1.0, log=True))
+    """τ of InfoNCE."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is contrasted."""
+        return self.k > 0 and self.weight > 0
+
+    @property
+    def mined(self) -> bool:
+        """Whether hard negatives are searched."""
+        return self.active
+
+
+class ContrastedObjective(TermedObjective):
+    """A recommendation loss, and beside it, by `hard`, InfoNCE with hard negatives, whose false ones the log counts.
+
+    It needs `recommendation` and `contrast` besides.
+    """
+
+    def __init__(self, settings: Any, network: Network, data: Dataset) -> None:
+        super().__init__(settings, network, data)
+        self.hard: HardSettings = settings.hard
+        self.loss = LOSSES.find(settings.loss.kind)
+        self.sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
+        self.false = FalseNegatives(data)
+        self.terms = [Term("rec", 1.0, self.recommendation)]
+        if self.hard.active:
+            self.terms.append(Term("infonce", self.hard.weight, self.contrast))
+
+    @abstractmethod
+    def recommendation(self, step: Any) -> Tensor:
+        """The loss of the recommendation."""
+
+    @abstractmethod
+    def contrast(self, step: Any) -> Tensor:
+        """InfoNCE."""
+
+    def new_epoch(self) -> None:
+        """See `Objective.new_epoch`."""
+        self.false.reset()
+
+    def figures(self) -> dict[str, float]:
+        """The share of hard negatives that are their user's validation item."""
+        share = self.false.share()
+        return {} if share is None else {"temperature": self.hard.temperature, "false_negatives": share}
+
+
 def objective(name: str) -> Callable[[type[TermedObjective]], type[TermedObjective]]:
     """Registers a class as the objective of that name.
 
     Raises:
-        HardGNNError: the name cannot be, or is taken.
+        HardGNNError: the name cannot be, or is taken; or the class lacks a method that every objective has.
     """
-
-    def register(found: type[TermedObjective]) -> type[TermedObjective]:
-        OBJECTIVES.add(name, found, found)
-        return found
-
-    return register
+    return OBJECTIVES.register(name)
 
 
 def eligible_users(data: Dataset, avoided_keys: NDArray[np.int64]) -> NDArray[np.int64]:

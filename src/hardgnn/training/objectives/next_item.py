@@ -11,43 +11,27 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hardgnn.config.sections import Chosen, PartSettings, Section, search
+from hardgnn.config.sections import Chosen, PartSettings, Section
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
 from hardgnn.models.transitions import between
 from hardgnn.ops.candidates import top_products
-from hardgnn.parts import ENCODERS, LOSSES, SAMPLERS
+from hardgnn.parts import ENCODERS, LOSSES
 from hardgnn.training.losses import CandidateScores, contrast, unit
-from hardgnn.training.objectives.base import Term, TermedObjective, eligible_users, objective
-from hardgnn.training.samplers import FalseNegatives, WeightedSettings, distinct_rows, sampler_settings
+from hardgnn.training.objectives.base import ContrastedObjective, HardSettings, eligible_users, objective
+from hardgnn.training.samplers import WeightedSettings, distinct_rows, sampler_settings
 from hardgnn.training.windows import SequenceBatch, Windows
 
 
-class HardCandidatesSettings(Section):
-    """Hard negatives among the candidates of a step, and the contrastive loss (specification, section 3)."""
+class HardCandidatesSettings(HardSettings):
+    """Hard negatives among the candidates of a step."""
 
-    k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
-    """Number K of hard negatives at each position."""
-    weight: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=1.0, log=True))
-    """λ, the coefficient of InfoNCE."""
-    temperature: float = Field(0.1, gt=0, json_schema_extra=search(low=0.05, high=1.0, log=True))
-    """τ of InfoNCE."""
     share: float = Field(0.2, gt=0, le=1)
     """Share of all items that the hardest are searched among at most: a random part of them, where the very nearest,
     often false negatives, are mostly absent. On a small catalogue the nearest of most items would be what the user
     takes next."""
-
-    @property
-    def active(self) -> bool:
-        """Whether hard negatives are contrasted."""
-        return self.k > 0 and self.weight > 0
-
-    @property
-    def mined(self) -> bool:
-        """Whether hard negatives are searched."""
-        return self.active
 
 
 class NextItemSettings(PartSettings):
@@ -83,7 +67,7 @@ class PositionStep:
 
 
 @objective("next-item")
-class NextItem(TermedObjective):
+class NextItem(ContrastedObjective):
     """The loss is of the next item among it and the candidates that are not the user's own."""
 
     Settings = NextItemSettings
@@ -96,20 +80,14 @@ class NextItem(TermedObjective):
                 f"objective.kind=next-item has no place for the network's own loss '{network.auxiliary.name}'; "
                 "set objective.kind=pairwise"
             )
-        self._loss = LOSSES.find(settings.loss.kind)
-        sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
         users = eligible_users(data, data.train.keys(data.n_items))
         frame = network.scoring.frame
         self._windows = Windows(
-            data.train, users, frame.window, settings.batch_positions, settings.recent_share, sampler
+            data.train, users, frame.window, settings.batch_positions, settings.recent_share, self.sampler
         )
-        self._false = FalseNegatives(data)
         counted = network.counted
         counts = torch.zeros(0) if counted is None else counted.counts
         self._counts = torch.cat([counts, counts.new_zeros(1)]).to(network.device)  # (I + 1,) the last for padding
-        self.terms = [Term("rec", 1.0, self._recommendation)]
-        if settings.hard.active:
-            self.terms.append(Term("infonce", settings.hard.weight, self._contrast))
 
     @classmethod
     def refuses(cls, objective: NextItemSettings, model: Section) -> str:
@@ -124,15 +102,6 @@ class NextItem(TermedObjective):
     def __len__(self) -> int:
         return len(self._windows)
 
-    def new_epoch(self) -> None:
-        """See `Objective.new_epoch`."""
-        self._false.reset()
-
-    def figures(self) -> dict[str, float]:
-        """The share of hard negatives that are their user's validation item."""
-        share = self._false.share()
-        return {} if share is None else {"temperature": self.settings.hard.temperature, "false_negatives": share}
-
     def batches(self, rng: np.random.Generator) -> Iterator[SequenceBatch]:
         """The batches of one epoch, in random order."""
         return self._windows.epoch(rng)
@@ -145,7 +114,7 @@ class NextItem(TermedObjective):
         cells = place.flatten().nonzero()[:, 0]  # (P,), among B · m
         owner = cells // windows.shape[1]  # (P,)
         groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
-        items, item_row = (one.to(network.device) for one in distinct_rows(network.n_items, *groups))
+        items, item_row = distinct_rows(network.n_items, *groups, device=network.device)
         users = self.here(batch.users)
         vectors = network.vectors(users if user_term else users[:0], items, generator)
 
@@ -168,10 +137,10 @@ class NextItem(TermedObjective):
         scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior)
         return PositionStep(scores, sequences, positive, negative, own, owner, users, candidates, generator)
 
-    def _recommendation(self, step: PositionStep) -> Tensor:
-        return self._loss(step.scores, self.settings.loss)
+    def recommendation(self, step: PositionStep) -> Tensor:
+        return self.loss(step.scores, self.settings.loss)
 
-    def _contrast(self, step: PositionStep) -> Tensor:
+    def contrast(self, step: PositionStep) -> Tensor:
         """InfoNCE with the K nearest by cosine of the candidates, or of a part of them (`hard.share`)."""
         hard = self.settings.hard
         pool = self._pool(len(step.candidates), step)
@@ -179,7 +148,7 @@ class NextItem(TermedObjective):
         near = (anchors * unit(step.positive)).sum(-1)
         own = step.own[:, pool]
         far, index = top_products(anchors, unit(step.negative[pool]), own, step.owner, hard.k)  # (P, K)
-        self._false.count(step.users[step.owner], step.candidates[pool][index], torch.isfinite(far))
+        self.false.count(step.users[step.owner], step.candidates[pool][index], torch.isfinite(far))
         return contrast(near, far, hard.temperature)
 
     def _pool(self, candidates: int, step: PositionStep) -> Tensor | slice:

@@ -16,23 +16,17 @@ from hardgnn.config.sections import Chosen, PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
 from hardgnn.models.network import Network, Vectors
-from hardgnn.parts import LOSSES, SAMPLERS
+from hardgnn.parts import LOSSES
 from hardgnn.training.losses import HingeSettings, Scores, info_nce
-from hardgnn.training.objectives.base import Term, TermedObjective, eligible_users, objective
-from hardgnn.training.samplers import FalseNegatives, UniformSettings, distinct_rows, hardest, sampler_settings
+from hardgnn.training.objectives.base import ContrastedObjective, HardSettings, Term, eligible_users, objective
+from hardgnn.training.samplers import UniformSettings, distinct_rows, hardest, sampler_settings
 
 LAST_ITEMS = 5  # that make the released code's query for hard negatives (specification, section 4)
 
 
-class HardItemsSettings(Section):
-    """Hard negatives among all items, and the contrastive loss (specification, section 3)."""
+class HardItemsSettings(HardSettings):
+    """Hard negatives among all items; without them the objective is SelfGNN's."""
 
-    k: int = Field(0, ge=0, json_schema_extra=search(low=1, high=20))
-    """Number K of hard negatives per user; 0 is SelfGNN."""
-    weight: float = Field(0.0, ge=0, json_schema_extra=search(low=1e-3, high=1.0, log=True))
-    """λ, the coefficient of InfoNCE; 0 is SelfGNN."""
-    temperature: float = Field(0.1, gt=0, json_schema_extra=search(low=0.05, high=1.0, log=True))
-    """τ of InfoNCE."""
     rank_by: Literal["user", "positive"] = "user"
     """Hardest by cosine to the user's sequence vector, or to the positive item."""
     query: Literal["window", "recent"] = "window"
@@ -47,11 +41,6 @@ class HardItemsSettings(Section):
     InfoNCE has those and nothing is hard: the ablation without hard negatives."""
     shared_negatives: int = Field(50, ge=1)
     """Negatives of the whole batch, drawn at random and shared by all its users (`used_in` = hinge or none)."""
-
-    @property
-    def active(self) -> bool:
-        """Whether anything beyond SelfGNN is computed."""
-        return self.k > 0 and self.weight > 0
 
     @property
     def mined(self) -> bool:
@@ -114,7 +103,7 @@ class PairStep:
 
 
 @objective("pairwise")
-class Pairwise(TermedObjective):
+class Pairwise(ContrastedObjective):
     """Draws users, and compares each one's positive with negatives; hard negatives come in by a term of their own."""
 
     Settings = PairwiseSettings
@@ -123,17 +112,12 @@ class Pairwise(TermedObjective):
     def __init__(self, settings: PairwiseSettings, network: Network, data: Dataset) -> None:
         super().__init__(settings, network, data)
         self.train = data.train
-        self.sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
-        self._loss = LOSSES.find(settings.loss.kind)
         self._eligible = eligible_users(data, self.sampler.avoided.keys(data.n_items))
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0
-        self._false = FalseNegatives(data)
-        self.terms = [Term("rec", 1.0, self._recommendation)]
         if network.auxiliary is not None:
-            self.terms.append(Term(network.auxiliary.name, network.auxiliary.weight, self._auxiliary))
-        if settings.hard.active:
-            self.terms.append(Term("infonce", settings.hard.weight, self._contrast))
+            own = Term(network.auxiliary.name, network.auxiliary.weight, self._auxiliary)
+            self.terms.insert(1, own)  # the losses are added up in this order
 
     @classmethod
     def refuses(cls, objective: PairwiseSettings, model: Section) -> str:
@@ -147,13 +131,8 @@ class Pairwise(TermedObjective):
 
     def new_epoch(self) -> None:
         """See `Objective.new_epoch`."""
+        super().new_epoch()
         self._mined = None
-        self._false.reset()
-
-    def figures(self) -> dict[str, float]:
-        """The share of hard negatives that are their user's validation item."""
-        share = self._false.share()
-        return {} if share is None else {"temperature": self.settings.hard.temperature, "false_negatives": share}
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
         """The batches of one epoch, in random order, each user at most once."""
@@ -183,18 +162,17 @@ class Pairwise(TermedObjective):
         windows = self.here(batch.windows)  # (B, m)
         found, valid = self._hard_negatives(batch, windows) if hard.mined else (None, None)
         if found is not None and valid is not None:
-            self._false.count(self.here(batch.users), found, valid)
+            self.false.count(self.here(batch.users), found, valid)
             if hard.used_in == "hinge":
                 batch = replace(batch, negatives=in_place_of_first(batch, found.cpu().numpy(), valid.cpu().numpy()))
                 found = None
         own = network.auxiliary
         more_users, more_items = ([], []) if own is None else own.rows(batch.drawn)
-        users, user_row = distinct_rows(network.n_users, batch.users, *more_users)
+        users, user_row = distinct_rows(network.n_users, batch.users, *more_users, device=network.device)
         groups = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *more_items]
         if found is not None:
             groups.append(found.cpu().numpy().ravel())
-        items, item_row = distinct_rows(network.n_items, *groups)
-        users, user_row, items, item_row = (one.to(network.device) for one in (users, user_row, items, item_row))
+        items, item_row = distinct_rows(network.n_items, *groups, device=network.device)
         vectors = network.vectors(users, items, generator)
 
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
@@ -222,17 +200,17 @@ class Pairwise(TermedObjective):
             generator=generator,
         )
 
-    def _recommendation(self, step: PairStep) -> Tensor:
+    def recommendation(self, step: PairStep) -> Tensor:
         negative = (step.query.index_select(0, step.rows) * step.negatives).sum(-1)
         positive = (step.query * step.positives).sum(-1).index_select(0, step.rows)
-        return self._loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
+        return self.loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
 
     def _auxiliary(self, step: PairStep) -> Tensor:
         own = self.network.auxiliary
         assert own is not None
         return own.loss(self.network, step.batch.drawn, step.vectors, step.user_row, step.item_row)
 
-    def _contrast(self, step: PairStep) -> Tensor:
+    def contrast(self, step: PairStep) -> Tensor:
         hard = self.settings.hard
         if step.near is not None:
             return info_nce(step.sequence, step.positives, step.near, hard.temperature, step.valid)

@@ -29,7 +29,9 @@ class Item(BaseModel):
 class Similar(Item):
     """An item near another one."""
 
-    similarity: float = Field(description="Cosine of the two item vectors.")
+    similarity: float = Field(
+        description="Cosine of two item vectors; of others (neighbours, EASE) what one adds to the other's score."
+    )
 
 
 class Seen(Item):

@@ -93,6 +93,8 @@ def scored(folder: Path, user: str, history: list[str]) -> dict[str, float]:
     vectors = items["vector"].to_numpy() if "vector" in items.columns else np.zeros((len(raw), 0))
     if document["score"].startswith("train_interactions"):
         return dict(zip(raw, counts.astype(float)))
+    if document["score"].startswith("moment of the item, its decayed events"):
+        return dict(zip(raw, items["moment"].to_numpy()))
     if document["score"].startswith("sum over the different items"):
         return dict(zip(raw, vectors[:, [raw.index(item) for item in set(history)]].sum(1)))
     total = np.zeros(len(raw))
@@ -112,10 +114,13 @@ def scored(folder: Path, user: str, history: list[str]) -> dict[str, float]:
     if numbers:
         found = found + numbers["strength"] * np.log(numbers["epsilon"] + total)
         found = found + numbers["popularity"] * np.log1p(counts)
+        found = found + items["moment"].to_numpy()
     return dict(zip(raw, found))
 
 
-@pytest.mark.parametrize("preset", ["best", "selfgnn", "recencyknn", "itemknn", "ease", "popularity"])
+@pytest.mark.parametrize(
+    "preset", ["best", "selfgnn", "recencyknn", "itemknn", "ease", "popularity", "decayed-popularity"]
+)
 def test_another_system_scores_as_the_run_does(preset: str, market: Path, tmp_path: Path) -> None:
     words = ["model.dim=16", "train.epochs=1", "train.eval_every=1"] if preset in ("best", "selfgnn") else []
     train(Dataset.load(market), resolve(preset, settings=words), tmp_path / "run")

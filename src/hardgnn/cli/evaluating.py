@@ -68,7 +68,7 @@ def compare(
     ] = None,
     peers: Annotated[
         str | None,
-        typer.Option(help="Train and tune others' models: sasrec,gru4rec,lightgcn,bpr,ease,itemknn,recencyknn,pop."),
+        typer.Option(help="Tune others' models: sasrec,gru4rec,lightgcn,bpr,ease,itemknn,recencyknn,pop,decayed."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="With --peers: the study folder that keeps their work.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="With --peers: settings tried for each peer.")] = 20,

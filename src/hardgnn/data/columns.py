@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 USER, ITEM, TIMESTAMP, RATING, TITLE = "user", "item", "timestamp", "rating", "title"
+ORDER = "order"  # how the unit of times that are none begins
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Reading:
     @property
     def is_order(self) -> bool:
         """Whether times only tell what came first, and are no dates."""
-        return self.unit.startswith("order")
+        return self.unit.startswith(ORDER)
 
     def told(self) -> dict[str, str | None]:
         """As the manifest has it."""

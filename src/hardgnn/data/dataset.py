@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.arguments import as_path
+from hardgnn.data.columns import ORDER
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog, ReadOptions, read_log
 from hardgnn.data.provenance import FILES, FORMAT_VERSION, Provenance
@@ -106,11 +107,42 @@ class Dataset:
     def before(self, part: int) -> Histories:
         """What may be known when `part` is predicted: the training items, and at test time the validation items.
 
+        Nothing tells when the next item came: in a split by time everybody is asked at the moment that `part` begins,
+        otherwise each user right after the last item that may be known of them.
+
         Source: specification, section 5, "at test time the validation item belongs to the user's history".
         """
         kept = self.part < part
         counts = np.bincount(self.user[kept], minlength=self.n_users)
-        return Histories(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), self.item[kept])
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        items = self.item[kept]
+        if not self.timed:
+            return Histories(offsets, items)
+        times = self.timestamp[kept]
+        return Histories(offsets, items, times, self._asked(part, offsets, times))
+
+    def _asked(self, part: int, offsets: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """When each user is asked for the next item, (U,); None is after everything."""
+        if part > TEST:
+            return None
+        if self.provenance.cut_times_s is not None:
+            begins = {code: self.provenance.cut_times_s[name] for name, code in PARTS.items() if code != TRAIN}
+            return np.full(self.n_users, begins[part])
+        asked = np.full(self.n_users, -np.inf)
+        known = np.diff(offsets) > 0
+        asked[known] = times[offsets[1:][known] - 1]
+        return asked
+
+    @property
+    def by_time(self) -> bool:
+        """Whether the parts are of different times, the same for everybody."""
+        return self.provenance.cut_times_s is not None
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether timestamps are times, and not only an order."""
+        unit = str((self.provenance.read or {}).get("time_unit"))
+        return not unit.startswith(ORDER) and bool(len(self.timestamp)) and self.timestamp.min() < self.timestamp.max()
 
     def targets(self, part: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The users that `part` judges and the item each should get: (V,) and (V,), sorted by user.

@@ -14,12 +14,16 @@ PADDING = -1
 class Histories:
     """One item sequence per user, oldest first.
 
-    Shapes: `offsets` (U + 1,) int64, `items` (sum of lengths,) int32; the items of user u are
-    `items[offsets[u]:offsets[u + 1]]`.
+    Shapes: `offsets` (U + 1,) int64, `items` (N,) int32, N the sum of lengths; the items of user u are
+    `items[offsets[u]:offsets[u + 1]]`. Where they are known, `times` (N,) tells when each was, and `asked` (U,) when
+    each user is asked for the next one, both in seconds since 1970; who is asked at no time named is asked after all
+    that is known.
     """
 
     offsets: NDArray[np.int64]
     items: NDArray[np.int32]
+    times: NDArray[np.float64] | None = None
+    asked: NDArray[np.float64] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -35,15 +39,16 @@ class Histories:
         starts, lengths = self.offsets[users], self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Histories(offsets, self.items[positions])
+        times = None if self.times is None else self.times[positions]
+        return Histories(offsets, self.items[positions], times, None if self.asked is None else self.asked[users])
 
     def extended(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> Histories:
-        """These histories with `items` (E,) appended, oldest first, to those of `users` (E,)."""
+        """These histories with `items` (E,) appended, oldest first, to those of `users` (E,); times are not known."""
         owners = np.concatenate([np.repeat(np.arange(len(self.lengths)), self.lengths), users])
         counts = self.lengths + np.bincount(users, minlength=len(self.lengths))
         order = np.argsort(owners, kind="stable")
         joined = np.concatenate([self.items, items]).astype(np.int32)
-        return Histories(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), joined[order])
+        return Histories(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), joined[order], None, self.asked)
 
     def windows(
         self, users: NDArray[np.integer], length: int, drop_last: NDArray[np.integer] | int = 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardgnn.data.dataset import Dataset
-from hardgnn.evaluation.protocols import BLOCK_BYTES, Progress, Ranker, checked_split
+from hardgnn.evaluation.protocols import BLOCK_BYTES, Progress, Ranker, checked_split, informed
 from hardgnn.evaluation.results import Result
 from hardgnn.evaluation.topn import top_n
 from hardgnn.metrics import parted, summarise_lists
@@ -34,7 +34,8 @@ def top_lists(
         HardGNNError: an unknown split, `n` below 1, or NaN or misshapen scores.
     """
     users = np.array(users)  # of a table they are read-only, which torch warns of
-    histories = dataset.before(checked_split(split)).take(users)
+    known = dataset.before(checked_split(split))
+    ranker, histories = informed(ranker, known), known.take(users)
     untrained = np.flatnonzero(dataset.train.item_counts(dataset.n_items) == 0)
     best = top_n(
         ranker, users, histories, n, dataset.n_items, blocked=untrained, block_bytes=block_bytes, progress=progress

@@ -11,7 +11,7 @@ from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import Ranker
+from hardgnn.evaluation.protocols import Ranker, informed
 
 NOISE = "noise"  # the manifest's key
 
@@ -50,8 +50,8 @@ class SeesNoise:
     """A ranker trained on noisy data: it sees the noisy histories, while candidates stay those of the clean data."""
 
     def __init__(self, ranker: Ranker, noisy: Dataset, split: int) -> None:
-        self.ranker, self.name = ranker, ranker.name
         self._histories = noisy.before(split)
+        self.ranker, self.name = informed(ranker, self._histories), ranker.name
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I) of all items; the clean `histories` are not looked at."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -44,6 +44,22 @@ class CandidateRanker(Protocol):
         self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """Scores (B, C) of `items` (B, C) for `users` (B,), whose `histories` are given in the same order."""
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A ranker that counts what happened before the moment of asking."""
+
+    def knowing(self, histories: Histories) -> Ranker:
+        """The same ranker, which has counted the events of these histories of everybody, and no others."""
+
+
+RankerLike = TypeVar("RankerLike")
+
+
+def informed(ranker: RankerLike, histories: Histories) -> RankerLike:
+    """The ranker, which knows what happened in these histories where it looks at such things."""
+    return ranker.knowing(histories) if isinstance(ranker, Informed) else ranker  # type: ignore[return-value]
 
 
 def rank_targets(
@@ -93,6 +109,7 @@ def rank_targets(
         raise HardGNNError(f"{dataset.name}: no user can be ranked in part {split} under protocol {protocol}")
 
     known = dataset.before(split_index)
+    ranker = informed(ranker, known)
     ranks = np.empty(len(asked), dtype=np.int32)
     candidates = np.empty(len(asked), dtype=np.int32)
     for block in blocks(len(asked), dataset.n_items, block_bytes):

@@ -80,13 +80,14 @@ class Exported:
     """What another system needs to score as a model does.
 
     `score` is the formula in words; `numbers` are those that it names; `vectors` (I, d) the items'; `similarity` (I, I)
-    from an item of the history (row) to the one scored.
+    from an item of the history (row) to the one scored; `moment` (I,) what the clock adds after the end of the log.
     """
 
     score: str
     numbers: Mapping[str, float]
     vectors: NDArray[np.float32] | None = None
     similarity: sparse.csr_array | None = None
+    moment: NDArray[np.float32] | None = None
 
 
 class Similar(Protocol):
@@ -182,3 +183,55 @@ def part_of(stored: Stored, prefix: str) -> dict[str, Tensor]:
 def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     """Arrays of numpy as tensors."""
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def checked_matrix(parts: dict[str, Tensor], n_items: int, width: int | None = None) -> sparse.csr_array:
+    """A sparse matrix (I, `width`), or (I, I), from its `offsets` (I + 1,), `columns` and `values` (E,).
+
+    Raises:
+        ValueError: they cannot be those of such a matrix.
+    """
+    width = n_items if width is None else width
+    values, columns, offsets = (parts[name].numpy() for name in ("values", "columns", "offsets"))
+    fits = (
+        offsets.shape == (n_items + 1,)
+        and columns.ndim == values.ndim == 1
+        and len(columns) == len(values) == offsets[-1]
+        and offsets[0] == 0
+        and (np.diff(offsets) >= 0).all()
+        and columns.dtype.kind == "i"
+    )
+    if not fits or (len(columns) and (columns.min() < 0 or columns.max() >= width)):
+        raise ValueError("a sparse matrix points outside itself")
+    if not np.isfinite(values).all():
+        raise ValueError("a number of a sparse matrix is not finite")
+    return sparse.csr_array((values, columns, offsets), shape=(n_items, width))
+
+
+def tried(given: Any, grid: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What is tried of a setting: the value given, or a grid."""
+    return grid if given == CHOSEN else (given,)
+
+
+class BestOf:
+    """The best of the models asked; of equals the first, and one alone without being asked."""
+
+    def __init__(self, quality: Quality) -> None:
+        self._quality = quality
+        self._found: Any = None
+        self._value = -np.inf
+
+    def ask(self, candidate: Any) -> None:
+        """Compares one more."""
+        if self._found is None:
+            self._found = candidate
+            return
+        if self._value == -np.inf:
+            self._value = self._quality(self._found)
+        if (value := self._quality(candidate)) > self._value:
+            self._found, self._value = candidate, value
+
+    @property
+    def best(self) -> Any:
+        """The one with the best figure."""
+        return self._found

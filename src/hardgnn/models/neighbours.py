@@ -19,8 +19,19 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.base import CHOSEN, Abilities, ClosedForm, Exported, Quality, Stored, as_tensors, model
-from hardgnn.models.query import checked_matrix
+from hardgnn.models.base import (
+    CHOSEN,
+    Abilities,
+    BestOf,
+    ClosedForm,
+    Exported,
+    Quality,
+    Stored,
+    as_tensors,
+    checked_matrix,
+    model,
+    tried,
+)
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 
 RECENCY_NEIGHBOURS = 2000  # bounds the memory of large catalogues
@@ -173,36 +184,7 @@ class RecencyKNN(ItemToItem):
         return found.best
 
 
-def tried(given: Any, grid: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What is tried of a setting: the value given, or a grid."""
-    return grid if given == CHOSEN else (given,)
-
-
 def _popular(data: Dataset, power: float) -> sparse.dia_array:
     """Each item's training count to this power, on the diagonal: (I, I)."""
     counts = np.maximum(data.train.item_counts(data.n_items), 1)
     return sparse.diags_array((counts**power).astype(np.float32))
-
-
-class BestOf:
-    """The best of the models asked; of equals the first, and one alone without being asked."""
-
-    def __init__(self, quality: Quality) -> None:
-        self._quality = quality
-        self._found: Any = None
-        self._value = -np.inf
-
-    def ask(self, candidate: Any) -> None:
-        """Compares one more."""
-        if self._found is None:
-            self._found = candidate
-            return
-        if self._value == -np.inf:
-            self._value = self._quality(self._found)
-        if (value := self._quality(candidate)) > self._value:
-            self._found, self._value = candidate, value
-
-    @property
-    def best(self) -> Any:
-        """The one with the best figure."""
-        return self._found

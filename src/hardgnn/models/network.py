@@ -17,6 +17,7 @@ from hardgnn.config.sections import Chosen, PartSettings
 from hardgnn.data.dataset import Dataset
 from hardgnn.models.attention import reset
 from hardgnn.models.base import Stored
+from hardgnn.models.clock import CLOCKS, Clock, ClockScores, NoClock, Past, past_of
 from hardgnn.models.encoders.attention import AttentionSettings
 from hardgnn.models.encoders.base import Encoder
 from hardgnn.models.query import PARAMETERS, QueryModel, Scoring, restored
@@ -36,6 +37,7 @@ class NetworkSettings(PartSettings):
 
     encoder: Chosen(ENCODERS, "attention") = AttentionSettings(kind="attention")  # type: ignore[valid-type]
     transitions: Chosen(TRANSITIONS, False, "use") = NoTransitions()  # type: ignore[valid-type]
+    clock: Chosen(CLOCKS, False, "use") = NoClock()  # type: ignore[valid-type]
 
     @abstractmethod
     def scoring(self) -> Scoring:
@@ -61,6 +63,8 @@ class Seen:
     """Which users have no training interactions, (U,)."""
     graph: InteractionGraph | None = None
     """The interval graphs, where it has such."""
+    past: Past | None = None
+    """What happened when, where its settings use a clock and the log has times."""
 
     def __deepcopy__(self, memo: Any) -> Seen:
         return self
@@ -68,13 +72,14 @@ class Seen:
     def to(self, device: torch.device) -> Seen:
         """The same on a device."""
         counted = None if self.counted is None else self.counted.to(device)
-        return Seen(counted, self.idle, None if self.graph is None else self.graph.to(device))
+        return Seen(counted, self.idle, None if self.graph is None else self.graph.to(device), self.past)
 
     @classmethod
     def of(cls, data: Dataset, settings: Any, graph: InteractionGraph | None = None) -> Seen:
         """What the training part has of it."""
         counted = TransitionGraph.of(data, settings.transitions) if settings.transitions.use else None
-        return cls(counted, data.train.lengths == 0, graph)
+        past = past_of(data, settings.clock) if settings.clock.use else None
+        return cls(counted, data.train.lengths == 0, graph, past)
 
 
 class Auxiliary(Protocol):
@@ -114,6 +119,7 @@ class Network(nn.Module, ABC):
         self.settings, self.scoring = settings, settings.scoring()
         self.n_users, self.n_items = n_users, n_items
         self._seen = seen
+        self.clock = None if seen.past is None else Clock(settings.clock)
 
     @classmethod
     def build(cls, settings: Any, data: Dataset, generator: torch.Generator) -> Self:
@@ -150,6 +156,11 @@ class Network(nn.Module, ABC):
     def counted(self) -> TransitionGraph | None:
         """The transitions as counted in training."""
         return self._seen.counted
+
+    @property
+    def past(self) -> Past | None:
+        """What the clock counts in training."""
+        return self._seen.past
 
     @property
     def device(self) -> torch.device:
@@ -198,7 +209,8 @@ class Network(nn.Module, ABC):
 
     def rates(self) -> dict[str, float]:
         """Parameters that take steps of so many times the learning rate, by the beginning of their names."""
-        return {"transitions.": self.settings.transitions.rate} if self.settings.transitions.use else {}
+        parts = {"transitions.": self.settings.transitions, "clock.": self.settings.clock}
+        return {prefix: part.rate for prefix, part in parts.items() if part.use}
 
     @torch.no_grad()
     def fitted(self, name: str) -> QueryModel:
@@ -213,10 +225,11 @@ class Network(nn.Module, ABC):
         if self.transitions is not None and self.counted is not None:
             matrix = self.counted.joined(self.transitions.forward_weight)
             scores = TransitionScores(self.transitions, matrix, self.counted.counts, self.scoring.frame.window)
+        clock = None if self.clock is None or self.past is None else ClockScores(self.clock, self.past)
         weights = {PARAMETERS + key: value for key, value in self.state_dict().items()}
         count = sum(parameter.numel() for parameter in self.parameters())
         of_items = found.items.detach()
-        return QueryModel(name, self.scoring, users, of_items, self.sequence_encoder, scores, weights, count)
+        return QueryModel(name, self.scoring, users, of_items, self.sequence_encoder, scores, clock, weights, count)
 
     @classmethod
     def restore(cls, settings: Any, stored: Stored) -> QueryModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hardgnn.data.histories import Histories
-from hardgnn.models.base import Abilities, Exported, Stored, part_of
+from hardgnn.models.base import Abilities, Exported, Stored, checked_matrix, part_of
+from hardgnn.models.clock import Clock, ClockScores
 from hardgnn.models.encoders.base import Encoder, Frame
+from hardgnn.models.past import Past
 from hardgnn.models.transitions import Transitions, TransitionScores
 from hardgnn.ops.product import product
 from hardgnn.parts import ENCODERS
 
+NOBODY = Histories(np.zeros(1, np.int64), np.empty(0, np.int32))
 NEAREST_ROWS = 2**16  # item vectors compared at once
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
-PARAMETERS, VECTORS, MATRIX, COUNT = "parameters/", "vectors/", "transitions/", "count"
+PARAMETERS, VECTORS, MATRIX, CLOCK, COUNT = "parameters/", "vectors/", "transitions/", "clock/", "count"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class QueryModel:
     item_vectors: Tensor
     encoder: Encoder
     transitions: TransitionScores | None = None
+    clock: ClockScores | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
     parameters: int = 0
     """How many numbers the network has learnt."""
@@ -68,7 +72,15 @@ class QueryModel:
         self.encoder.to(device)
         if self.transitions is not None:
             self.transitions.module.to(device)
+        if self.clock is not None:
+            self.clock.module.to(device)
         return self
+
+    def knowing(self, histories: Histories) -> QueryModel:
+        """The same model, whose clock has counted the events of these histories; see `hardgnn.models.base.Model`."""
+        if self.clock is None or histories.times is None:
+            return self
+        return replace(self, clock=self.clock.knowing(histories))
 
     @property
     def window(self) -> int | None:
@@ -86,7 +98,7 @@ class QueryModel:
         return Abilities(
             known_users=self.scoring.user_term,
             histories=not self.encoder.silent,
-            vectors=self.transitions is None,
+            vectors=self.transitions is None and self.clock is None,
             similar=True,
             attention=self.encoder.attends,
         )
@@ -110,10 +122,11 @@ class QueryModel:
         return self._added(product(self.queries(users, histories), self.item_vectors), histories).cpu().numpy()
 
     def _added(self, scores: Tensor, histories: Histories, items: Tensor | None = None) -> Tensor:
-        """Scores (B, I), or (B, C) of `items` (B, C), with transitions added in place."""
-        if self.transitions is not None:
-            prior = self.transitions.scores(histories).to(scores.device)
-            scores += prior if items is None else prior.gather(1, items)
+        """Scores (B, I), or (B, C) of `items` (B, C), with transitions and the clock added in place."""
+        for part in (self.transitions, self.clock):
+            if part is not None:
+                added = part.scores(histories).to(scores.device)
+                scores += added if items is None else added.expand(len(items), -1).gather(1, items)
         return scores
 
     @torch.no_grad()
@@ -158,14 +171,22 @@ class QueryModel:
     def exported(self) -> Exported:
         """Vectors, and the transitions with their numbers."""
         vectors = np.ascontiguousarray(self.item_vectors.cpu().numpy(), dtype=np.float32)
-        if self.transitions is None:
+        if self.transitions is None and self.clock is None:
             return Exported("inner product of the user's and the item's vector", {}, vectors)
-        formula = (
-            "product of the vectors + strength * log(epsilon + sum over the last `window` items, newest first, of "
-            "decay^age * similarity) + popularity * log(1 + train_interactions)"
-        )
-        numbers = self.transitions.numbers() | {"window": float(self.scoring.frame.window)}
-        return Exported(formula, numbers, vectors, self.transitions.matrix)
+        formula, matrix, moment = "product of the vectors", None, None
+        numbers: dict[str, float] = {}
+        if self.transitions is not None:
+            formula += (
+                " + strength * log(epsilon + sum over the last `window` items, newest first, of decay^age * similarity)"
+                " + popularity * log(1 + train_interactions)"
+            )
+            numbers |= self.transitions.numbers() | {"window": float(self.scoring.frame.window)}
+            matrix = self.transitions.matrix
+        if self.clock is not None:
+            formula += " + moment of the item, what its recent events add at the end of the log"
+            numbers |= self.clock.numbers()
+            moment = self.clock.scores(NOBODY)[0].cpu().numpy()
+        return Exported(formula, numbers, vectors, matrix, moment)
 
     def tensors(self) -> dict[str, Tensor]:
         """The network's own weights, the final vectors and the matrix of transitions, on the processor."""
@@ -173,6 +194,9 @@ class QueryModel:
         if self.transitions is not None:
             numbers = self.transitions.module.state_dict()
             found |= {f"{PARAMETERS}transitions.{name}": value for name, value in numbers.items()}
+        if self.clock is not None:
+            found |= {f"{PARAMETERS}clock.{name}": value for name, value in self.clock.module.state_dict().items()}
+            found |= {CLOCK + name: value for name, value in self.clock.past.tensors().items()}
         found |= self.weights | {f"{VECTORS}users": self.user_vectors, f"{VECTORS}items": self.item_vectors}
         found[COUNT] = torch.tensor([self.parameters])
         if self.transitions is not None:
@@ -208,11 +232,16 @@ def restored(settings: Any, stored: Stored) -> QueryModel:
         parts = part_of(stored, MATRIX)
         matrix = _checked_matrix(parts, len(items))
         transitions = TransitionScores(module, matrix, parts["counts"], scoring.frame.window)
+    clock = None
+    if settings.clock.use and CLOCK + "edges" in stored:  # a log without times has none
+        ticking = Clock(settings.clock)
+        ticking.load_state_dict(part_of(stored, f"{PARAMETERS}clock."))
+        clock = ClockScores(ticking, Past.restored(part_of(stored, CLOCK), len(items)))
     if COUNT in stored:
         count = int(stored[COUNT])
     else:  # of an earlier version
         count = sum(stored[name].numel() for name in stored if name.startswith(PARAMETERS))
-    return QueryModel("", scoring, users, items, encoder, transitions, parameters=count)
+    return QueryModel("", scoring, users, items, encoder, transitions, clock, parameters=count)
 
 
 def _checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:
@@ -225,25 +254,3 @@ def _checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:
     if counts.shape != (n_items,) or not bool((torch.isfinite(counts) & (counts >= 0)).all()):
         raise ValueError("the items' counts cannot be")
     return checked_matrix(parts, n_items)
-
-
-def checked_matrix(parts: dict[str, Tensor], n_items: int) -> sparse.csr_array:
-    """A sparse matrix (I, I) from its `offsets` (I + 1,), `columns` and `values` (E,).
-
-    Raises:
-        ValueError: they cannot be those of such a matrix.
-    """
-    values, columns, offsets = (parts[name].numpy() for name in ("values", "columns", "offsets"))
-    fits = (
-        offsets.shape == (n_items + 1,)
-        and columns.ndim == values.ndim == 1
-        and len(columns) == len(values) == offsets[-1]
-        and offsets[0] == 0
-        and (np.diff(offsets) >= 0).all()
-        and columns.dtype.kind == "i"
-    )
-    if not fits or (len(columns) and (columns.min() < 0 or columns.max() >= n_items)):
-        raise ValueError("the matrix of transitions points outside itself")
-    if not np.isfinite(values).all():
-        raise ValueError("a transition is not a finite number")
-    return sparse.csr_array((values, columns, offsets), shape=(n_items, n_items))

@@ -21,6 +21,8 @@ CHUNK_NUMBERS = 2**18
 """Numbers of a table that are computed at once, about: 1 MiB of float32."""
 Prior = tuple[Tensor, Tensor, Tensor]
 """x (P, C), β and ε, of `β log(ε + x)`."""
+Moment = tuple[Tensor, Tensor]
+"""What is added to the score of each candidate at R moments (R, C), and the moment of each query (P,)."""
 
 
 def sampled_softmax(
@@ -31,16 +33,19 @@ def sampled_softmax(
     own: Tensor,
     owner: Tensor,
     prior: Prior | None = None,
+    moment: Moment | None = None,
 ) -> Tensor:
-    """Mean of `log(e^{s⁺} + Σ_c e^{s_c}) - s⁺`, where `s_c = q · e_c + o_c + β log(ε + x_c)`.
+    """Mean of `log(e^{s⁺} + Σ_c e^{s_c}) - s⁺`, where `s_c = q · e_c + o_c + β log(ε + x_c) + a_{r, c}`.
 
     Shapes: queries (P, d); items (C, d); offsets (C,); positive (P,), s⁺; own (B, C) bool, candidates left out;
-    owner (P,), the row of `own` of each query; prior: x (P, C), β and ε, each a number -> scalar.
+    owner (P,), the row of `own` of each query; prior: x (P, C), β and ε, each a number; moment: a (R, C), and r (P,)
+    -> scalar.
     """
     if not fast(queries, items):
-        return _reference_softmax(queries, items, offsets, positive, own, owner, prior)
+        return _reference_softmax(queries, items, offsets, positive, own, owner, prior, moment)
     reached, strength, epsilon = prior or (None, None, None)
-    return _SampledSoftmax.apply(queries, items, offsets, positive, reached, strength, epsilon, own, owner)
+    added, row = moment or (None, None)
+    return _SampledSoftmax.apply(queries, items, offsets, positive, reached, strength, epsilon, added, row, own, owner)
 
 
 def top_products(queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -62,8 +67,11 @@ def _reference_softmax(
     own: Tensor,
     owner: Tensor,
     prior: Prior | None,
+    moment: Moment | None,
 ) -> Tensor:
     scores = queries @ items.T + offsets  # (P, C)
+    if moment is not None:
+        scores = scores + moment[0].index_select(0, moment[1])
     if prior is not None:
         reached, strength, epsilon = prior
         scores = scores + strength * torch.log(epsilon + reached)
@@ -89,6 +97,8 @@ class _SampledSoftmax(torch.autograd.Function):
         reached: Tensor | None,
         strength: Tensor | None,
         epsilon: Tensor | None,
+        added: Tensor | None,
+        row: Tensor | None,
         own: Tensor,
         owner: Tensor,
     ) -> Tensor:
@@ -98,6 +108,7 @@ class _SampledSoftmax(torch.autograd.Function):
         d_items, d_offsets = torch.zeros_like(items), torch.zeros_like(offsets)
         d_reached = None if reached is None else torch.empty_like(reached)
         d_strength, d_epsilon = queries.new_zeros(()), queries.new_zeros(())
+        d_added = None if added is None else torch.zeros_like(added)
         for part in _chunks(queries, items):
             query, near = queries[part], positive[part]
             table = torch.addmm(offsets, query, items.T)  # (p, C): scores, then probabilities, then their gradients
@@ -105,6 +116,8 @@ class _SampledSoftmax(torch.autograd.Function):
                 term = reached[part] + epsilon
                 logs = term.log()
                 table.addcmul_(logs, strength)
+            if added is not None and row is not None:
+                table += added.index_select(0, row[part])
             table.masked_fill_(own.index_select(0, owner[part]), -torch.inf)
             total = torch.logaddexp(near, torch.logsumexp(table, 1))
             loss += (total - near).sum()
@@ -113,11 +126,13 @@ class _SampledSoftmax(torch.autograd.Function):
             torch.mm(table, items, out=d_queries[part])
             d_items.addmm_(table.T, query)
             d_offsets += table.sum(0)
+            if d_added is not None and row is not None:
+                d_added.index_add_(0, row[part], table)
             if d_reached is not None and strength is not None:
                 d_strength += torch.dot(table.flatten(), logs.flatten())
                 torch.div(table.mul_(strength), term, out=d_reached[part])
                 d_epsilon += d_reached[part].sum()
-        ctx.save_for_backward(d_queries, d_items, d_offsets, d_positive, d_reached, d_strength, d_epsilon)
+        ctx.save_for_backward(d_queries, d_items, d_offsets, d_positive, d_reached, d_strength, d_epsilon, d_added)
         return loss / count
 
     @staticmethod
@@ -125,8 +140,8 @@ class _SampledSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         found = [None if one is None else one * outer[0] for one in ctx.saved_tensors]
         if found[4] is None:
-            found[5:] = [None, None]
-        return (*found, None, None)
+            found[5:7] = [None, None]
+        return (*found, None, None, None)
 
 
 class _TopProducts(torch.autograd.Function):

@@ -65,7 +65,7 @@ def best_items(
     """The `n` best items of users known and unknown.
 
     A known user is scored by both terms, an unknown one by the sequence term alone, and one of whom nothing is known
-    gets the most popular items. An item without training interactions is recommended to nobody: its vector is as
+    gets the most popular items, or what a model that asks nothing of anybody says. An item without training interactions is recommended to nobody: its vector is as
     random as it was at the start, and so is its score.
 
     Args:
@@ -80,13 +80,14 @@ def best_items(
     """
     n_items, which = len(popularity), sources(model, users, histories)
     blocked = without_untrained(blocked, popularity)
+    impersonal = not (model.abilities.histories or model.abilities.known_users)
     items = np.full((len(users), n), NO_ITEM, dtype=np.int32)
     scores = np.full((len(users), n), -np.inf, dtype=np.float32)
     rankers: dict[int, Ranker] = {
         USER_AND_SEQUENCE: model,
         USER_ALONE: model,
         SEQUENCE_ALONE: Anonymous(model),
-        POPULARITY: Popularity(popularity),
+        POPULARITY: model if impersonal else Popularity(popularity),
     }
     done = 0
     for source, ranker in rankers.items():

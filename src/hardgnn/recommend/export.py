@@ -12,7 +12,7 @@ from scipy import sparse
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, reading
-from hardgnn.evaluation.protocols import Progress
+from hardgnn.evaluation.protocols import Progress, informed
 from hardgnn.evaluation.topn import top_n
 from hardgnn.models.base import Model
 from hardgnn.runs.folder import MODEL, load_tables
@@ -67,7 +67,8 @@ def export(
     Raises:
         HardGNNError: usearch is not installed, though an index is wanted that the model allows.
     """
-    model, tables = load_model(run), load_tables(run)
+    tables = load_tables(run)
+    model = informed(load_model(run), tables.histories)
     found, users = model.exported(), len(tables.user_ids)
     products = model.abilities.vectors
     if products:
@@ -86,7 +87,8 @@ def export(
         "numbers": dict(found.numbers),
     }
     with atomic_folder(out, MANIFEST) as folder:
-        _write(folder / "items.parquet", tables.item_ids, found.vectors, tables.titles, tables.popularity)
+        rest = found.vectors, tables.titles, tables.popularity, found.moment
+        _write(folder / "items.parquet", tables.item_ids, *rest)
         queries = _all_queries(model, tables.histories, users) if hasattr(model, "queries") else None
         _write(folder / "users.parquet", tables.user_ids, queries, None, tables.user_interactions)
         if found.similarity is not None:
@@ -150,9 +152,16 @@ def _queries(model: Any, histories: Histories, users: NDArray[np.integer]) -> ND
 
 
 def _write(
-    path: Path, raw: pl.Series, vectors: NDArray[np.float32] | None, titles: pl.Series | None, counts: NDArray[np.int32]
+    path: Path,
+    raw: pl.Series,
+    vectors: NDArray[np.float32] | None,
+    titles: pl.Series | None,
+    counts: NDArray[np.int32],
+    moment: NDArray[np.float32] | None = None,
 ) -> None:
     columns: dict[str, Any] = {"id": raw, "train_interactions": counts}
+    if moment is not None:
+        columns["moment"] = moment
     if titles is not None:
         columns["title"] = titles
     if vectors is not None:

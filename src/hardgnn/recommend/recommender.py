@@ -18,7 +18,7 @@ from hardgnn.data.align import places
 from hardgnn.data.columns import ITEM, USER
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError, nearest, shown
-from hardgnn.evaluation.protocols import Progress
+from hardgnn.evaluation.protocols import Progress, informed
 from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.forks import enter
 from hardgnn.models.base import Model
@@ -67,15 +67,15 @@ class Recommender:
 
     def __init__(self, folder: str | Path, say: Callable[[str], None] = warnings.warn) -> None:
         keep_freed_memory()
-        self.model: Model = load_model(folder)
         self.tables = load_tables(Path(folder))
+        self.model: Model = informed(load_model(folder), self.tables.histories)
         self.say = say
 
     @classmethod
     def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warnings.warn) -> Recommender:
         """A model in memory with its ids and histories."""
         found = cls.__new__(cls)
-        found.model, found.tables, found.say = model, tables, say
+        found.model, found.tables, found.say = informed(model, tables.histories), tables, say
         return found
 
     def for_users(

@@ -121,11 +121,12 @@ def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:
             raise HardGNNError(f"{shown(folder / USERS)}: damaged, its lists differ in length; {remedy}")
     check_index(flat["history"], items.height, folder / USERS, remedy)
     lists = {name: values.to_numpy() for name, values in flat.items()}
+    times = lists.get("history_time")
     return RunTables(
         users["raw_id"],
-        Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists["history"]),
+        Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists["history"], times),
         users["train_interactions"].to_numpy(),
-        lists.get("history_time"),
+        times,
         lists.get("history_interval"),
         items["raw_id"],
         items["title"] if "title" in items.columns else None,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.protocols import informed
 from hardgnn.evaluation.topn import NO_ITEM, best_of_rows
 from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, sources
 from hardgnn.recommend.export import INDEX, open_index
@@ -60,8 +61,9 @@ class Engine:
         self.model.name = description["run"]
         self.users, self.items = Strings(folder, "users"), Strings(folder, "items")
         self.titles = Strings(folder, "titles") if (folder / "titles.text").exists() else None
-        self.histories = Histories(load("offsets"), load("history"))
         self.times, self.intervals = load("times"), load("intervals")
+        self.histories = Histories(load("offsets"), load("history"), self.times)
+        self.model = informed(self.model, self.histories)
         self.intervals_of_time: int = getattr(getattr(self.model, "scoring", None), "intervals", None) or 1
         self.trained, self.popularity = load("trained"), load("popularity")
         self.index: Any = None

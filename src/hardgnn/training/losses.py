@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hardgnn.config.sections import PartSettings
 from hardgnn.errors import HardGNNError
-from hardgnn.ops.candidates import sampled_softmax
+from hardgnn.ops.candidates import Moment, Prior, sampled_softmax
 from hardgnn.parts import LOSSES, blamed, home_of
 
 
@@ -47,6 +47,7 @@ class CandidateScores(Scores):
         own, owner: (B, C) bool, a user's own items, and the row of it of each query (P,).
         popularity: (C,), what is added to the product, or None.
         prior: x (P, C), β and ε of `β log(ε + x)`, which is added too, or None.
+        moment: what is added at R moments (R, C), and the moment of each query (P,), or None.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class CandidateScores(Scores):
         own: Tensor,
         owner: Tensor,
         popularity: Tensor | None = None,
-        prior: tuple[Tensor, Tensor, Tensor] | None = None,
+        prior: Prior | None = None,
+        moment: Moment | None = None,
     ) -> None:
         self.positive, self.queries, self.items, self.offsets = positive, queries, items, offsets
-        self.own, self.owner, self.popularity, self.prior = own, owner, popularity, prior
+        self.own, self.owner, self.popularity, self.prior, self.moment = own, owner, popularity, prior, moment
 
     @property
     def added(self) -> Tensor:
@@ -78,6 +80,9 @@ class CandidateScores(Scores):
         if self.prior is not None:
             reached, strength, epsilon = self.prior
             table = table + strength * torch.log(reached + epsilon)
+        if self.moment is not None:
+            added, row = self.moment
+            table = table + added.index_select(0, row)
         return table
 
     @property
@@ -146,7 +151,14 @@ def softmax(scores: Scores, settings: PartSettings) -> Tensor:
     """`log(e^{s⁺} + Σ e^{s⁻ - log P}) - s⁺`: the cross-entropy whose sum stands for all items (log-Q correction)."""
     if isinstance(scores, CandidateScores):
         return sampled_softmax(
-            scores.queries, scores.items, scores.added, scores.positive, scores.own, scores.owner, scores.prior
+            scores.queries,
+            scores.items,
+            scores.added,
+            scores.positive,
+            scores.own,
+            scores.owner,
+            scores.prior,
+            scores.moment,
         )
     table = scores.negative if scores.offsets is None else scores.negative + scores.offsets
     if scores.valid is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ class SequenceBatch:
     """One step's users.
 
     Shapes: `users` (B,); `windows` (B, m), `PADDING` on the left; `targets` (B, m): targets[b, p] came after
-    windows[b, p]; `candidates` (C,), sorted; `inclusion` (C,), the probability with which each was among them.
+    windows[b, p]; `candidates` (C,), sorted; `inclusion` (C,), the probability with which each was among them. `asked`
+    (B, m) are the seconds since 1970 at which targets[b, p] is asked for, where that matters.
     """
 
     users: NDArray[np.int64]
@@ -26,6 +27,7 @@ class SequenceBatch:
     targets: NDArray[np.int64]
     candidates: NDArray[np.int64]
     inclusion: NDArray[np.float32]
+    asked: NDArray[np.float64] | None = None
 
 
 class Windows:
@@ -38,6 +40,8 @@ class Windows:
         positions: per batch, about.
         recent: share of windows of long histories that end with the last training item.
         sampler: draws the candidates of a batch (`hardgnn.training.samplers`).
+        waits: whether the next item is asked for at a random moment until it comes, as in a split by time, where all
+            are asked at once; otherwise right after the item before. None is where the moment does not matter.
     """
 
     def __init__(
@@ -48,8 +52,10 @@ class Windows:
         positions: int,
         recent: float,
         sampler: Any,
+        waits: bool | None = None,
     ) -> None:
-        self.train, self.window, self.recent, self.sampler = train, window, recent, sampler
+        self.train, self.window, self.recent, self.sampler, self.waits = train, window, recent, sampler, waits
+        self._places = Histories(train.offsets, np.arange(len(train.items)))  # type: ignore[arg-type]
         size = np.minimum(train.lengths[users] - 1, window)
         order = np.argsort(size, kind="stable")
         self._users = users[order]
@@ -76,7 +82,13 @@ class Windows:
         anywhere = rng.random(len(users)) >= self.recent
         back = np.where(anywhere, rng.integers(0, spare + 1), 0)
         whole = self.train.windows(users, self.window + 1, drop_last=back)
-        return SequenceBatch(users, whole[:, :-1], whole[:, 1:], *self.sampler.draw(rng))
+        batch = SequenceBatch(users, whole[:, :-1], whole[:, 1:], *self.sampler.draw(rng))
+        if self.waits is None or self.train.times is None:
+            return batch
+        times = self.train.times[self._places.windows(users, self.window + 1, drop_last=back)]  # any where padded
+        before, after = times[:, :-1], times[:, 1:]
+        share = rng.random(before.shape) if self.waits else 0.0
+        return replace(batch, asked=before + share * np.maximum(after - before, 0))
 
 
 def _cut(sizes: NDArray[np.int64], positions: int) -> list[int]:

@@ -84,6 +84,14 @@ LAST = [1, 2, 3, 5, 10, 20, 50, None]
 LIGHT = (
     Peer("pop", "number of training interactions", partial(_fit, "popularity"), {}, {}, deterministic=True),
     Peer(
+        "decayed",
+        "popularity that halves with time, Ji et al. 2020",
+        partial(_fit, "decayed-popularity"),
+        {"half_life": {"low": 0.5, "high": 1000.0, "log": True}},
+        {"half_life": 30.0},
+        deterministic=True,
+    ),
+    Peer(
         "itemknn",
         "Sarwar et al. 2001, cosine",
         partial(_fit, "itemknn"),

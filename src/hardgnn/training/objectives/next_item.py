@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -83,7 +84,13 @@ class NextItem(ContrastedObjective):
         users = eligible_users(data, data.train.keys(data.n_items))
         frame = network.scoring.frame
         self._windows = Windows(
-            data.train, users, frame.window, settings.batch_positions, settings.recent_share, self.sampler
+            data.train,
+            users,
+            frame.window,
+            settings.batch_positions,
+            settings.recent_share,
+            self.sampler,
+            None if network.clock is None else data.by_time,
         )
         counted = network.counted
         counts = torch.zeros(0) if counted is None else counted.counts
@@ -133,8 +140,12 @@ class NextItem(ContrastedObjective):
             positive_score = positive_score + next_prior + module.offsets(self._counts[target] - 1)
             popularity = module.offsets(self._counts[candidates])
             prior = reached, module.strength, module.log_epsilon.exp()
+        moment = None
+        if network.clock is not None:
+            next_moment, moment = self._moments(batch, cells.cpu().numpy())
+            positive_score = positive_score + next_moment
         own = self.here(self._own(batch))  # (B, C)
-        scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior)
+        scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior, moment)
         return PositionStep(scores, sequences, positive, negative, own, owner, users, candidates, generator)
 
     def recommendation(self, step: PositionStep) -> Tensor:
@@ -182,6 +193,18 @@ class NextItem(ContrastedObjective):
         next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
         reached = module.candidates(module.block(edges, batch.candidates), local)
         return _at(reached, cells), module.prior(_at(next_reached, cells))
+
+    def _moments(self, batch: SequenceBatch, cells: NDArray[np.int64]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What the clock adds to the next items (P,), and to the candidates at each of its readings (R, C), (P,)."""
+        clock, past = self.network.clock, self.network.past
+        assert clock is not None
+        assert past is not None
+        assert batch.asked is not None
+        readings, rows = np.unique(past.readings(batch.asked.ravel()[cells]), return_inverse=True)
+        kernel, row = clock.kernel(self.here(past.ages(readings))), self.here(rows)
+        targets, columns = np.unique(batch.targets.ravel()[cells], return_inverse=True)
+        positive = clock.at(kernel, row, self.here(past.counts[:, targets].toarray()), self.here(columns))
+        return positive, (clock.table(kernel, self.here(past.counts[:, batch.candidates].toarray())), row)
 
 
 def _at(table: Tensor, cells: Tensor) -> Tensor:

@@ -123,6 +123,8 @@ class Pairwise(ContrastedObjective):
     def refuses(cls, objective: PairwiseSettings, model: Section) -> str:
         if getattr(getattr(model, "transitions", None), "use", False):
             return "transitions.use=true needs objective.kind=next-item: pairs cannot leave a step's own count out"
+        if getattr(getattr(model, "clock", None), "use", False):
+            return "clock.use=true needs objective.kind=next-item: pairs have no moment of asking"
         return ""
 
     def __len__(self) -> int:

@@ -1,0 +1,131 @@
+"""Popularity as of the moment of asking: `Σ_m w_m log(1 + c_m / b_m)`, counts that halve with time (docs/model.md)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from hardgnn.config.sections import Section, search
+from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import Histories
+from hardgnn.models.past import Past
+
+
+class NoClock(Section):
+    """The score is the same at any time."""
+
+    use: Literal[False] = False
+    """Whether the score knows how popular an item is at the moment of asking."""
+
+
+class ClockSettings(Section):
+    """How popular an item is at the moment of asking, in the score (docs/model.md)."""
+
+    use: Literal[True] = True
+    """Whether the score knows how popular an item is at the moment of asking. A log without times has no such thing."""
+    terms: int = Field(4, ge=1, le=32)
+    """How many counts of an item there are, each with a half-life of its own."""
+    shortest: float = Field(3.0, gt=0, json_schema_extra=search(low=0.1, high=30, log=True))
+    """First value of the shortest half-life, in days; learned."""
+    longest: float = Field(365.0, gt=0)
+    """First value of the longest half-life, in days; learned. The others are spread between, evenly in their logs."""
+    base: float = Field(1.0, gt=0)
+    """First value of the count below which a count says little; learned for each half-life."""
+    bins: int = Field(128, ge=2, le=4096)
+    """The clock goes in so many steps, between which equally many events lie."""
+    rate: float = Field(10.0, gt=0, json_schema_extra=search(low=1, high=30, log=True))
+    """The learned numbers take steps of so many times `train.lr`."""
+
+
+CLOCKS = {False: NoClock, True: ClockSettings}
+
+
+class Clock(nn.Module):
+    """`Σ_m w_m log(1 + c_m(v, t) / b_m)`, c_m the events of item v before t, each halved every h_m days.
+
+    The weights w (from 0 on), half-lives h and bases b are learned. What comes next is never among what is counted:
+    only what is over before the moment of asking is, so nothing has to be taken out as of `Transitions`.
+    """
+
+    def __init__(self, config: ClockSettings) -> None:
+        super().__init__()
+        self.config = config
+        spread = torch.linspace(math.log(config.shortest), math.log(config.longest), config.terms)
+        self.log_half_life = nn.Parameter(spread)
+        self.weight = nn.Parameter(torch.zeros(config.terms))
+        self.log_base = nn.Parameter(torch.full((config.terms,), math.log(config.base)))
+
+    def kernel(self, ages: Tensor) -> Tensor:
+        """What is left of an event so many days old (R, T), by term: (m, R, T)."""
+        return torch.exp2(-ages / self.log_half_life.exp()[:, None, None])
+
+    def term(self, left: Tensor) -> Tensor:
+        """The score of counts c (m, ...): (...)."""
+        shape = (-1, *[1] * (left.dim() - 1))
+        return (self.weight.view(shape) * torch.log1p(left / self.log_base.exp().view(shape))).sum(0)
+
+    def table(self, kernel: Tensor, counts: Tensor) -> Tensor:
+        """The score of C items at R readings, (R, C), of a kernel (m, R, T) and the items' counts (T, C)."""
+        return self.term(kernel @ counts)
+
+    def at(self, kernel: Tensor, rows: Tensor, counts: Tensor, columns: Tensor) -> Tensor:
+        """The score of one item at each of P readings, (P,): `rows` (P,) of a kernel, `columns` (P,) of counts."""
+        return self.term((kernel[:, rows] * counts.T[columns]).sum(-1))
+
+
+def past_of(data: Dataset, settings: ClockSettings) -> Past | None:
+    """What the training part tells; None, and a warning, where its times are only an order."""
+    if not data.timed:
+        warnings.warn(
+            f"{data.name}: its times are only an order, so nothing is popular at a moment: clock.use does nothing",
+            stacklevel=2,
+        )
+        return None
+    return Past.of(data.train, data.n_items, settings.bins)
+
+
+class ClockScores:
+    """The trained clock: what it adds to the score of each item at the moment of asking."""
+
+    def __init__(self, module: Clock, past: Past) -> None:
+        self.module, self.past = module, past
+        self._last: Tensor | None = None
+
+    def knowing(self, histories: Histories) -> ClockScores:
+        """The same clock, which has counted the events of these histories and no others."""
+        return ClockScores(self.module, Past.of(histories, self.past.counts.shape[1], self.module.config.bins))
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        """What is added to the score of all items, (B, I), or (1, I) where all are asked after everything."""
+        if histories.asked is None:
+            if self._last is None:
+                self._last = self._table(np.array([self.past.last]))
+            return self._last
+        readings, rows = np.unique(self.past.readings(histories.asked), return_inverse=True)
+        table = self._table(readings)
+        return table.index_select(0, torch.from_numpy(rows).to(table.device)) if len(readings) > 1 else table
+
+    def _table(self, readings: NDArray[np.integer]) -> Tensor:
+        """(R, I)."""
+        where = self.module.weight.device
+        kernel = self.module.kernel(torch.from_numpy(self.past.ages(readings)).to(where)).cpu().numpy()
+        left = np.stack([(self.past.counts.T @ one.T).T for one in kernel])  # (m, R, I)
+        return self.module.term(torch.from_numpy(left).to(where))
+
+    def numbers(self) -> dict[str, float]:
+        """The learned numbers, by term."""
+        module, found = self.module, {}
+        with torch.no_grad():
+            for place in range(len(module.weight)):
+                found[f"clock_weight_{place + 1}"] = float(module.weight[place])
+                found[f"clock_half_life_days_{place + 1}"] = float(module.log_half_life[place].exp())
+                found[f"clock_base_{place + 1}"] = float(module.log_base[place].exp())
+        return found

@@ -115,7 +115,7 @@ def test_chance_is_found_about_as_often_as_promised():
         (frame([1, 2, 3, 4], target=[0, 3, 6, 8]), "targets differ for 1 of 4"),
         (frame([1, 2, 3, 4], candidates=[9, 9, 9, 9]), "numbers of candidates differ"),
         (frame([1, 2, 3]), "1 users are ranked in only one"),
-        (frame([1, 2, 3, 4], user=[0, 1, 2, 2]), "more than one rank"),
+        (frame([1, 2, 3, 4], user=[0, 1, 2, 2]), "users are ranked in only one"),
         (frame([1, 2, 3, 4]).drop("target"), "lack the column target"),
     ],
 )

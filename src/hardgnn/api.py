@@ -24,6 +24,7 @@ from hardgnn.recommend.recommender import Ids, Recommender
 from hardgnn.runs.fitting import Fitted, Paused, Stopped, fit
 from hardgnn.runs.folder import CONFIG, check_version, is_started, load_config, load_tables, read_result
 from hardgnn.runs.models import load_model
+from hardgnn.runs.refit import refitted
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.train import copy_run, train, write_run
 from hardgnn.training.bar import TrainingBar
@@ -124,6 +125,20 @@ class HardGNN:
         self._kept = Kept(fitted, tables_of(self.config, data), data.manifest)
         self.folder, self.result = None, fitted.result.to_dict()
 
+    def refit(self, data: Dataset, out: str | Path | None = None) -> HardGNN:
+        """A new model that learns from the training and the validation part together, as practice does in the end.
+
+        It has the settings of this one, with all that was chosen on validation: the number of epochs, and what a model
+        that is fitted in one go chose. Its validation part tells nothing any more.
+
+        Raises:
+            HardGNNError: nothing is fitted yet, or as `fit`.
+        """
+        model = type(self).__new__(type(self))
+        model.preset, model.config = self.preset, refitted(self.config, self.result, "refit")
+        model.folder, model.result, model._kept, model._stopped = None, {}, None, None
+        return model.fit(data, out)
+
     def save(self, folder: str | Path) -> Path:
         """Writes the model into a new run folder, which `load` and every command can read; answers the folder.
 
@@ -187,7 +202,7 @@ class HardGNN:
                 stacklevel=2,
             )
         result, frame = evaluate(model, aligned.data, part, protocol, at, parted(metrics)[0])
-        return with_lists(result, model, aligned.data, frame["user"].to_numpy(), at, metrics).to_dict()
+        return with_lists(result, model, aligned.data, frame["user"].unique(maintain_order=True).to_numpy(), at, metrics).to_dict()
 
     def recommend(
         self,

@@ -17,6 +17,7 @@ from hardgnn.errors import HardGNNError
 
 if TYPE_CHECKING:
     from hardgnn.evaluation.comparisons import Comparison
+    from hardgnn.evaluation.results import Result
     from hardgnn.report.published import Published
     from hardgnn.runs.evaluated import Compared
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
-    protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
+    protocol: Annotated[
+        str, typer.Option(help="full, sampled-999, full-last, full-random or full-successive.")
+    ] = "full",
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
     metrics: Metrics = None,
     data: Annotated[Path | None, typer.Option(help="The prepared folder, if it was moved.")] = None,
@@ -49,6 +52,7 @@ def evaluate(
     title = f"{marked(result.model, result.leaks)} on {result.dataset}: {part}, {protocol}, {result.users:,} users"
     print_table(title, ["metric", "value", "95 % interval"], rows)
     print_leaks([(result.model, result.leaks)])
+    print_learnt(result)
 
 
 def compare(
@@ -170,6 +174,14 @@ def print_compared(found: Compared, part: str, protocol: str) -> None:
     rows = [[marked(one.model, one.leaks), *(f"{one.metrics[name]:.4f}" for name in metrics)] for one in found.runs]
     print_table(where, ["model", *metrics], rows)
     print_leaks([(one.model, one.leaks) for one in found.runs])
+    for one in found.runs:
+        print_learnt(one)
+
+
+def print_learnt(result: Result) -> None:
+    """Says where a run learnt from more than the training part."""
+    if result.learnt_from:
+        print_line(f"{result.model} learnt from {result.learnt_from}, with what was chosen on validation before")
 
 
 def print_published(name: str, figures: list[Published], found: Compared, protocol: str) -> None:

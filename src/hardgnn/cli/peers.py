@@ -64,7 +64,9 @@ def leaderboard(
     reference: Annotated[
         str | None, typer.Option(help="The model that all others are compared with; the first of ours by default.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="full or sampled-999.")] = "full",
+    protocol: Annotated[
+        str, typer.Option(help="full, sampled-999, full-last, full-random or full-successive.")
+    ] = "full",
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
     as_json: Json = False,
 ) -> None:

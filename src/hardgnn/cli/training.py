@@ -12,19 +12,28 @@ from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, pr
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.screen import console, say
 
+PRESET = "hardgnn"  # where none is named
+
 
 def train(
     data: Annotated[Path | None, typer.Argument(help="A prepared folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to write.")] = None,
     preset: Annotated[
-        str, typer.Option(help="Named settings (see --list-presets); A+B puts those of B over those of A.")
-    ] = "hardgnn",
+        str | None,
+        typer.Option(
+            help="Named settings (see --list-presets); A+B puts those of B over those of A.", show_default=PRESET
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, as in model.dim=64.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     warm_start: Annotated[
         Path | None, typer.Option(help="Start from the weights of an older run, its users and items matched by raw id.")
+    ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option(help="Learn from training and validation together, with all that this run chose on validation."),
     ] = None,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Accept settings that let the test part steer training.")
@@ -50,7 +59,16 @@ def train(
     from hardgnn.runs.train import train as run
     from hardgnn.training.bar import TrainingBar
 
-    resolved = settings.resolve(preset, config, set_ or [], seed)
+    if refit is None:
+        preset = preset or PRESET
+        resolved = settings.resolve(preset, config, set_ or [], seed)
+    elif preset or config:
+        raise HardGNNError("--refit takes the settings of its run: leave out --preset and --config")
+    else:
+        from hardgnn.runs.folder import check_version
+        from hardgnn.runs.refit import refit_run
+
+        resolved, preset = refit_run(refit, set_ or [], seed), check_version(refit).get("preset")
     prepared = Dataset.load(data)
     console.print(resolved.to_toml())
     if resume and not is_started(out):
@@ -69,6 +87,9 @@ def train(
         )
     if as_json:
         print_json({"run": str(out), **read_result(out)})
+        return
+    if not result.metrics:
+        print_line(f"{out}: learnt from {result.split}, {result.epochs} epochs; its test part can be evaluated")
         return
     chosen = f"best of {result.epochs} epochs is {result.best_epoch}, {result.chosen_by}"
     print_table(

@@ -72,10 +72,13 @@ class TrainSettings(Section):
 
 
 class RunSettings(Section):
-    """What concerns the machine and not the model."""
+    """What concerns the run and not the model."""
 
     seed: int = Field(0, ge=0, le=2**63 - 1)
     """Seed of initial weights, batches, negatives and dropout."""
+    learn_from: Literal["train", "train+valid"] = "train"
+    """The part that is learnt from. With train+valid nothing is left to choose by: the last epoch is kept, and every
+    setting must be given; `hardgnn train --refit RUN` takes both from a run that chose them."""
     threads: int = Field(0, ge=0, le=1024)
     """Threads for torch; 0 takes as many as there are processors that this process may use."""
     device: str = "auto"

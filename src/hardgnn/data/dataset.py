@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -144,15 +144,52 @@ class Dataset:
         unit = str((self.provenance.read or {}).get("time_unit"))
         return not unit.startswith(ORDER) and bool(len(self.timestamp)) and self.timestamp.min() < self.timestamp.max()
 
+    def joined(self) -> Dataset:
+        """The same interactions, those of the validation part in the training part: what is learnt from in the end."""
+        return replace(self, part=np.where(self.part == VALID, TRAIN, self.part).astype(np.uint8))
+
     def targets(self, part: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The users that `part` judges and the item each should get: (V,) and (V,), sorted by user.
 
         The target is the user's first interaction of the part; users with nothing before it are left out.
         """
+        users, rows = self.target_rows(part)
+        return users, self.item[rows]
+
+    def target_rows(self, part: int, which: str = "first") -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The users that `part` judges and the rows of their targets: (V,) and (V,), sorted by user, then by time.
+
+        `which` of a user's interactions of the part: the `first`, the `last`, a `random` one, drawn with a fixed seed,
+        or all of them, one after the other (`successive`).
+        """
         rows = np.flatnonzero(self.part == part)
-        users, first = np.unique(self.user[rows], return_index=True)
-        known = self.before(part).lengths[users] > 0
-        return users[known].astype(np.int32), self.item[rows[first[known]]]
+        users, first, counts = np.unique(self.user[rows], return_index=True, return_counts=True)
+        kept = self.before(part).lengths[users] > 0
+        users, first, counts = users[kept].astype(np.int32), first[kept], counts[kept]
+        if which == "successive":
+            places = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+            return np.repeat(users, counts), rows[places]
+        if which == "last":
+            return users, rows[first + counts - 1]
+        drawn = np.random.default_rng(0).integers(0, counts) if which == "random" else 0
+        return users, rows[first + drawn]
+
+    def before_rows(self, rows: NDArray[np.int64]) -> Histories:
+        """What each user had before an interaction of theirs, of `rows` (B,), and is asked with right after it.
+
+        In a split by time nobody is asked before the part of the interaction begins.
+        """
+        everything = self.everything
+        found = everything.between(everything.offsets[self.user[rows]], rows)
+        if found.times is None:
+            return found
+        asked = np.where(found.lengths > 0, found.times[found.offsets[1:] - 1], -np.inf)
+        if self.by_time:
+            for part in np.unique(self.part[rows]):
+                begins = self._asked(int(part), found.offsets, found.times)
+                assert begins is not None
+                asked = np.where(self.part[rows] == part, np.maximum(asked, begins[0]), asked)
+        return replace(found, asked=asked)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,15 @@ class Histories:
 
     def take(self, users: NDArray[np.integer]) -> Histories:
         """The histories of `users` (B,), in that order."""
-        starts, lengths = self.offsets[users], self.lengths[users]
+        asked = None if self.asked is None else self.asked[users]
+        return replace(self.between(self.offsets[users], self.offsets[users + 1]), asked=asked)
+
+    def between(self, starts: NDArray[np.integer], ends: NDArray[np.integer]) -> Histories:
+        """Those of which each is a stretch of `items`, from `starts` (B,) up to `ends` (B,)."""
+        lengths = ends - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        times = None if self.times is None else self.times[positions]
-        return Histories(offsets, self.items[positions], times, None if self.asked is None else self.asked[users])
+        return Histories(offsets, self.items[positions], None if self.times is None else self.times[positions])
 
     def extended(self, users: NDArray[np.integer], items: NDArray[np.integer]) -> Histories:
         """These histories with `items` (E,) appended, oldest first, to those of `users` (E,); times are not known."""

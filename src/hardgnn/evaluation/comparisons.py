@@ -11,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.protocols import metrics_of
 from hardgnn.evaluation.stats import bootstrap_intervals, effect_size, holm, permutation_p, wilcoxon_p
-from hardgnn.metrics import DEFAULT, per_user
+from hardgnn.metrics import DEFAULT
 from hardgnn.storage.documents import Document
 
 NAMES = ("data", "protocol", "a", "b", "seeds")  # of what was compared; documents begin with them
@@ -167,16 +168,16 @@ def _frames(frames: pl.DataFrame | Sequence[pl.DataFrame]) -> list[pl.DataFrame]
         missing = [name for name in ("user", "target", "rank", "candidates") if name not in frame.columns]
         if missing:
             raise HardGNNError(f"ranks lack the column {missing[0]}; found: {', '.join(frame.columns)}")
-        if frame["user"].is_duplicated().any():
-            raise HardGNNError("a user has more than one rank, so users cannot be paired")
-    return [frame.sort("user") for frame in listed]
+    return [frame.sort("user", maintain_order=True) for frame in listed]
 
 
 def _check_same_task(a: pl.DataFrame, b: pl.DataFrame) -> None:
     """Refuses frames, sorted by user, that were not ranked on the same users, targets and candidates."""
-    users = a.height + b.height - 2 * a.join(b, on="user", how="semi").height
-    if users:
+    ours, theirs = set(a["user"].to_list()), set(b["user"].to_list())
+    if users := len(ours ^ theirs):
         raise HardGNNError(f"the runs cannot be compared: {users} users are ranked in only one of them")
+    if not a["user"].equals(b["user"]):
+        raise HardGNNError("the runs cannot be compared: how many targets a user has differs")
     for column, what in (("target", "targets"), ("candidates", "numbers of candidates")):
         differing = int((a[column].to_numpy() != b[column].to_numpy()).sum())
         if differing:
@@ -190,5 +191,5 @@ def _mean_metrics(
     frames: list[pl.DataFrame], at: Sequence[int], metrics: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
     """Each metric per user, averaged over the frames, (V,) each."""
-    each = [per_user(frame["rank"].to_numpy(), at, metrics) for frame in frames]
+    each = [metrics_of(frame, at, metrics) for frame in frames]
     return {name: np.mean([values[name] for values in each], axis=0) for name in each[0]}

@@ -54,5 +54,11 @@ class SeesNoise:
         self.ranker, self.name = informed(ranker, self._histories), ranker.name
 
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
-        """Scores (B, I) of all items; the clean `histories` are not looked at."""
+        """Scores (B, I) of all items; of the clean `histories` nothing but the lengths is looked at.
+
+        Raises:
+            HardGNNError: they are others than those before the part.
+        """
+        if not np.array_equal(histories.lengths, self._histories.lengths[users]):
+            raise HardGNNError(f"{self.name}: was trained with noise, and is asked for the first target alone")
         return self.ranker.scores(users, self._histories.take(users))

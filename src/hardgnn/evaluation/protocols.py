@@ -21,6 +21,10 @@ from hardgnn.metrics import DEFAULT, per_user
 
 FULL, SAMPLED = "full", "sampled-999"
 PROTOCOLS = (FULL, SAMPLED)
+"""Those that a study ranks under."""
+FIRST, SUCCESSIVE = "first", "successive"
+TARGETS = {FULL: FIRST, SAMPLED: FIRST} | {f"{FULL}-{which}": which for which in ("last", "random", SUCCESSIVE)}
+"""All protocols, and which of a user's interactions of the part each asks for; leave-one-out has one alone."""
 BLOCK_BYTES = 64 * 2**20
 Progress = Callable[[int, int], None]  # users done, users in all
 
@@ -76,13 +80,15 @@ def rank_targets(
 
     `full` ranks all items but the user's history before that split; `sampled-999` the target and the stored candidates
     of the users that have some. The target itself is always a candidate, also where a log with repeats has it in
-    the history.
+    the history. `full-last`, `full-random` and `full-successive` are as `full`, for other targets of a part with
+    several interactions of a user, whose history then grows with those before the target (Gusak et al., Time to
+    split, 2025); the last has a row for each.
 
     Args:
         ranker: scores all items for a block of users.
         dataset: the prepared data set.
         split: "valid" or "test".
-        protocol: "full" or "sampled-999".
+        protocol: one of `TARGETS`.
         users: rank only for these of the split's users (any order); all by default.
         block_bytes: the size of a block of float32 scores, which bounds the memory.
         progress: called after each block with the users done and the users in all.
@@ -97,10 +103,11 @@ def rank_targets(
     enter()
     split_index = checked_split(split)
     checked_protocol(protocol)
-    asked, targets = dataset.targets(split_index)
+    asked, places = dataset.target_rows(split_index, TARGETS[protocol])
     if users is not None:
         kept = np.isin(asked, users)
-        asked, targets = asked[kept], targets[kept]
+        asked, places = asked[kept], places[kept]
+    targets = dataset.item[places]
     sampled: NDArray[np.int32] | None = None
     if protocol == SAMPLED:
         _, rows, stored = np.intersect1d(asked, dataset.candidates.users, return_indices=True)
@@ -113,7 +120,8 @@ def rank_targets(
     ranks = np.empty(len(asked), dtype=np.int32)
     candidates = np.empty(len(asked), dtype=np.int32)
     for block in blocks(len(asked), dataset.n_items, block_bytes):
-        histories = known.take(asked[block])
+        first = TARGETS[protocol] == FIRST
+        histories = known.take(asked[block]) if first else dataset.before_rows(places[block])
         if sampled is None:
             scores = checked_scores(ranker, asked[block], histories, dataset.n_items)
             ranks[block], candidates[block] = _rank_among_unseen(scores, targets[block], histories)
@@ -166,8 +174,8 @@ def summarise_frame(
     seed: int = 0,
 ) -> Result:
     """The result of `evaluate` from stored ranks; `frame` is one of `rank_targets`."""
-    ranks, at = frame["rank"].to_numpy(), cutoffs(at)
-    values = per_user(ranks, at, metrics)
+    at = cutoffs(at)
+    values = metrics_of(frame, at, metrics)
     bounds = np.empty((0, 2))
     if values:
         bounds = bootstrap_intervals(np.stack([*values.values()], axis=1), resamples=resamples, seed=seed)
@@ -177,11 +185,26 @@ def summarise_frame(
         model=model,
         split=split,
         protocol=protocol,
-        users=frame.height,
+        users=frame["user"].n_unique(),
         candidates=(int(counts.min()), int(counts.max())),
         metrics={name: float(each.mean()) for name, each in values.items()},
         intervals={name: (float(low), float(high)) for name, (low, high) in zip(values, bounds)},
     )
+
+
+def metrics_of(frame: pl.DataFrame, at: Sequence[int], metrics: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Each metric per user, (V,), of ranks sorted by user: where one has several, their mean, so that all count alike.
+
+    Raises:
+        HardGNNError: a metric that is none per user.
+    """
+    values = per_user(frame["rank"].to_numpy(), at, metrics)
+    users = frame["user"].to_numpy()
+    starts = np.flatnonzero(np.diff(users, prepend=users[:1] - 1))
+    if len(starts) == len(users):
+        return values
+    counts = np.diff(starts, append=len(users))
+    return {name: np.add.reduceat(each, starts) / counts for name, each in values.items()}
 
 
 def blocks(n_users: int, n_items: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
@@ -206,10 +229,10 @@ def checked_protocol(protocol: str) -> str:
     """The protocol's name.
 
     Raises:
-        HardGNNError: it is not one of `PROTOCOLS`.
+        HardGNNError: it is not one of `TARGETS`.
     """
-    if text(protocol, "protocol") not in PROTOCOLS:
-        raise HardGNNError(f"unknown protocol '{protocol}'; {nearest(protocol, PROTOCOLS)}")
+    if text(protocol, "protocol") not in TARGETS:
+        raise HardGNNError(f"unknown protocol '{protocol}'; {nearest(protocol, TARGETS)}")
     return protocol
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.evaluation.protocols import SUCCESSIVE
 from hardgnn.storage.files import atomic_path
 from hardgnn.storage.frames import read_frame, write_frame
 
@@ -44,7 +45,8 @@ def read_ranks(path: Path, weights: str = "") -> pl.DataFrame:
     frame, of = read_frame(path, SCHEMA, AGAIN)
     if weights and of and of != weights:
         raise HardGNNError(f"{shown(path)}: ranked by another model than the folder holds; {AGAIN}")
-    if frame.is_empty() or (frame["user"].diff().drop_nulls() <= 0).any():
+    least = 0 if SUCCESSIVE in path.name else 1  # a row for each target, or for each user
+    if frame.is_empty() or (frame["user"].diff().drop_nulls() < least).any():
         raise HardGNNError(f"{shown(path)}: damaged, expected one row for each user, in order; {AGAIN}")
     wrong = frame.filter((pl.col("rank") < 0) | (pl.col("rank") >= pl.col("candidates")))
     if wrong.height:

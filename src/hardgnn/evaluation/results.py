@@ -15,7 +15,8 @@ class Result(Document):
     """The figures of one model on one data set, split and protocol.
 
     `candidates` are the smallest and the largest number of items ranked for a user; `intervals` the 95 % bootstrap
-    bounds of the metrics that are per user; `leaks` how the test split steered the model, None where nobody looked.
+    bounds of the metrics that are per user; `leaks` how the test split steered the model, None where nobody looked;
+    `learnt_from` the parts that it was trained on, where that is more than the training part.
     """
 
     dataset: str
@@ -27,3 +28,4 @@ class Result(Document):
     metrics: Metrics
     intervals: dict[str, tuple[float, float]]
     leaks: tuple[str, ...] | None = field(default=None, metadata=OPTIONAL)
+    learnt_from: str | None = field(default=None, metadata=OPTIONAL)

@@ -65,8 +65,8 @@ def best_items(
     """The `n` best items of users known and unknown.
 
     A known user is scored by both terms, an unknown one by the sequence term alone, and one of whom nothing is known
-    gets the most popular items, or what a model that asks nothing of anybody says. An item without training interactions is recommended to nobody: its vector is as
-    random as it was at the start, and so is its score.
+    gets the most popular items, or what a model says that asks nothing of anybody. An item without training
+    interactions is recommended to nobody: its vector is as random as it was at the start, and so is its score.
 
     Args:
         model: scores all items.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hardgnn.config import leaks
+from hardgnn.config import Config, leaks
 from hardgnn.data.dataset import PARTS, Dataset, same_data
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluation.comparisons import Comparison, compare_ranks, correct
@@ -29,6 +29,7 @@ from hardgnn.runs.folder import (
     write_result,
 )
 from hardgnn.runs.models import load_model
+from hardgnn.runs.tables import TRAIN_ALONE, learnt
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.documents import Document
 from hardgnn.storage.tensors import read_seal
@@ -74,12 +75,16 @@ def evaluate_run(
     of_ranks, _ = parted(metrics)
     keep_freed_memory()
     check_files(folder)
+    if split == "valid" and (more := _more(load_config(folder))):
+        raise HardGNNError(
+            f"{shown(folder)}: was trained on {more}, so its validation part tells nothing; ask for test"
+        )
     ranker, clean, seal = _ranker(folder, split, data)
     result, frame = evaluate(ranker, clean, split, protocol, at, of_ranks, progress=progress)
-    result = with_lists(result, ranker, clean, frame["user"].to_numpy(), at, metrics, progress)
+    result = with_lists(result, ranker, clean, frame["user"].unique(maintain_order=True).to_numpy(), at, metrics, progress)
     _keep(folder, split, protocol, result.metrics, seal)
     write_ranks(ranks_path(folder, split, protocol), frame, seal)  # last: they say that this is done
-    return replace(result, leaks=run_leaks(folder))
+    return replace(result, leaks=run_leaks(folder), learnt_from=_more(load_config(folder)))
 
 
 def rank_missing(
@@ -108,7 +113,7 @@ def rank_missing(
                 ranker, clean, seal = _ranker(folder, split)
                 frame = read_ranks(path, seal)
                 result = summarise_frame(frame, clean.name, ranker.name, split, protocol, at, [])
-                lists = with_lists(result, ranker, clean, frame["user"].to_numpy(), at, of_lists, progress)
+                lists = with_lists(result, ranker, clean, frame["user"].unique(maintain_order=True).to_numpy(), at, of_lists, progress)
                 _keep(folder, split, protocol, lists.metrics, seal)
 
 
@@ -196,9 +201,14 @@ def run_leaks(folder: Path) -> tuple[str, ...]:
     return tuple(leaks(load_config(folder)) if recorded is None else recorded)
 
 
+def _more(config: Config) -> str | None:
+    """What a run learns from, where that is more than the training part."""
+    return None if config.run.learn_from == TRAIN_ALONE else config.run.learn_from
+
+
 def _ranker(folder: Path, split: str, data: Path | None = None) -> tuple[Ranker, Dataset, str]:
     """What scores for a run, noise it was trained on included; the data set without noise; the seal of its model."""
-    model, clean = load_model(folder, "auto"), load_data(folder, data)
+    model, clean = load_model(folder, "auto"), learnt(load_config(folder), load_data(folder, data))
     noise = check_version(folder)["data"]["manifest"].get(NOISE)
     ranker: Ranker = model if noise is None else SeesNoise(model, with_noise(clean, **noise), PARTS[split])
     return ranker, clean, model.seal
@@ -236,4 +246,4 @@ def _stored(folder: Path, name: str, split: str, protocol: str, at: Sequence[int
             told = f"`hardgnn evaluate {shown(folder)} --part {split} --protocol {protocol} --metrics …`"
             raise HardGNNError(f"{shown(folder)}: {missing[0]} was not computed yet; compute it with {told}")
         result = replace(result, metrics={figure: (kept | result.metrics)[figure] for figure in wanted})
-    return replace(result, leaks=run_leaks(folder))
+    return replace(result, leaks=run_leaks(folder), learnt_from=_more(load_config(folder)))

@@ -24,9 +24,10 @@ from hardgnn.models.network import Network
 from hardgnn.models.query import QueryModel
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs.results import TrainingResult
+from hardgnn.runs.tables import TRAIN_ALONE, learnt
 from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
-from hardgnn.training.callbacks import Callback, Lines, MovingAverage, Penalty, Snapshot, State, Validation
+from hardgnn.training.callbacks import Callback, KeepLast, Lines, MovingAverage, Penalty, Snapshot, State, Validation
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.optimiser import optimiser_of
 from hardgnn.training.trainer import Trainer
@@ -183,7 +184,7 @@ def checked(config: Config, allow_leaks: bool) -> list[str]:
 
 @dataclass
 class Fitting:
-    """One fit; `place` keeps its best model."""
+    """One fit; `place` keeps its best model. `data` is what it learns from, with nothing to choose by if `final`."""
 
     data: Dataset
     config: Config
@@ -191,6 +192,10 @@ class Fitting:
     place: Place
     warm: WarmStart | None = None
     callbacks: Sequence[Callback] = ()
+
+    def __post_init__(self) -> None:
+        self.final = self.config.run.learn_from != TRAIN_ALONE
+        self.data = learnt(self.config, self.data)
 
     def fit(self) -> Fitted:
         """Fits the model that the config names.
@@ -211,10 +216,11 @@ class Fitting:
         if self.warm is not None:
             raise HardGNNError(f"model.kind={self.config.model.kind} has no weights to start from")
         began = time.perf_counter()
-        model = kind.fit(self.data, self.config.model, quality_on(self.data))
+        model = kind.fit(self.data, self.config.model, _nothing_to_choose_by if self.final else quality_on(self.data))
         progress = Progress(1, 1, seconds=time.perf_counter() - began)
         line: dict[str, Any] = {"epoch": 1, "seconds": round(progress.seconds, 4)}
-        line["valid"] = self._figures(model, "valid", "full", MAIN_AT)
+        if not self.final:
+            line["valid"] = self._figures(model, "valid", "full", MAIN_AT)
         progress.lines.append(line)
         self.place.keep(model, 1)
         return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, model.chosen or None)
@@ -268,7 +274,11 @@ class Fitting:
 
         keep = self.place.keep
         every, patience = settings.eval_every, settings.patience
-        validation = Validation(judge, keep, settings.metric, name=settings.choose_on, every=every, patience=patience)
+        validation: Callback = Validation(
+            judge, keep, settings.metric, name=settings.choose_on, every=every, patience=patience
+        )
+        if self.final:
+            validation = KeepLast(lambda: kept.fitted(self.place.name), keep)
         over = getattr(settings.optimiser, "l2_over", "embeddings")
         penalty = Penalty(network.decayed(over), getattr(settings.optimiser, "l2", 0.0))
         return [*([] if average is None else [average]), penalty, validation]
@@ -284,6 +294,8 @@ class Fitting:
     ) -> Fitted:
         """What `result.json` says of a fit that is at its end; `how` it was judged: part, protocol and metric."""
         part, protocol, metric = how
+        if self.final:
+            part, metric = self.config.run.learn_from, "the last epoch"
         best = next((line for line in progress.lines if line["epoch"] == progress.best_epoch), {})
         result = TrainingResult(
             dataset=self.data.name,
@@ -310,6 +322,13 @@ def _made(name: str, folder: Path | None) -> Callback:
     with blamed(f"callback '{name}' ({home_of(kind)})"):
         found: Callback = kind(folder)
     return found
+
+
+def _nothing_to_choose_by(model: Any) -> float:
+    raise HardGNNError(
+        "run.learn_from=train+valid leaves no validation to choose settings by: give every setting of the model, or "
+        "take them from a run that chose them (hardgnn train --refit RUN)"
+    )
 
 
 def _nothing_to_learn(data: Dataset) -> str:

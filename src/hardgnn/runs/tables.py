@@ -74,8 +74,17 @@ def write_tables(folder: Path, tables: RunTables) -> None:
         write_frame(temporary, pl.DataFrame(items), schema)
 
 
+TRAIN_ALONE = "train"
+
+
+def learnt(config: Config, data: Dataset) -> Dataset:
+    """`data` as a run learns from it: what it learns from is the training part."""
+    return data if config.run.learn_from == TRAIN_ALONE else data.joined()
+
+
 def tables_of(config: Config, data: Dataset) -> RunTables:
     """What a run on `data` knows, in memory, as `read_tables` gives it back."""
+    data = learnt(config, data)
     intervals, settings = None, flat(config)["model"]
     if {"intervals", "interval_cut"} <= settings.keys():
         how = (settings["intervals"], settings["interval_cut"], data.time_span)

@@ -150,6 +150,25 @@ class Validation(Callback):
         return "patience" if 0 < self.patience <= self.trainer.progress.waited else ""
 
 
+class KeepLast(Callback):
+    """Keeps the last epoch, where there is nothing to judge one by.
+
+    Args:
+        made: what may be kept of the network as it is now.
+        keep: told it, and the epoch.
+    """
+
+    def __init__(self, made: Callable[[], Any], keep: Callable[[Any, int], None]) -> None:
+        self.made, self.keep = made, keep
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After the last one."""
+        progress = self.trainer.progress
+        if progress.epoch == self.trainer.epochs:
+            progress.best_epoch = progress.epoch
+            self.keep(self.made(), progress.epoch)
+
+
 class Checkpoint(Callback):
     """Keeps all that a stopped training needs to go on to the same result, in a folder, replaced as one.
 

@@ -118,11 +118,11 @@ def test_the_data_sets_presets_are_the_published_settings(name: str) -> None:
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="no ../shared beside this checkout")
 def test_the_published_figures_are_those_of_the_papers() -> None:
     document = json.loads(PUBLISHED.read_text())
-    rows = {(row.source, row.model): row.metrics for row in published.figures("gowalla")}
+    rows = {(row.source, row.model): row.metrics for row in published.record("gowalla").rows}
     for source in ("selfgnn_paper", "hardgnn_seed", "selfgnnplus"):
         for model, by_dataset in document[source].items():
             if "gowalla" in by_dataset:
                 assert rows[published.SOURCES[source], model] == by_dataset["gowalla"]
     assert rows[published.SOURCES["hardgnn_pos_length_50"], "HardGNN"] == document["hardgnn_pos_length_50"]["gowalla"]
     with pytest.raises(HardGNNError, match="did you mean 'gowalla'"):
-        published.figures("gowala")
+        published.record("gowala")

@@ -202,7 +202,7 @@ class HardGNN:
                 stacklevel=2,
             )
         result, frame = evaluate(model, aligned.data, part, protocol, at, parted(metrics)[0])
-        return with_lists(result, model, aligned.data, frame["user"].unique(maintain_order=True).to_numpy(), at, metrics).to_dict()
+        return with_lists(result, model, aligned.data, frame["user"].to_numpy(), at, metrics).to_dict()
 
     def recommend(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ from hardgnn.errors import HardGNNError
 if TYPE_CHECKING:
     from hardgnn.evaluation.comparisons import Comparison
     from hardgnn.evaluation.results import Result
-    from hardgnn.report.published import Published
+    from hardgnn.report.published import Record
     from hardgnn.runs.evaluated import Compared
 
 
@@ -62,13 +62,18 @@ def compare(
     ],
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
     protocol: Annotated[
-        str | None, typer.Option(help="full (the default) or sampled-999 (the default with --published).")
+        str | None,
+        typer.Option(help="full (default), sampled-999, full-last, full-random or full-successive."),
     ] = None,
     at: Annotated[str, typer.Option(help="Cut-offs.")] = "10,20",
     metrics: Metrics = None,
     baseline: Annotated[str | None, typer.Option(help="The run to compare the others with, by name.")] = None,
     published: Annotated[
-        str | None, typer.Option(help="Put the published figures beside: amazon, gowalla, movielens or yelp.")
+        str | None,
+        typer.Option(
+            help="Put the published figures beside: amazon, gowalla, movielens or yelp (sampled-999); beauty, toys, "
+            "lastfm or ml-1m (full)."
+        ),
     ] = None,
     peers: Annotated[
         str | None,
@@ -95,6 +100,7 @@ def compare(
     from hardgnn.experiments.folder import Study
     from hardgnn.report import published as papers
     from hardgnn.runs.evaluated import check_comparable, compare_runs, rank_missing
+    from hardgnn.runs.folder import check_version
 
     if peers is not None:
         if published or metrics or part != "test":
@@ -119,18 +125,19 @@ def compare(
             raise HardGNNError("a study has its own parts and references: compare it without --part and --baseline")
         studies.compare_study(runs[0], protocol, cutoffs_of(at), chosen_metrics(metrics), as_json)
         return
-    figures = papers.figures(published) if published else []
-    protocol = protocol or (papers.PROTOCOL if published else "full")
+    record = papers.record(published) if published else None
+    protocol = protocol or (record.protocol if record else "full")
     cutoffs, names = cutoffs_of(at), chosen_metrics(metrics)
-    check_comparable(runs, part, protocol, baseline, names)
+    check_comparable(runs, part, protocol, baseline, names, least=1 if published else 2)
     rank_missing(runs, part, protocol, cutoffs, names, users_bar)
-    found = compare_runs(runs, part, protocol, cutoffs, baseline, names)
+    found = compare_runs(runs, part, protocol, cutoffs, baseline, names, least=1 if published else 2)
     if as_json:
-        print_json(found.to_dict() | ({"published": [one.to_dict() for one in figures]} if published else {}))
+        rows = [] if record is None else [one.to_dict() for one in (*record.rows, *record.near)]
+        print_json(found.to_dict() | ({"published": rows} if record else {}))
         return
     print_compared(found, part, protocol)
-    if published:
-        print_published(published, figures, found, protocol)
+    if record is not None:
+        print_published(record, found, protocol, check_version(runs[0])["data"]["manifest"].get("counts", {}))
     if found.comparisons:
         print_paired(found.comparisons)
 
@@ -184,22 +191,26 @@ def print_learnt(result: Result) -> None:
         print_line(f"{result.model} learnt from {result.learnt_from}, with what was chosen on validation before")
 
 
-def print_published(name: str, figures: list[Published], found: Compared, protocol: str) -> None:
+def print_published(record: Record, found: Compared, protocol: str, counts: Mapping[str, int]) -> None:
     """The published figures for the metrics of runs that were compared, and whether the runs' stand beside them."""
-    from hardgnn.report import published as papers
-
-    metrics = list(found.runs[0].metrics)
-    rows = [
-        [
-            one.model,
-            one.source,
-            *(f"{one.metrics[metric]:.3f}" if metric in one.metrics else "–" for metric in metrics),
+    metrics, digits = list(found.runs[0].metrics), 4 if record.sources else 3  # as they were published
+    for what, figures in (("published for", record.rows), ("measured otherwise, near", record.near)):
+        rows = [
+            [
+                one.model,
+                one.source,
+                *(f"{one.metrics[metric]:.{digits}f}" if metric in one.metrics else "–" for metric in metrics),
+            ]
+            for one in figures
         ]
-        for one in figures
-    ]
-    print_table(f"published for {name}: {papers.HOW}", ["model", "source", *metrics], rows)
-    if protocol != papers.PROTOCOL:
+        if rows:
+            print_table(f"{what} {record.name}: {record.how}", ["model", "source", *metrics], rows)
+    for source, meaning in record.sources.items():
+        print_line(f"{source}: {meaning}")
+    if protocol != record.protocol:
         print_line(f"the runs' protocol is {protocol}: their figures cannot be compared with the published ones")
+    if differs := record.differs(counts):
+        print_line(f"{found.dataset} is not the published log ({differs}): nothing compares")
 
 
 def print_paired(comparisons: Sequence[Comparison]) -> None:

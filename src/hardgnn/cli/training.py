@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from hardgnn.cli.options import Json
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.screen import console, say
+
+if TYPE_CHECKING:
+    from hardgnn.data.dataset import Dataset
 
 PRESET = "hardgnn"  # where none is named
 
@@ -30,6 +33,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     warm_start: Annotated[
         Path | None, typer.Option(help="Start from the weights of an older run, its users and items matched by raw id.")
+    ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(min=1, help="Try so many settings of the preset's list, and keep the best on validation."),
     ] = None,
     refit: Annotated[
         Path | None,
@@ -59,6 +66,11 @@ def train(
     from hardgnn.runs.train import train as run
     from hardgnn.training.bar import TrainingBar
 
+    if tune is not None:
+        if refit or config or warm_start or tensorboard:
+            raise HardGNNError("--tune stands with --preset, --set and --seed alone")
+        tuned(Dataset.load(data), preset or PRESET, out, tune, set_ or [], seed, data, as_json)
+        return
     if refit is None:
         preset = preset or PRESET
         resolved = settings.resolve(preset, config, set_ or [], seed)
@@ -102,6 +114,31 @@ def train(
     print_leaks([(out.name, result.leaks)])
     each = "" if resolved.train is None else " per epoch"
     print_line(f"{result.seconds_per_epoch:.2f} s{each}, peak memory {result.peak_memory_mb:.0f} MB")
+
+
+def tuned(
+    data: Dataset, preset: str, out: Path, n: int, words: list[str], seed: int | None, path: Path, as_json: bool
+) -> None:
+    """What `train --tune` does, and its table."""
+    from hardgnn.runs.tuning import tries, tune
+    from hardgnn.training.bar import TrainingBar
+
+    tried = tries(preset, n, words, seed)
+    told = tune(data, tried, out, TrainingBar, preset=preset, data_path=path)
+    if as_json:
+        print_json({"run": str(out), "tried": told})
+        return
+    metrics = list(told[0]["valid"])
+    rows = [
+        [
+            ("* " if one["chosen"] else "") + (" ".join(one["set"]) or f"preset {preset}"),
+            *(f"{one['valid'][metric]:.4f}" for metric in metrics),
+            str(one["best_epoch"]),
+            f"{one['seconds']:.0f}",
+        ]
+        for one in told
+    ]
+    print_table(f"{out}: valid, the best (*) is kept", ["settings", *metrics, "epoch", "s"], rows)
 
 
 def loggers(tensorboard: Path | None) -> list[Any]:

@@ -58,7 +58,7 @@ def with_lists(
         result: what the ranks gave.
         ranker: what was ranked.
         dataset: what it was ranked on.
-        users: (V,) whom it was ranked for.
+        users: (V,) whom it was ranked for; one list each.
         at: cut-offs.
         metrics: names of metrics; those per user are in the result.
         progress: as in `top_lists`.
@@ -69,6 +69,6 @@ def with_lists(
     of_lists = parted(metrics)[1]
     if not of_lists:
         return result
-    lists = top_lists(ranker, dataset, result.split, users, max(at), progress=progress)
+    lists = top_lists(ranker, dataset, result.split, np.unique(users), max(at), progress=progress)
     figures = result.metrics | summarise_lists(lists, dataset.train.item_counts(dataset.n_items), at, of_lists)
     return replace(result, metrics={f"{name}@{n}": figures[f"{name}@{n}"] for n in at for name in metrics})

@@ -216,11 +216,11 @@ def _published_names(data: Sequence[str], asked: dict[str, str]) -> dict[str, st
     for ours, theirs in asked.items():
         if ours not in data:
             raise HardGNNError(f"--published {ours}={theirs}: no data set '{ours}' here, {nearest(ours, data)}")
-        papers.figures(theirs)
+        papers.record(theirs)
     found = dict(asked)
     for name in data:
         try:
-            papers.figures(name)
+            papers.record(name)
         except HardGNNError:
             continue
         found.setdefault(name, name)

@@ -128,17 +128,17 @@ def published_section(summary: Summary, names: dict[str, str]) -> PageSection | 
     section = PageSection("Published figures")
     for table in summary.tables:
         theirs = names.get(table.data)
-        if theirs is None or table.protocol != published.PROTOCOL:
+        if theirs is None or table.protocol != (papers := published.record(theirs)).protocol:
             continue
         metrics = list(table.rows[0].metrics)
         rows = [
             [Cell(row.variant), Cell("ours"), *(Cell(spread(row.metrics[m])) for m in metrics)] for row in table.rows
         ]
-        for one in published.figures(theirs):
+        for one in papers.rows:
             figures = [one.metrics.get(metric) for metric in metrics]
             texts = ["–" if figure is None else f"{figure:.3f}" for figure in figures]
             rows.append([Cell(one.model), Cell(one.source), *map(Cell, texts)])
-        notes = [f"Published: {published.HOW}. Ours: {table.protocol}, epoch chosen on validation."]
+        notes = [f"Published: {papers.how}. Ours: {table.protocol}, epoch chosen on validation."]
         if theirs != table.data:
             notes.append(f"{table.data} may differ from the papers' {theirs}; if so, nothing compares.")
         caption = f"{table.data} beside the published {theirs}"

@@ -81,7 +81,7 @@ def evaluate_run(
         )
     ranker, clean, seal = _ranker(folder, split, data)
     result, frame = evaluate(ranker, clean, split, protocol, at, of_ranks, progress=progress)
-    result = with_lists(result, ranker, clean, frame["user"].unique(maintain_order=True).to_numpy(), at, metrics, progress)
+    result = with_lists(result, ranker, clean, frame["user"].to_numpy(), at, metrics, progress)
     _keep(folder, split, protocol, result.metrics, seal)
     write_ranks(ranks_path(folder, split, protocol), frame, seal)  # last: they say that this is done
     return replace(result, leaks=run_leaks(folder), learnt_from=_more(load_config(folder)))
@@ -113,7 +113,7 @@ def rank_missing(
                 ranker, clean, seal = _ranker(folder, split)
                 frame = read_ranks(path, seal)
                 result = summarise_frame(frame, clean.name, ranker.name, split, protocol, at, [])
-                lists = with_lists(result, ranker, clean, frame["user"].unique(maintain_order=True).to_numpy(), at, of_lists, progress)
+                lists = with_lists(result, ranker, clean, frame["user"].to_numpy(), at, of_lists, progress)
                 _keep(folder, split, protocol, lists.metrics, seal)
 
 
@@ -124,6 +124,7 @@ def compare_runs(
     at: Sequence[int] = (10, 20),
     baseline: str | None = None,
     metrics: Sequence[str] = DEFAULT,
+    least: int = 2,
 ) -> Compared:
     """Each run's metrics, and the paired differences of the first run (or the baseline) from every other one.
 
@@ -132,7 +133,7 @@ def compare_runs(
     Raises:
         HardGNNError: as `check_comparable`, or a run that keeps no ranks of this split and protocol.
     """
-    names = check_comparable(folders, split, protocol, baseline, metrics)
+    names = check_comparable(folders, split, protocol, baseline, metrics, least)
     of_ranks, _ = parted(metrics)
     results = [_stored(folder, name, split, protocol, at, metrics) for folder, name in zip(folders, names)]
     frames = {name: read_ranks(ranks_path(folder, split, protocol)) for folder, name in zip(folders, names)}
@@ -155,6 +156,7 @@ def check_comparable(
     protocol: str = "full",
     baseline: str | None = None,
     metrics: Sequence[str] = DEFAULT,
+    least: int = 2,
 ) -> list[str]:
     """The names of runs that can be compared, before any is ranked.
 
@@ -162,8 +164,8 @@ def check_comparable(
         HardGNNError: fewer than two runs, an unknown baseline, split, protocol or metric, or runs on different data
             sets.
     """
-    if len(folders) < 2:
-        raise HardGNNError("compare needs at least two runs")
+    if len(folders) < least:
+        raise HardGNNError("compare needs at least two runs; one is enough with --published")
     names = [run_name(folder) for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]

@@ -20,6 +20,7 @@ COMMANDS = (
     logs.download,
     logs.prepare,
     training.train,
+    training.ensemble,
     evaluating.evaluate,
     evaluating.compare,
     serving.recommend,

@@ -13,6 +13,7 @@ from hardgnn.errors import HardGNNError, shown
 from hardgnn.screen import console, say
 
 if TYPE_CHECKING:
+    from hardgnn.config import Config
     from hardgnn.data.dataset import Dataset
 
 PRESET = "hardgnn"  # where none is named
@@ -71,16 +72,7 @@ def train(
             raise HardGNNError("--tune stands with --preset, --set and --seed alone")
         tuned(Dataset.load(data), preset or PRESET, out, tune, set_ or [], seed, data, as_json)
         return
-    if refit is None:
-        preset = preset or PRESET
-        resolved = settings.resolve(preset, config, set_ or [], seed)
-    elif preset or config:
-        raise HardGNNError("--refit takes the settings of its run: leave out --preset and --config")
-    else:
-        from hardgnn.runs.folder import check_version
-        from hardgnn.runs.refit import refit_run
-
-        resolved, preset = refit_run(refit, set_ or [], seed), check_version(refit).get("preset")
+    resolved, preset = asked_for(refit, preset, config, set_ or [], seed)
     prepared = Dataset.load(data)
     console.print(resolved.to_toml())
     if resume and not is_started(out):
@@ -114,6 +106,22 @@ def train(
     print_leaks([(out.name, result.leaks)])
     each = "" if resolved.train is None else " per epoch"
     print_line(f"{result.seconds_per_epoch:.2f} s{each}, peak memory {result.peak_memory_mb:.0f} MB")
+
+
+def asked_for(
+    refit: Path | None, preset: str | None, file: Path | None, words: list[str], seed: int | None
+) -> tuple[Config, str | None]:
+    """The config that the options name, and the preset that it began with."""
+    from hardgnn import config as settings
+    from hardgnn.runs.folder import check_version
+    from hardgnn.runs.refit import refit_run
+
+    if refit is None:
+        preset = preset or PRESET
+        return settings.resolve(preset, file, words, seed), preset
+    if preset or file:
+        raise HardGNNError("--refit takes the settings of its run: leave out --preset and --config")
+    return refit_run(refit, words, seed), check_version(refit).get("preset")
 
 
 def tuned(
@@ -152,6 +160,30 @@ def loggers(tensorboard: Path | None) -> list[Any]:
     except ImportError:
         raise HardGNNError("--tensorboard needs an extra: pip install 'hardgnn[tensorboard]'") from None
     return [TensorBoard(SummaryWriter(str(tensorboard)))]
+
+
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs on one data set, such as seeds of one preset.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Several runs as one run that scores by the mean of their log-probabilities; evaluated and served as any other.
+
+    Example: `hardgnn ensemble runs/best-0 runs/best-1 runs/best-2 --out runs/three`
+    """
+    from hardgnn.cli.progress import users_bar
+    from hardgnn.runs.ensemble import ensemble as make
+    from hardgnn.runs.folder import read_result
+
+    with users_bar(f"{out.name}: valid, full") as bar:
+        result = make(runs, out, bar)
+    if as_json:
+        print_json({"run": str(out), **read_result(out)})
+        return
+    figures = [[out.name, *(f"{value:.4f}" for value in result.metrics.values())]]
+    if result.metrics:
+        print_table(f"{out}: {len(runs)} runs", ["valid, full", *result.metrics], figures)
+    print_line(f"{result.parameters:,} parameters, {result.training_seconds:.0f} s of training in all")
 
 
 def demo(

@@ -1,6 +1,6 @@
 """What scores items for users, behind one protocol: two networks, neighbours, a linear model, popularity."""
 
-from hardgnn.models import linear, neighbours, popularity, selfgnn, transformer
+from hardgnn.models import ensemble, linear, neighbours, popularity, selfgnn, transformer
 from hardgnn.models.base import Abilities, ClosedForm, Exported, Model, model
 from hardgnn.models.encoders import Encoder, Frame, encoder
 from hardgnn.models.network import Network, NetworkSettings, Seen, Vectors
@@ -19,6 +19,7 @@ __all__ = [
     "Seen",
     "Vectors",
     "encoder",
+    "ensemble",
     "linear",
     "model",
     "neighbours",

@@ -171,9 +171,15 @@ def _open_folder(
 
 
 def write_run(
-    folder: Path, config: Config, fitted: Fitted, tables: RunTables, manifest: dict[str, Any], preset: str | None
+    folder: Path,
+    config: Config,
+    fitted: Fitted,
+    tables: RunTables,
+    manifest: dict[str, Any],
+    preset: str | None,
+    data_path: Path | None = None,
 ) -> None:
-    """Writes a fit that is in memory as a run folder.
+    """Writes a fit that is in memory as a run folder; `data_path` is the prepared folder, where there is one.
 
     Raises:
         HardGNNError: the folder holds something else.
@@ -181,7 +187,8 @@ def write_run(
     assert fitted.model is not None
     _check_new(folder)
     with writing(folder), atomic_folder(folder, run.ENVIRONMENT) as made:
-        run.start(made, config, tables, manifest, preset=preset, warm_start=fitted.warm_start)
+        told: dict[str, Any] = {"preset": preset, "data_path": data_path, "warm_start": fitted.warm_start}
+        run.start(made, config, tables, manifest, **told)
         save_model(made, fitted.model, fitted.result.best_epoch)
         _ended(made, None, fitted)
 

@@ -44,10 +44,18 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
         HardGNNError: as `read_text`, or it is not TOML.
         MachineError: a fault of the machine.
     """
-    text = read_text(path, kind)
+    return parsed_toml(read_text(path, kind), str(path))
+
+
+def parsed_toml(text: str, where: str) -> dict[str, Any]:
+    """The document of a text.
+
+    Raises:
+        HardGNNError: it is not TOML; names `where` it stands.
+    """
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise HardGNNError(f"{path}: not valid TOML (nested too deeply)") from None
+        raise HardGNNError(f"{where}: not valid TOML (nested too deeply)") from None
     except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
-        raise HardGNNError(f"{path}: not valid TOML ({error})") from None
+        raise HardGNNError(f"{where}: not valid TOML ({error})") from None

@@ -547,6 +547,7 @@ ONLY: dict[Callable[[str, Path], None], Callable[[str], bool]] = {
     tells_what_it_looked_at: lambda name: ENCODERS.find(name).attends,
     draws_what_no_user_has: lambda name: SAMPLERS.find(name).draws == "pairs",
     draws_candidates_as_often_as_it_says: lambda name: SAMPLERS.find(name).draws == "candidates",
+    **dict.fromkeys(CHECKS["model"], lambda name: getattr(MODELS.find(name), "learns", True)),
 }
 """What is asked only of the parts that declare it."""
 

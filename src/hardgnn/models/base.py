@@ -121,6 +121,8 @@ class ClosedForm(ABC):
     name: str = ""
     seal: str = ""
     window: int | None = None
+    learns: ClassVar[bool] = True
+    """Whether it is fitted to data; an ensemble is made of what was."""
     abilities = Abilities()
     chosen: Mapping[str, Any] = {}
     """The settings that it was fitted with, where fitting chose them."""

@@ -42,6 +42,7 @@ class Ensemble(ClosedForm):
 
     Settings = EnsembleSettings
     name = "ensemble"
+    learns = False
 
     def __init__(self, members: Sequence[Any], configs: Sequence[Config]) -> None:
         self.members, self.configs = list(members), list(configs)

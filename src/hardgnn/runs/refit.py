@@ -41,7 +41,7 @@ def refitted(
         HardGNNError: the run is not at its end, or learnt from both parts already; or a setting that cannot be.
     """
     if not result.get("finished"):
-        raise HardGNNError(f"{whose}: is not at its end, so nothing is chosen yet")
+        raise HardGNNError(f"{whose}: is not trained to its end, so nothing is chosen yet")
     if config.run.learn_from != TRAIN_ALONE:
         raise HardGNNError(f"{whose}: has learnt from training and validation already")
     options = settings.flat(config)

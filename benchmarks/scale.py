@@ -42,7 +42,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     data = Dataset.load(folder)
     loaded = time.perf_counter() - start
     batch = min(512, data.n_users)
-    more = [f"objective.users_per_epoch={options.steps * batch}", "train.protocol=sampled-999", *options.set]
+    more = [f"objective.users_per_epoch={options.steps * batch}", "run.protocol=sampled-999", *options.set]
     config = shapes.settings(options.shape, options.model, more, 1, options.threads)
     clock = Clock()
     start = time.perf_counter()

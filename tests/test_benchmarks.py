@@ -39,7 +39,7 @@ def test_a_benchmark_runs(line: str) -> None:
 @pytest.mark.slow
 def test_an_epoch_is_timed_and_a_step_profiled(tmp_path: Path) -> None:
     where = ["--shape", "amazon", "--threads", "1", "--data", str(tmp_path), "--set"]
-    where += ["model.dim=16", "model.window=5", "encoder.layers=1", "train.protocol=sampled-999"]
+    where += ["model.dim=16", "model.window=5", "encoder.layers=1", "run.protocol=sampled-999"]
     graphs = ["model.intervals=1", "model.layers=1", "objective.users_per_epoch=256", "objective.batch_users=64"]
     wide = ["objective.batch_positions=20000", "sampler.candidates=8"]
     assert "epoch_s" in timed(["epoch.py", "--model", "best", "--epochs", "1", *where, *wide])

@@ -43,8 +43,6 @@ class TrainSettings(Section):
     """Epochs between two validations."""
     metric: str = Field(MAIN_AT, pattern=f"^{FIGURE}$")
     """The validation figure that picks the epoch: a metric per user and a cut-off, as in mrr@10 (docs/metrics.md)."""
-    protocol: Literal["full", "sampled-999"] = "full"
-    """The candidates that validation ranks."""
     choose_on: Literal["valid", "test"] = "valid"
     """The part whose `metric` picks the epoch. `test` LEAKS: it reports the best of many looks at the test part. It is
     the released code's, and needs --allow-leaks."""
@@ -79,6 +77,8 @@ class RunSettings(Section):
     learn_from: Literal["train", "train+valid"] = "train"
     """The part that is learnt from. With train+valid nothing is left to choose by: the last epoch is kept, and every
     setting must be given; `hardgnn train --refit RUN` takes both from a run that chose them."""
+    protocol: Literal["full", "sampled-999", "full-last", "full-random", "full-successive"] = "full"
+    """What every choice on validation is judged under: the targets asked for, and the candidates (docs/metrics.md)."""
     threads: int = Field(0, ge=0, le=1024)
     """Threads for torch; 0 takes as many as there are processors that this process may use."""
     device: str = "auto"

@@ -25,6 +25,7 @@ RENAMED = {
     "train.l2": "optimiser.l2",
     "train.l2_over": "optimiser.l2_over",
     "train.weight_decay": "optimiser.weight_decay",
+    "train.protocol": "run.protocol",
 }
 VALUES = {
     "encoder.kind": {"full": "attention"},

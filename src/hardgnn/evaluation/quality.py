@@ -10,8 +10,8 @@ import numpy as np
 from hardgnn.config import build
 from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.errors import HardGNNError, nearest
-from hardgnn.evaluation.protocols import Ranker, rank_targets
-from hardgnn.metrics import mean_of
+from hardgnn.evaluation.protocols import FULL, Ranker, metrics_of, rank_targets
+from hardgnn.metrics import MAIN_AT, split
 from hardgnn.models.base import Model
 from hardgnn.parts import MODELS
 
@@ -19,14 +19,20 @@ BASELINES = ("popularity", "itemknn", "recencyknn")
 """Models that a study fits beside ours: a second each."""
 
 
-def quality_on(data: Dataset, sample: int = 2000, seed: int = 0) -> Callable[[Ranker], float]:
-    """NDCG@10 over all items on at most `sample` validation users, drawn with `seed`, so that large logs stay cheap.
+def quality_on(data: Dataset, sample: int = 2000, seed: int = 0, protocol: str = FULL) -> Callable[[Ranker], float]:
+    """NDCG@10 on at most `sample` validation users, drawn with `seed`, so that large logs stay cheap.
 
-    The test part is not read.
+    The test part is not read. `protocol` is one of `hardgnn.evaluation.protocols.TARGETS`.
     """
+    name, n = split(MAIN_AT)
     users, _ = data.targets(VALID)
     asked = np.random.default_rng(seed).permutation(users)[:sample]
-    return lambda model: mean_of(rank_targets(model, data, "valid", users=asked)["rank"].to_numpy())
+
+    def quality(model: Ranker) -> float:
+        frame = rank_targets(model, data, "valid", protocol, users=asked)
+        return float(metrics_of(frame, [n], [name])[MAIN_AT].mean())
+
+    return quality
 
 
 def baseline(name: str, data: Dataset, **settings: Any) -> Model:

@@ -35,17 +35,18 @@ def choices(study: Study) -> list[Choice]:
         raise HardGNNError(f"{study.folder}: no sweep has been in this folder")
     plan = study.plans[SWEEP]
     tried = tried_by(plan)
-    asked = (plan.variants[0] if plan.variants else Variant("", tried.preset)).validation
+    variant = plan.variants[0] if plan.variants else Variant("", tried.preset)
+    asked, protocol = variant.validation, variant.protocol
     found = []
     for data in plan.data:
         if isinstance(tried, Trials):
             points = [point for point in tried.trials.get(data, ()) if point.state == "complete"]
         else:
-            points = _grid_points(study, plan, tried, data, asked.protocol)
+            points = _grid_points(study, plan, tried, data, protocol)
         if not points:
             raise HardGNNError(f"{study.folder}: nothing of the sweep on {data} is finished; run its command again")
         best = max(points, key=lambda point: point.figures[asked.metric].mean)
-        found.append(Choice(data, asked.metric, asked.protocol, tuple(points), best))
+        found.append(Choice(data, asked.metric, protocol, tuple(points), best))
     return found
 
 

@@ -36,6 +36,11 @@ class Variant(Document):
         """How its epochs are evaluated on validation; the usual way, where it is fitted in one go."""
         return self.config(0).train or TrainSettings()
 
+    @property
+    def protocol(self) -> str:
+        """What its choices are judged under."""
+        return self.config(0).run.protocol
+
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Variant:
         """Back from study.json."""

@@ -230,5 +230,5 @@ def _figures_of(trial: optuna.trial.FrozenTrial, study: Study, name: str, varian
     choosing = variant.validation
     folders = [study.folder / "runs" / Run(name, variant, seed).name for seed in search.seeds]
     if all((folder / RESULT).exists() for folder in folders):
-        return by_metric([read_result(folder)["valid"][choosing.protocol] for folder in folders])
+        return by_metric([read_result(folder)["valid"][variant.protocol] for folder in folders])
     return by_metric([{choosing.metric: float(trial.value or 0)}])

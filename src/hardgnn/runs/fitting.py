@@ -216,14 +216,16 @@ class Fitting:
         if self.warm is not None:
             raise HardGNNError(f"model.kind={self.config.model.kind} has no weights to start from")
         began = time.perf_counter()
-        model = kind.fit(self.data, self.config.model, _nothing_to_choose_by if self.final else quality_on(self.data))
+        protocol = self.config.run.protocol
+        quality = _nothing_to_choose_by if self.final else quality_on(self.data, protocol=protocol)
+        model = kind.fit(self.data, self.config.model, quality)
         progress = Progress(1, 1, seconds=time.perf_counter() - began)
         line: dict[str, Any] = {"epoch": 1, "seconds": round(progress.seconds, 4)}
         if not self.final:
-            line["valid"] = self._figures(model, "valid", "full", MAIN_AT)
+            line["valid"] = self._figures(model, "valid", protocol, MAIN_AT)
         progress.lines.append(line)
         self.place.keep(model, 1)
-        return self._fitted(progress, ("valid", "full", MAIN_AT), model.parameters, model.chosen or None)
+        return self._fitted(progress, ("valid", protocol, MAIN_AT), model.parameters, model.chosen or None)
 
     def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
         generator = torch.Generator().manual_seed(self.config.run.seed)
@@ -260,7 +262,7 @@ class Fitting:
         finally:
             for one in named:
                 one.close()
-        how = settings.choose_on, settings.protocol, settings.metric
+        how = settings.choose_on, self.config.run.protocol, settings.metric
         return self._fitted(progress, how, sum(parameter.numel() for parameter in network.parameters()))
 
     def _judging(self, network: Network, average: MovingAverage | None, settings: TrainSettings) -> list[Callback]:
@@ -270,7 +272,7 @@ class Fitting:
 
         def judge() -> tuple[dict[str, float], Model]:
             now = kept.fitted(self.place.name)
-            return self._figures(now, settings.choose_on, settings.protocol, settings.metric), now
+            return self._figures(now, settings.choose_on, self.config.run.protocol, settings.metric), now
 
         keep = self.place.keep
         every, patience = settings.eval_every, settings.patience

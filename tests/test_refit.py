@@ -20,9 +20,10 @@ from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.comparisons import compare_ranks
 from hardgnn.evaluation.protocols import evaluate, metrics_of, rank_targets
-from hardgnn.evaluation.quality import baseline
+from hardgnn.evaluation.quality import baseline, quality_on
 from hardgnn.runs.ensemble import ensemble
 from hardgnn.runs.evaluated import compare_runs, evaluate_run, rank_missing
+from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import read_result
 from hardgnn.runs.models import load_model
 from hardgnn.runs.refit import refit_run
@@ -234,3 +235,19 @@ def test_leave_one_out_has_one_target_whatever_is_asked() -> None:
     first = rank_targets(model, data, "test")
     for which in ("last", "random", "successive"):
         assert rank_targets(model, data, "test", f"full-{which}").equals(first)
+
+
+@pytest.mark.parametrize("preset", ["best", "recencyknn", "decayed-popularity"])
+def test_what_is_chosen_is_judged_by_the_targets_asked_for(preset: str) -> None:
+    data = by_time(random_dataset(n_users=50, seed=3))
+    words = [*(FEW if preset == "best" else []), "run.protocol=full-successive"]
+    found = fit(data, resolve(preset, settings=words))
+    assert found.result.protocol == "full-successive"
+    assert found.model is not None
+    judged, _ = evaluate(found.model, data, "valid", "full-successive", resamples=1)
+    assert dict(found.result.metrics) == pytest.approx(dict(judged.metrics))
+    if preset != "best":  # no other setting of the few that are tried does better
+        quality = quality_on(data, protocol="full-successive")
+        setting = dict(found.result.chosen)
+        for other in ({"last": 1}, {"forward": 3.0}) if preset == "recencyknn" else ({"half_life": 1.0},):
+            assert quality(baseline(preset, data, **setting | other)) <= quality(found.model)

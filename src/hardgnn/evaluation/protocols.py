@@ -207,6 +207,11 @@ def metrics_of(frame: pl.DataFrame, at: Sequence[int], metrics: Sequence[str]) -
     return {name: np.add.reduceat(each, starts) / counts for name, each in values.items()}
 
 
+def means_of(frame: pl.DataFrame, at: Sequence[int], metrics: Sequence[str] = DEFAULT) -> dict[str, float]:
+    """The mean over users of each metric, as of `metrics_of`."""
+    return {name: float(each.mean()) for name, each in metrics_of(frame, at, metrics).items()}
+
+
 def blocks(n_users: int, n_items: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
     """Slices over the users such that float32 scores of all items fit `block_bytes`; one user at least."""
     step = max(1, block_bytes // (4 * max(1, n_items)))

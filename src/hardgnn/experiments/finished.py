@@ -15,6 +15,7 @@ from hardgnn.evaluation.results import Metrics
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.plan import Plan, Variant
 from hardgnn.metrics import split
+from hardgnn.runs.evaluated import more_than_training
 from hardgnn.runs.folder import read_metrics, read_result
 
 
@@ -47,6 +48,11 @@ class Finished:
     def leaks(self) -> tuple[str, ...]:
         """How the test split steered it, as its first run says."""
         return tuple(self.results[0].get("leaks", ()))
+
+    @property
+    def learnt_from(self) -> str | None:
+        """The parts that it was trained on, where that is more than the training part."""
+        return more_than_training(self.folders[0])
 
     def is_ranked(self, protocol: str) -> bool:
         """Whether the test part of all its runs is ranked."""

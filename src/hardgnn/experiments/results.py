@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.comparisons import SeedComparison, compare_ranks, correct
-from hardgnn.evaluation.protocols import PROTOCOLS
+from hardgnn.evaluation.protocols import PROTOCOLS, TARGETS, means_of
 from hardgnn.evaluation.quality import BASELINES
 from hardgnn.evaluation.ranks import ranks_path, read_ranks
 from hardgnn.evaluation.results import Metrics
@@ -41,6 +41,8 @@ class VariantRow(Document):
     users: int
     metrics: Figures
     further: Figures
+    learnt_from: str | None = field(default=None, metadata=OPTIONAL)
+    """The parts that it was trained on, where that is more than the training part."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def summarise_cells(
     tables: list[ResultTable[VariantRow]] = []
     comparisons: list[SeedComparison] = []
     for data in dict.fromkeys(cell.data for cell in cells):
-        for protocol in PROTOCOLS:
+        for protocol in TARGETS:
             mine = {cell.variant.name: cell for cell in cells if cell.data == data and cell.is_ranked(protocol)}
             if not mine:
                 continue
@@ -146,9 +148,10 @@ def summarise_cells(
                     variant=name,
                     seeds=tuple(cell.seeds),
                     leaks=cell.leaks,
-                    users=frames[name][0].height,
-                    metrics=by_metric([summarise(frame["rank"].to_numpy(), at, metrics) for frame in frames[name]]),
+                    users=frames[name][0]["user"].n_unique(),
+                    metrics=by_metric([means_of(frame, at, metrics) for frame in frames[name]]),
                     further=by_metric(cell.further(protocol, at, metrics)),
+                    learnt_from=cell.learnt_from,
                 )
                 for name, cell in mine.items()
             ]
@@ -210,7 +213,7 @@ def compared(
     if not seeds:
         return []
     ours, theirs = ([frames[one.variant.name][one.place(seed)] for seed in seeds] for one in (a, b))
-    figures = [[summarise(frame["rank"].to_numpy(), at, metrics) for frame in side] for side in (ours, theirs)]
+    figures = [[means_of(frame, at, metrics) for frame in side] for side in (ours, theirs)]
     found = []
     for row in compare_ranks(ours, theirs, at, metrics):
         p, effect_size = paired_over_seeds(*([one[row.metric] for one in side] for side in figures))

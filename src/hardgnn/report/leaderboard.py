@@ -12,7 +12,7 @@ from hardgnn.config import flat, resolve
 from hardgnn.data.dataset import MANIFEST
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.comparisons import SeedComparison, correct
-from hardgnn.evaluation.protocols import FULL, checked_protocol
+from hardgnn.evaluation.protocols import FULL, checked_protocol, means_of
 from hardgnn.evaluation.ranks import ranks_path
 from hardgnn.experiments.finished import Finished, finished
 from hardgnn.experiments.folder import Study
@@ -21,7 +21,7 @@ from hardgnn.experiments.peers.records import CHOSEN, Chosen
 from hardgnn.experiments.peers.tuning import PEER_BY_NAME, PEERS, beside, fitted_folder, peer_folder, runs_beside
 from hardgnn.experiments.plan import Variant
 from hardgnn.experiments.results import Figures, by_metric, compared
-from hardgnn.metrics import MAIN, summarise
+from hardgnn.metrics import MAIN
 from hardgnn.runs.evaluated import check_ranked, run_leaks
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_data, run_name
 from hardgnn.storage.documents import Document
@@ -205,7 +205,7 @@ def _row(study: Study, cell: Finished, frames: list[pl.DataFrame], at: Sequence[
         peer=is_peer,
         deterministic=cell.deterministic,
         seeds=tuple(cell.seeds),
-        metrics=by_metric([summarise(frame["rank"].to_numpy(), at) for frame in frames]),
+        metrics=by_metric([means_of(frame, at) for frame in frames]),
         training_seconds=sum(timed) / len(timed) if timed else None,
         parameters=cell.results[0].get("parameters"),
         setting=chosen.setting if chosen else _our_setting(cell),

@@ -91,6 +91,11 @@ def _main_table(
     if further:
         notes.append(f"Not compared, as the runs were evaluated with it: {', '.join(further)}.")
     notes += [f"† {row.variant} LEAKS: {'; '.join(row.leaks)}." for row in rows if row.leaks]
+    notes += [
+        f"{row.variant} learnt from {row.learnt_from}, with what was chosen on validation before."
+        for row in rows
+        if row.learnt_from
+    ]
     caption = f"{data}: test, protocol {protocol}, {rows[0].users:,} users"
     return Table(f"{plan}-{data}-{protocol}", caption, ["model", "seeds", *metrics, *further], body, notes)
 

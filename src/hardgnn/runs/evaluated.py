@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hardgnn.config import Config, leaks
+from hardgnn.config import leaks
 from hardgnn.data.dataset import PARTS, Dataset, same_data
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.evaluation.comparisons import Comparison, compare_ranks, correct
@@ -19,6 +19,7 @@ from hardgnn.evaluation.ranks import ranks_path, read_ranks, write_ranks
 from hardgnn.evaluation.results import Metrics, Result
 from hardgnn.metrics import DEFAULT, parted
 from hardgnn.runs.folder import (
+    CONFIG,
     MODEL,
     check_files,
     check_version,
@@ -75,7 +76,7 @@ def evaluate_run(
     of_ranks, _ = parted(metrics)
     keep_freed_memory()
     check_files(folder)
-    if split == "valid" and (more := _more(load_config(folder))):
+    if split == "valid" and (more := more_than_training(folder)):
         raise HardGNNError(
             f"{shown(folder)}: was trained on {more}, so its validation part tells nothing; ask for test"
         )
@@ -84,7 +85,7 @@ def evaluate_run(
     result = with_lists(result, ranker, clean, frame["user"].to_numpy(), at, metrics, progress)
     _keep(folder, split, protocol, result.metrics, seal)
     write_ranks(ranks_path(folder, split, protocol), frame, seal)  # last: they say that this is done
-    return replace(result, leaks=run_leaks(folder), learnt_from=_more(load_config(folder)))
+    return replace(result, leaks=run_leaks(folder), learnt_from=more_than_training(folder))
 
 
 def rank_missing(
@@ -203,9 +204,12 @@ def run_leaks(folder: Path) -> tuple[str, ...]:
     return tuple(leaks(load_config(folder)) if recorded is None else recorded)
 
 
-def _more(config: Config) -> str | None:
-    """What a run learns from, where that is more than the training part."""
-    return None if config.run.learn_from == TRAIN_ALONE else config.run.learn_from
+def more_than_training(folder: Path) -> str | None:
+    """The parts that a run was trained on, where that is more than the training part."""
+    if not (folder / CONFIG).exists():  # of a peer
+        return None
+    found = load_config(folder).run.learn_from
+    return None if found == TRAIN_ALONE else found
 
 
 def _ranker(folder: Path, split: str, data: Path | None = None) -> tuple[Ranker, Dataset, str]:
@@ -248,4 +252,4 @@ def _stored(folder: Path, name: str, split: str, protocol: str, at: Sequence[int
             told = f"`hardgnn evaluate {shown(folder)} --part {split} --protocol {protocol} --metrics …`"
             raise HardGNNError(f"{shown(folder)}: {missing[0]} was not computed yet; compute it with {told}")
         result = replace(result, metrics={figure: (kept | result.metrics)[figure] for figure in wanted})
-    return replace(result, leaks=run_leaks(folder), learnt_from=_more(load_config(folder)))
+    return replace(result, leaks=run_leaks(folder), learnt_from=more_than_training(folder))

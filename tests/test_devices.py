@@ -125,7 +125,9 @@ def transitions(device: torch.device, generator: torch.Generator | None) -> Told
     counts = torch.cat([made.counts, made.counts.new_zeros(1)])
     reached = module.targets(*between(edges, local, targets), counts[windows], counts[targets])
     of_all = module.candidates(module.block(edges, torch.tensor([3, 0, 7]).to(device)), local)
-    scores = TransitionScores(module, matrix, made.counts, window=3).scores(data.train)
+    queries, items = drawn(device, (9, D), (12, D))
+    whole_scores = TransitionScores(module, matrix, made.counts, window=3)
+    scores = whole_scores.scores(queries.detach(), items.detach(), data.train)
     return [module.prior(reached), of_all, module.offsets(counts), scores]
 
 

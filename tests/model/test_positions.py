@@ -133,16 +133,21 @@ def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None
     np.testing.assert_allclose(reached, expected_all, rtol=1e-4, atol=1e-6)
 
 
-def test_transition_scores_of_whole_histories() -> None:
+@pytest.mark.parametrize("copies", [1, 5])  # fewer rows than numbers of a vector, and more
+def test_transition_scores_of_whole_histories(copies: int) -> None:
     data = random_dataset(n_users=8, n_items=13, seed=3)
     matrix = (cosine_similarity(data, None) + 1.0 * forward_similarity(data)).tocsr()
     module = Transitions(TransitionsSettings(epsilon=0.1))
     counts = np.bincount(data.train.items, minlength=13).astype(np.float32)
     scores = TransitionScores(module, matrix, torch.from_numpy(counts), window=2)
-    found = scores.scores(Histories.from_lists([[1, 4, 2], []])).numpy()
+    histories = Histories.from_lists([[1, 4, 2], []] * copies)
+    queries, items = torch.randn(2 * copies, 3), torch.randn(13, 3)
+    found = scores.scores(queries, items, histories).numpy() - (queries @ items.T).numpy()
     dense, popular = matrix.toarray(), 0.5 * np.log(1 + counts)
-    np.testing.assert_allclose(found[0], np.log(0.1 + dense[2] + 0.8 * dense[4]) + popular, rtol=1e-4)
-    np.testing.assert_allclose(found[1], np.log(0.1) + popular, rtol=1e-4)
+    for row in range(0, 2 * copies, 2):
+        expected = np.log(0.1 + dense[2] + 0.8 * dense[4]) + popular
+        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[row + 1], np.log(0.1) + popular, rtol=1e-4, atol=1e-5)
 
 
 @given(seed=st.integers(0, 99))

@@ -281,10 +281,7 @@ def _rank_among_unseen(
     others = seen != targets[rows]
     rows, seen = rows[others], seen[others]
     limits = scores[np.arange(n_users), targets]  # (B,)
-    table = torch.from_numpy(scores)
-    # Ones as float32, which torch sums by vectors on all threads; exact up to 2^24 items.
-    reached = torch.ge(table, torch.from_numpy(limits)[:, None], out=torch.empty(scores.shape))  # (B, I)
-    above = reached.sum(1).long().numpy() - 1  # the target itself is counted once
+    above = np.add.reduce(scores >= limits[:, None], axis=1, dtype=np.int32) - 1  # the target itself is counted once
     above_seen = np.bincount(rows[scores[rows, seen] >= limits[rows]], minlength=n_users)
     return above - above_seen, n_items - np.bincount(rows, minlength=n_users)
 

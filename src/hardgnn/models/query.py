@@ -119,21 +119,22 @@ class QueryModel:
     @torch.no_grad()
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """The scores of all items for these users, (B, I)."""
-        return self._added(product(self.queries(users, histories), self.item_vectors), histories).cpu().numpy()
-
-    def _added(self, scores: Tensor, histories: Histories, items: Tensor | None = None) -> Tensor:
-        """Scores (B, I), or (B, C) of `items` (B, C), with transitions and the clock added in place."""
-        for part in (self.transitions, self.clock):
-            if part is not None:
-                added = part.scores(histories).to(scores.device)
-                scores += added if items is None else added.expand(len(items), -1).gather(1, items)
-        return scores
+        queries = self.queries(users, histories)
+        if self.transitions is None:
+            found = product(queries, self.item_vectors)
+        else:
+            found = self.transitions.scores(queries, self.item_vectors, histories)
+        if self.clock is not None:
+            found += self.clock.scores(histories)
+        return found.cpu().numpy()
 
     @torch.no_grad()
     def candidate_scores(
         self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """The scores of `items` (B, C) for these users, (B, C): a gather of C vectors instead of a product with all."""
+        if self.transitions is not None or self.clock is not None:  # what they add is of all items at once
+            return np.take_along_axis(self.scores(users, histories), items, axis=1)
         queries = self.queries(users, histories).unsqueeze(-1)  # (B, d, 1)
         asked = torch.from_numpy(items).long().to(queries.device)
         scores = queries.new_empty(items.shape)
@@ -142,7 +143,7 @@ class QueryModel:
             chosen = asked[rows]
             vectors = self.item_vectors.index_select(0, chosen.flatten()).view(*chosen.shape, -1)  # (b, C, d)
             scores[rows] = (vectors @ queries[rows]).squeeze(-1)
-        return self._added(scores, histories, asked).cpu().numpy()
+        return scores.cpu().numpy()
 
     @torch.no_grad()
     def similarity(self, item: int) -> NDArray[np.float32]:

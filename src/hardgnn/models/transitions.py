@@ -19,6 +19,7 @@ from hardgnn.data.histories import PADDING, Histories
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
+from hardgnn.ops.product import product
 from hardgnn.ops.sparse import Rows, sparse_product
 
 
@@ -174,18 +175,30 @@ class TransitionScores:
         }
 
     @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """`β log(ε + x) + κ log(1 + n)` of all items, (B, I)."""
+    def scores(self, queries: Tensor, items: Tensor, histories: Histories) -> Tensor:
+        """`q · e_v + β log(ε + x) + κ log(1 + n)` of all items, (B, I), of queries (B, d) and items (I, d)."""
         decay = float(torch.sigmoid(self.module.decay_logit))
         query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
-        prior = self.module.prior(self._reached(query))
-        return prior.add_(self.module.offsets(self.counts.to(prior.device)))
+        offsets = self.module.offsets(self.counts.to(items.device))
+        if fast(queries, items):
+            return self._where_reached(query @ self.matrix, queries, items, offsets)
+        prior = self.module.prior(self._reached(query)).add_(offsets)
+        return prior.add_(product(queries, items))
+
+    def _where_reached(self, reached: sparse.csr_array, queries: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
+        """The scores where most of x is 0: logarithms of the others alone, and what all items have in the product."""
+        strength, epsilon = float(self.module.strength), float(self.module.log_epsilon.exp())
+        reached.data = np.log1p(reached.data / np.float32(epsilon)) * np.float32(strength)
+        scores = torch.from_numpy(reached.toarray())
+        base = offsets + strength * math.log(epsilon)
+        if len(queries) <= items.shape[1]:  # a copy of the items would cost more than a pass over the scores
+            return scores.add_(base).addmm_(queries, items.T)
+        longer = torch.cat([queries, queries.new_ones(len(queries), 1)], 1)
+        return scores.addmm_(longer, torch.cat([items, base.unsqueeze(1)], 1).T)
 
     def _reached(self, query: sparse.csr_array) -> Tensor:
         """x of all items from the weights of those in each history (B, I): (B, I)."""
         where = self.module.decay_logit
-        if fast(where):
-            return torch.from_numpy((query @ self.matrix).toarray())
         if self._transposed is None or self._transposed[0].device != where.device:
             turned = self.matrix.T.tocsr()
             offsets, columns, values = (

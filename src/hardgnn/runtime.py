@@ -9,8 +9,10 @@ import platform
 import re
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,10 +94,47 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
         yield
 
 
-def use_threads(threads: int) -> None:
-    """Sets torch's threads; 0 takes what OMP_NUM_THREADS says, or all processors that this process may use."""
+def use_threads(threads: int, earlier: int = 0) -> None:
+    """Sets torch's threads; 0 takes what OMP_NUM_THREADS says, or as many as there are processors that are free now.
+
+    `earlier` is how many a run began with that goes on: with as many it comes to the same numbers.
+    """
     if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or usable_processors())
+        torch.set_num_threads(threads or earlier or free_processors())
+
+
+def free_processors(seconds: float = 0.1) -> int:
+    """How many of `usable_processors` others leave idle, watched for so long; at least one.
+
+    Threads that share busy processors wait for each other at every operation, so fewer of them are faster. Where the
+    system does not tell how busy it is, all count as free.
+    """
+    before = _idle_ticks()
+    if before is None:
+        return usable_processors()
+    time.sleep(seconds)
+    after = _idle_ticks()
+    assert after is not None
+    idle = [after[each][0] - before[each][0] for each in before]
+    total = [after[each][1] - before[each][1] for each in before]
+    free = sum(part / whole if whole else 1.0 for part, whole in zip(idle, total))
+    return max(1, min(usable_processors(), round(free)))
+
+
+def _idle_ticks() -> dict[int, tuple[int, int]] | None:
+    """Of each processor that this process may use, the ticks that it was idle, and all; None where nobody tells."""
+    try:
+        lines = Path("/proc/stat").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    found = {}
+    for line in lines:
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in allowed:
+            numbers = [int(tick) for tick in ticks[:8]]
+            found[int(name[3:])] = numbers[3] + numbers[4], sum(numbers)  # idle, and waiting for a disk
+    return found or None
 
 
 def usable_processors() -> int:

@@ -50,6 +50,7 @@ def recommend(
     from hardgnn.data.events import read_events
     from hardgnn.recommend.answers import write_blocks
     from hardgnn.recommend.recommender import Choice, Recommender, read_ids_file
+    from hardgnn.runtime import use_threads
 
     chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
     recent = [one.strip() for one in (items or "").split(",") if one.strip()]
@@ -69,6 +70,7 @@ def recommend(
     users = chosen or None
     if newer is not None and not chosen and not all_users:
         users = newer["user"].unique(maintain_order=True).to_list()
+    use_threads(0)
     recommender = Recommender(run, say=lambda sentence: say(f"warning: {sentence}"))
     with users_bar("recommend") as bar:
         tables = recommender.blocks(users, n, choice, items=recent or None, events=newer, progress=bar)

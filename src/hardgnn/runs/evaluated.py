@@ -31,7 +31,7 @@ from hardgnn.runs.folder import (
 )
 from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import TRAIN_ALONE, learnt
-from hardgnn.runtime import keep_freed_memory
+from hardgnn.runtime import keep_freed_memory, use_threads
 from hardgnn.storage.documents import Document
 from hardgnn.storage.tensors import read_seal
 
@@ -75,6 +75,7 @@ def evaluate_run(
     checked_protocol(protocol)
     of_ranks, _ = parted(metrics)
     keep_freed_memory()
+    use_threads(load_config(folder).run.threads)
     check_files(folder)
     if split == "valid" and (more := more_than_training(folder)):
         raise HardGNNError(

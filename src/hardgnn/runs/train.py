@@ -19,6 +19,7 @@ from hardgnn.runs.models import save_model
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.warm import WarmStart
+from hardgnn.runtime import use_threads
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
 from hardgnn.storage.locks import Held, locked
 from hardgnn.storage.records import recorded, write_json
@@ -167,6 +168,7 @@ def _open_folder(
             f"{shown(folder)}: stopped under an earlier version, whose training this one cannot go on with; what it "
             "has can be evaluated and served, or begin another run"
         )
+    use_threads(config.run.threads, int(record.get("threads", 0)))
     (folder / run.FAILURE).unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 python benchmarks/evaluate.py [--users N] [--items N] [--dim N] [--layers N] [--threads N] [--repeat N] [--json]
 
 `vectors` ranks by stored vectors alone; `model` also encodes each user's window, as `hardgnn evaluate` does.
+With `--run RUN` the test part of a run is ranked instead; `PYTHONPATH=OLD/src` before it times another version.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ from hardgnn.evaluation.topn import top_n
 from hardgnn.models.attention import reset
 from hardgnn.models.query import QueryModel
 from hardgnn.parts import ENCODERS
+from hardgnn.runs.folder import load_data
+from hardgnn.runs.models import load_model
 from hardgnn.runtime import keep_freed_memory
 
 EVENTS_PER_USER = 20
@@ -90,6 +94,17 @@ def best_seconds(work: Callable[[], Any], repeat: int) -> tuple[float, float]:
     return min(walls), min(cpus)
 
 
+def rank_run(folder: Path, repeat: int) -> None:
+    """Prints processor and wall seconds of ranking the test part of a run, `repeat` times after once."""
+    model, data = load_model(folder), load_data(folder)
+    rank_targets(model, data, "test")
+    for _ in range(repeat):
+        wall, processor = time.perf_counter(), time.process_time()
+        frame = rank_targets(model, data, "test")
+        spent = time.process_time() - processor, time.perf_counter() - wall
+        print(f"{frame.height:,} users: {spent[0]:.2f} s of processor time, {spent[1]:.2f} s")
+
+
 def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,9 +117,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument("--run", type=Path, help="a run folder, whose test part is ranked")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
+    if options.run is not None:
+        rank_run(options.run, options.repeat)
+        return
 
     rng = np.random.default_rng(0)
     dataset = random_market(options.users, options.items, rng)

@@ -75,8 +75,8 @@ def evaluate_run(
     checked_protocol(protocol)
     of_ranks, _ = parted(metrics)
     keep_freed_memory()
-    use_threads(load_config(folder).run.threads)
     check_files(folder)
+    use_threads(load_config(folder).run.threads)
     if split == "valid" and (more := more_than_training(folder)):
         raise HardGNNError(
             f"{shown(folder)}: was trained on {more}, so its validation part tells nothing; ask for test"

@@ -126,3 +126,13 @@ def test_the_published_figures_are_those_of_the_papers() -> None:
     assert rows[published.SOURCES["hardgnn_pos_length_50"], "HardGNN"] == document["hardgnn_pos_length_50"]["gowalla"]
     with pytest.raises(HardGNNError, match="did you mean 'gowalla'"):
         published.record("gowala")
+
+
+def test_the_full_ranking_tables_are_there_with_their_sources_and_the_size_of_the_log() -> None:
+    beauty = published.record("beauty")
+    assert beauty.protocol == "full"
+    assert beauty.rows[0].metrics == {"hr@10": 0.1041, "ndcg@10": 0.0614}  # the strongest first
+    assert {row.source for row in (*beauty.rows, *beauty.near)} == set(beauty.sources)
+    assert beauty.differs({"users": 22363, "items": 12101, "interactions": 198502}) == ""
+    assert beauty.differs({"users": 943, "items": 12101}) == "943 users instead of 22,363"
+    assert {"beauty", "toys", "lastfm", "ml-1m", "amazon", "gowalla"} <= set(published.names())

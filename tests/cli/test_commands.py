@@ -169,6 +169,9 @@ def test_published_figures_stand_beside_ours_with_their_protocol(runs: Path) -> 
     assert "0.637" in told  # SelfGNN's HR@10 in its paper
     assert "cannot be compared" in hardgnn(*both, "--protocol", "full").stdout
     assert "amazon" in refused(*both[:-1], "books")
+    alone = " ".join(hardgnn("compare", runs / "hardgnn", "--published", "beauty").stdout.split())
+    assert "WEARec" in alone
+    assert "is not the published log" in alone  # the market has other numbers of users and items
 
 
 def test_recommendations_leave_seen_items_out(runs: Path, market: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def by_time(data: Dataset) -> Dataset:
 
 def test_a_refit_learns_what_a_training_on_both_parts_does(runs: Path, prepared: Path, tmp_path: Path) -> None:
     data = Dataset.load(prepared)
-    config = refit_run(runs / "best-0")
+    config = refit_run(runs / "best-0", Dataset.load(prepared))
     assert config.train.epochs == read_result(runs / "best-0")["best_epoch"]
     train(data, config, tmp_path / "refit", data_path=prepared)
     # A training that has the validation items in its training part, and keeps its last epoch for want of a better one.
@@ -91,7 +91,7 @@ def test_a_refit_is_told_apart_and_its_validation_is_not_judged(runs: Path, prep
 
 def test_a_model_fitted_in_one_go_is_refitted_with_what_it_chose(runs: Path, prepared: Path, tmp_path: Path) -> None:
     data = Dataset.load(prepared)
-    config = refit_run(runs / "knn")
+    config = refit_run(runs / "knn", Dataset.load(prepared))
     chosen = read_result(runs / "knn")["chosen"]
     assert {key: getattr(config.model, key) for key in chosen} == chosen
     train(data, config, tmp_path / "knn")
@@ -103,9 +103,9 @@ def test_a_model_fitted_in_one_go_is_refitted_with_what_it_chose(runs: Path, pre
 
 
 def test_what_cannot_be_refitted_is_refused(runs: Path, prepared: Path, tmp_path: Path) -> None:
-    train(Dataset.load(prepared), refit_run(runs / "best-0"), tmp_path / "re")
+    train(Dataset.load(prepared), refit_run(runs / "best-0", Dataset.load(prepared)), tmp_path / "re")
     with pytest.raises(HardGNNError, match="training and validation already"):
-        refit_run(tmp_path / "re")
+        refit_run(tmp_path / "re", Dataset.load(prepared))
     with pytest.raises(HardGNNError, match="leave out --preset"):
         both = ["--refit", str(runs / "knn"), "--preset", "best"]
         command(["train", str(prepared), "--out", str(tmp_path / "x"), *both])
@@ -148,7 +148,7 @@ def compare_runs_of(folders: list[Path]):
 def test_an_ensemble_of_what_does_not_go_together_is_refused(runs: Path, prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(HardGNNError, match="at least two"):
         ensemble([runs / "knn"], tmp_path / "one")
-    train(Dataset.load(prepared), refit_run(runs / "knn"), tmp_path / "re")
+    train(Dataset.load(prepared), refit_run(runs / "knn", Dataset.load(prepared)), tmp_path / "re")
     with pytest.raises(HardGNNError, match="other parts"):
         ensemble([runs / "knn", tmp_path / "re"], tmp_path / "two")
     other = replace(random_dataset(seed=5), manifest={"name": "other"})
@@ -251,3 +251,28 @@ def test_what_is_chosen_is_judged_by_the_targets_asked_for(preset: str) -> None:
         setting = dict(found.result.chosen)
         for other in ({"last": 1}, {"forward": 3.0}) if preset == "recencyknn" else ({"half_life": 1.0},):
             assert quality(baseline(preset, data, **setting | other)) <= quality(found.model)
+
+
+def test_a_choice_that_does_not_hold_here_is_not_taken(runs: Path, prepared: Path, tmp_path: Path) -> None:
+    data = Dataset.load(prepared)
+    other = replace(random_dataset(seed=5), manifest={"name": "other"})
+    with pytest.raises(HardGNNError, match="another data set than other"):
+        refit_run(runs / "best-0", other)
+    train(data, resolve("best", settings=[*FEW, "train.choose_on=test"]), tmp_path / "leaky", allow_leaks=True)
+    with pytest.raises(HardGNNError, match="not honest"):
+        refit_run(tmp_path / "leaky", data, ["train.choose_on=valid"])
+    train(data, resolve("best", settings=FEW), tmp_path / "warm", warm_start=runs / "best-0")
+    with pytest.raises(HardGNNError, match="another run's weights"):
+        refit_run(tmp_path / "warm", data)
+
+
+def test_what_tuning_cannot_do_is_told_before_the_work(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(HardGNNError, match="leaves no validation"):
+        tries("best", 2, ["run.learn_from=train+valid"])
+    with pytest.raises(HardGNNError, match="never chooses by the test part"):
+        tries("best", 2, ["train.choose_on=test"])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").write_text("")
+    with pytest.raises(HardGNNError, match="holds something already"):
+        command(["train", str(prepared), "--out", str(tmp_path / "full"), "--preset", "best", "--tune", "1"])
+    assert not (tmp_path / "full-tuning").exists()

@@ -24,7 +24,7 @@ from hardgnn.recommend.recommender import Ids, Recommender
 from hardgnn.runs.fitting import Fitted, Paused, Stopped, fit
 from hardgnn.runs.folder import CONFIG, check_version, is_started, load_config, load_tables, read_result
 from hardgnn.runs.models import load_model
-from hardgnn.runs.refit import refitted
+from hardgnn.runs.refit import check_choice, refitted
 from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.train import copy_run, train, write_run
 from hardgnn.training.bar import TrainingBar
@@ -134,6 +134,12 @@ class HardGNN:
         Raises:
             HardGNNError: nothing is fitted yet, or as `fit`.
         """
+        data = given.dataset(data)
+        if self._kept is not None:
+            check_choice(self._kept.manifest, self._kept.fitted.warm_start, data, "refit")
+        elif self.folder is not None:
+            record = check_version(self.folder)
+            check_choice(record["data"]["manifest"], record.get("warm_start"), data, "refit")
         model = type(self).__new__(type(self))
         model.preset, model.config = self.preset, refitted(self.config, self.result, "refit")
         model.folder, model.result, model._kept, model._stopped = None, {}, None, None

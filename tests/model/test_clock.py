@@ -218,3 +218,14 @@ def test_decayed_popularity_chooses_its_half_life_and_is_ranked() -> None:
     np.testing.assert_array_equal(
         again.knowing(everybody).scores(None, everybody), found.knowing(everybody).scores(None, everybody)
     )
+
+
+@pytest.mark.parametrize("days", [1e5, 1e12])
+def test_nothing_later_counts_however_long_the_half_life(days: float) -> None:
+    data = by_days()
+    past = Past.of(data.train, data.n_items, 16)
+    assert not DecayedPopularity(past, days, 16)._table(np.array([0])).any()
+    module = Clock(ClockSettings(terms=1))
+    with torch.no_grad():
+        module.log_half_life.fill_(float(np.log(days)))
+    assert not module.kernel(torch.from_numpy(past.ages(np.array([0])))).any()

@@ -68,12 +68,12 @@ def train(
     from hardgnn.training.bar import TrainingBar
 
     if tune is not None:
-        if refit or config or warm_start or tensorboard:
+        if refit or config or warm_start or tensorboard or allow_leaks:
             raise HardGNNError("--tune stands with --preset, --set and --seed alone")
         tuned(Dataset.load(data), preset or PRESET, out, tune, set_ or [], seed, data, as_json)
         return
-    resolved, preset = asked_for(refit, preset, config, set_ or [], seed)
     prepared = Dataset.load(data)
+    resolved, preset = asked_for(refit, prepared, preset, config, set_ or [], seed)
     console.print(resolved.to_toml())
     if resume and not is_started(out):
         say(f"warning: {shown(out)}: no run is there to go on with, so a new one begins")
@@ -109,7 +109,7 @@ def train(
 
 
 def asked_for(
-    refit: Path | None, preset: str | None, file: Path | None, words: list[str], seed: int | None
+    refit: Path | None, data: Dataset, preset: str | None, file: Path | None, words: list[str], seed: int | None
 ) -> tuple[Config, str | None]:
     """The config that the options name, and the preset that it began with."""
     from hardgnn import config as settings
@@ -121,7 +121,7 @@ def asked_for(
         return settings.resolve(preset, file, words, seed), preset
     if preset or file:
         raise HardGNNError("--refit takes the settings of its run: leave out --preset and --config")
-    return refit_run(refit, words, seed), check_version(refit).get("preset")
+    return refit_run(refit, data, words, seed), check_version(refit).get("preset")
 
 
 def tuned(

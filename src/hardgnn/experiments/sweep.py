@@ -15,7 +15,7 @@ from hardgnn.experiments.plan import Grid, Plan, Variant
 
 RETRAINED = "retrained"  # the name of the plan that trains the best again
 OWN = "own"
-FIXED = ("train.metric", "run.protocol", "train.choose_on", "run.seed")
+FIXED = ("train.metric", "run.protocol", "train.choose_on", "run.seed", "run.learn_from")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hardgnn.config.sections import Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
-from hardgnn.models.past import Past
+from hardgnn.models.past import NEVER, Past
 
 
 class NoClock(Section):
@@ -32,11 +32,11 @@ class ClockSettings(Section):
     """Whether the score knows how popular an item is at the moment of asking. A log without times has no such thing."""
     terms: int = Field(4, ge=1, le=32)
     """How many counts of an item there are, each with a half-life of its own."""
-    shortest: float = Field(3.0, gt=0, json_schema_extra=search(low=0.1, high=30, log=True))
+    shortest: float = Field(3.0, ge=1e-3, le=1e5, json_schema_extra=search(low=0.1, high=30, log=True))
     """First value of the shortest half-life, in days; learned."""
-    longest: float = Field(365.0, gt=0)
+    longest: float = Field(365.0, ge=1e-3, le=1e5)
     """First value of the longest half-life, in days; learned. The others are spread between, evenly in their logs."""
-    base: float = Field(1.0, gt=0)
+    base: float = Field(1.0, ge=1e-6, le=1e6)
     """First value of the count below which a count says little; learned for each half-life."""
     bins: int = Field(128, ge=2, le=4096)
     """The clock goes in so many steps, between which equally many events lie."""
@@ -64,7 +64,8 @@ class Clock(nn.Module):
 
     def kernel(self, ages: Tensor) -> Tensor:
         """What is left of an event so many days old (R, T), by term: (m, R, T)."""
-        return torch.exp2(-ages / self.log_half_life.exp()[:, None, None])
+        left = torch.exp2(-ages / self.log_half_life.exp()[:, None, None])
+        return torch.where(ages < NEVER, left, 0.0)  # however long the half-life
 
     def term(self, left: Tensor) -> Tensor:
         """The score of counts c (m, ...): (...)."""

@@ -141,9 +141,9 @@ def published_section(summary: Summary, names: dict[str, str]) -> PageSection | 
         ]
         for one in papers.rows:
             figures = [one.metrics.get(metric) for metric in metrics]
-            texts = ["–" if figure is None else f"{figure:.3f}" for figure in figures]
+            texts = ["–" if figure is None else f"{figure:.{4 if papers.sources else 3}f}" for figure in figures]
             rows.append([Cell(one.model), Cell(one.source), *map(Cell, texts)])
-        notes = [f"Published: {papers.how}. Ours: {table.protocol}, epoch chosen on validation."]
+        notes = [f"Published: {papers.how}. Ours: {table.protocol}."]
         if theirs != table.data:
             notes.append(f"{table.data} may differ from the papers' {theirs}; if so, nothing compares.")
         caption = f"{table.data} beside the published {theirs}"

@@ -10,6 +10,7 @@ from typing import Any
 from hardgnn.config import build
 from hardgnn.data.dataset import same_data
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.evaluation.noise import NOISE
 from hardgnn.evaluation.protocols import FULL, Progress, evaluate
 from hardgnn.metrics import MAIN_AT
 from hardgnn.models.ensemble import Ensemble
@@ -19,7 +20,7 @@ from hardgnn.runs.folder import check_version, load_config, load_data, load_tabl
 from hardgnn.runs.models import load_model
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import TRAIN_ALONE
-from hardgnn.runs.train import write_run
+from hardgnn.runs.train import check_new, write_run
 from hardgnn.runtime import peak_memory_mb
 
 
@@ -36,12 +37,15 @@ def ensemble(folders: Sequence[Path], out: Path, progress: Progress | None = Non
     """
     if len(folders) < 2:
         raise HardGNNError("an ensemble needs at least two runs")
+    check_new(out)
     records = [check_version(folder) for folder in folders]
     manifests = [record["data"]["manifest"] for record in records]
     configs = [load_config(folder) for folder in folders]
     for folder, manifest, config in zip(folders, manifests, configs):
         if not read_result(folder).get("finished"):
             raise HardGNNError(f"{shown(folder)}: is not at its end; go on with `hardgnn train … --resume`")
+        if manifest.get(NOISE) is not None:
+            raise HardGNNError(f"{shown(folder)}: was trained with noise, of which an ensemble knows nothing")
         if not same_data(manifest, manifests[0]):
             raise HardGNNError(f"{shown(folder)}: was trained on another data set than {shown(folders[0])}")
         if config.run.learn_from != configs[0].run.learn_from:

@@ -215,10 +215,12 @@ def more_than_training(folder: Path) -> str | None:
 
 def _ranker(folder: Path, split: str, data: Path | None = None) -> tuple[Ranker, Dataset, str]:
     """What scores for a run, noise it was trained on included; the data set without noise; the seal of its model."""
-    model, clean = load_model(folder, "auto"), learnt(load_config(folder), load_data(folder, data))
+    model, raw, config = load_model(folder, "auto"), load_data(folder, data), load_config(folder)
     noise = check_version(folder)["data"]["manifest"].get(NOISE)
-    ranker: Ranker = model if noise is None else SeesNoise(model, with_noise(clean, **noise), PARTS[split])
-    return ranker, clean, model.seal
+    if noise is None:
+        return model, learnt(config, raw), model.seal
+    noisy = learnt(config, with_noise(raw, **noise))  # the noise is that of the training part alone
+    return SeesNoise(model, noisy, PARTS[split]), learnt(config, raw), model.seal
 
 
 def _keep(folder: Path, split: str, protocol: str, metrics: Metrics, seal: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hardgnn import config as settings
 from hardgnn.config import Config
+from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.runs.folder import check_version, load_config, read_result
 from hardgnn.runs.tables import TRAIN_ALONE
@@ -15,14 +16,27 @@ from hardgnn.runs.tables import TRAIN_ALONE
 BOTH = "train+valid"
 
 
-def refit_run(folder: Path, words: Sequence[str] = (), seed: int | None = None) -> Config:
-    """The config to refit a run folder with; see `refitted`.
+def refit_run(folder: Path, data: Dataset, words: Sequence[str] = (), seed: int | None = None) -> Config:
+    """The config to refit a run folder with, on the data that it chose by; see `refitted`.
 
     Raises:
-        HardGNNError: no run folder, or as `refitted`.
+        HardGNNError: no run folder, one on other data or that started from another run, or as `refitted`.
     """
-    check_version(folder)
+    record = check_version(folder)
+    check_choice(record["data"]["manifest"], record.get("warm_start"), data, shown(folder))
     return refitted(load_config(folder), read_result(folder), shown(folder), words, seed)
+
+
+def check_choice(manifest: dict[str, Any], warm_start: Any, data: Dataset, whose: str) -> None:
+    """Makes sure that what was chosen was chosen on this data, by a fit that can be done again.
+
+    Raises:
+        HardGNNError: it was not.
+    """
+    if not same_data(manifest, data.manifest):
+        raise HardGNNError(f"{whose}: was trained on another data set than {data.name}, where nothing is chosen yet")
+    if warm_start is not None:
+        raise HardGNNError(f"{whose}: started from another run's weights, so its epochs are not those of a new start")
 
 
 def refitted(
@@ -42,6 +56,8 @@ def refitted(
     """
     if not result.get("finished"):
         raise HardGNNError(f"{whose}: is not trained to its end, so nothing is chosen yet")
+    if leaking := settings.leaks(config):
+        raise HardGNNError(f"{whose}: {' and '.join(leaking)}, so what it chose is not honest; train it again")
     if config.run.learn_from != TRAIN_ALONE:
         raise HardGNNError(f"{whose}: has learnt from training and validation already")
     options = settings.flat(config)

@@ -187,7 +187,7 @@ def write_run(
         HardGNNError: the folder holds something else.
     """
     assert fitted.model is not None
-    _check_new(folder)
+    check_new(folder)
     with writing(folder), atomic_folder(folder, run.ENVIRONMENT) as made:
         told: dict[str, Any] = {"preset": preset, "data_path": data_path, "warm_start": fitted.warm_start}
         run.start(made, config, tables, manifest, **told)
@@ -195,7 +195,8 @@ def write_run(
         _ended(made, None, fitted)
 
 
-def _check_new(folder: Path) -> None:
+def check_new(folder: Path) -> None:
+    """Raises HardGNNError where the folder holds something."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise HardGNNError(f"{shown(folder)}: holds something already; choose another folder")
 
@@ -207,7 +208,7 @@ def copy_run(source: Path, target: Path) -> None:
         HardGNNError: the target holds something.
     """
     run.check_version(source)
-    _check_new(target)
+    check_new(target)
     with writing(target), atomic_folder(target, run.ENVIRONMENT) as folder:
         for path in sorted(source.iterdir()):
             if path.is_file() and not path.name.startswith("."):

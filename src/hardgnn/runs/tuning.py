@@ -13,8 +13,9 @@ from hardgnn import config as settings
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, shown
-from hardgnn.runs.folder import is_started, read_result
-from hardgnn.runs.train import copy_run, train
+from hardgnn.runs.folder import is_started
+from hardgnn.runs.tables import TRAIN_ALONE
+from hardgnn.runs.train import check_new, copy_run, train
 from hardgnn.storage.files import atomic_path
 from hardgnn.storage.records import write_json
 from hardgnn.storage.texts import read_toml
@@ -45,7 +46,13 @@ def tries(preset: str, n: int, words: Sequence[str] = (), seed: int | None = Non
     lists = [(), *(tuple(one["set"]) for one in read_toml(Path(str(listed)), "a list of settings")["tries"])]
     if not 1 <= n <= len(lists):
         raise HardGNNError(f"--tune {n}: the preset '{preset}' has {len(lists)} settings to try")
-    return [Try(one, settings.resolve(preset, settings=[*one, *words], seed=seed)) for one in lists[:n]]
+    found = [Try(one, settings.resolve(preset, settings=[*one, *words], seed=seed)) for one in lists[:n]]
+    for one in found:
+        if leaking := settings.leaks(one.config):
+            raise HardGNNError(f"--tune: {' and '.join(leaking)}; a search never chooses by the test part")
+        if one.config.run.learn_from != TRAIN_ALONE:
+            raise HardGNNError("--tune: run.learn_from=train+valid leaves no validation to choose by; refit the best")
+    return found
 
 
 def tune(data: Dataset, tried: Sequence[Try], out: Path, watch: Watch, **how: Any) -> list[dict[str, Any]]:
@@ -67,6 +74,7 @@ def tune(data: Dataset, tried: Sequence[Try], out: Path, watch: Watch, **how: An
     """
     if is_started(out):
         raise HardGNNError(f"{shown(out)}: holds a run already; choose another --out")
+    check_new(out)
     place = out.with_name(f"{out.name}-tuning")
     told: list[dict[str, Any]] = []
     for number, one in enumerate(tried):
@@ -78,10 +86,10 @@ def tune(data: Dataset, tried: Sequence[Try], out: Path, watch: Watch, **how: An
     choosing = tried[0].config.train
     assert choosing is not None
     best = max(range(len(told)), key=lambda number: told[number]["valid"][choosing.metric])
-    copy_run(place / str(best), out)
     for number, line in enumerate(told):
         line["chosen"] = number == best
-    with atomic_path(out / TUNING, make_parent=False) as temporary:
+    # Before the copy, which takes it along: so that there is no run without it.
+    with atomic_path(place / str(best) / TUNING, make_parent=False) as temporary:
         write_json(temporary, told)
-    assert read_result(out).get("finished")
+    copy_run(place / str(best), out)
     return told

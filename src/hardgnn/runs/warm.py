@@ -71,6 +71,8 @@ class WarmStart:
             for name, parameter in model.named_parameters():
                 if parameter.numel() == 0:  # a table that this network has no use for
                     continue
+                if name.startswith("clock.") and PARAMETERS + name not in names:
+                    continue  # the older run had no clock; a fresh one adds nothing to any score yet
                 if PARAMETERS + name not in names:
                     raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
                 _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")

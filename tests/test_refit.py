@@ -21,6 +21,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.comparisons import compare_ranks
 from hardgnn.evaluation.protocols import evaluate, metrics_of, rank_targets
 from hardgnn.evaluation.quality import baseline, quality_on
+from hardgnn.experiments.listed import tries
 from hardgnn.runs.ensemble import ensemble
 from hardgnn.runs.evaluated import compare_runs, evaluate_run, rank_missing
 from hardgnn.runs.fitting import fit
@@ -28,7 +29,6 @@ from hardgnn.runs.folder import read_result
 from hardgnn.runs.models import load_model
 from hardgnn.runs.refit import refit_run
 from hardgnn.runs.train import train
-from hardgnn.runs.tuning import tries
 
 FEW = ["train.epochs=3", "model.dim=8", "train.eval_every=1", "run.threads=1"]
 

@@ -1,4 +1,4 @@
-"""The commands that train one model, or show the whole job: train, demo; it parses, calls and prints."""
+"""The commands that make one model, or show the whole job: train, ensemble, demo; it parses, calls and prints."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def tuned(
     data: Dataset, preset: str, out: Path, n: int, words: list[str], seed: int | None, path: Path, as_json: bool
 ) -> None:
     """What `train --tune` does, and its table."""
-    from hardgnn.runs.tuning import tries, tune
+    from hardgnn.experiments.listed import tries, tune
     from hardgnn.training.bar import TrainingBar
 
     tried = tries(preset, n, words, seed)

@@ -86,6 +86,11 @@ class RunSettings(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Numbers of the network's products; bfloat16 (autocast) on devices that have it."""
 
+    @property
+    def final(self) -> bool:
+        """Whether nothing is left to choose by."""
+        return self.learn_from != "train"
+
     @field_validator("device")
     @classmethod
     def _a_device(cls, value: str) -> str:

@@ -106,7 +106,7 @@ def run_search(
         more = Trials(search.preset, search.space, search.storage or JOURNAL, search.shared, earlier)
         plan = Plan(SWEEP, names, (), search.seeds, test=False, command=command, more=more)
         config = settings.resolve(search.preset, settings=search.shared)
-        if config.run.learn_from != "train":
+        if config.run.final:
             raise HardGNNError("run.learn_from=train+valid leaves no validation for a search to choose by")
         if settings.leaks(config):
             raise HardGNNError(f"{' and '.join(settings.leaks(config))}: a search never chooses by the test part")

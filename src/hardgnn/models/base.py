@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.parts import MODELS, Registered
-
-CHOSEN: Final = "chosen"  # a setting that fitting chooses on validation, among a few
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,10 @@ class Model(Protocol):
 
         `histories` are their items, oldest first, in the same order.
         """
+
+    def knowing(self, histories: Histories) -> Model:
+        """The same model, which has counted the events of these histories of everybody and no others; one that counts
+        none by their times is as it was."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `restore` needs, to be kept."""
@@ -151,6 +153,10 @@ class ClosedForm(ABC):
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """See `Model.scores`."""
 
+    def knowing(self, histories: Histories) -> ClosedForm:
+        """See `Model.knowing`."""
+        return self
+
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """See `Model.tensors`."""
@@ -208,32 +214,3 @@ def checked_matrix(parts: dict[str, Tensor], n_items: int, width: int | None = N
     if not np.isfinite(values).all():
         raise ValueError("a number of a sparse matrix is not finite")
     return sparse.csr_array((values, columns, offsets), shape=(n_items, width))
-
-
-def tried(given: Any, grid: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What is tried of a setting: the value given, or a grid."""
-    return grid if given == CHOSEN else (given,)
-
-
-class BestOf:
-    """The best of the models asked; of equals the first, and one alone without being asked."""
-
-    def __init__(self, quality: Quality) -> None:
-        self._quality = quality
-        self._found: Any = None
-        self._value = -np.inf
-
-    def ask(self, candidate: Any) -> None:
-        """Compares one more."""
-        if self._found is None:
-            self._found = candidate
-            return
-        if self._value == -np.inf:
-            self._value = self._quality(self._found)
-        if (value := self._quality(candidate)) > self._value:
-            self._found, self._value = candidate, value
-
-    @property
-    def best(self) -> Any:
-        """The one with the best figure."""
-        return self._found

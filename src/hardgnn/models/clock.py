@@ -106,19 +106,20 @@ class ClockScores:
     @torch.no_grad()
     def scores(self, histories: Histories) -> Tensor:
         """What is added to the score of all items, (B, I), or (1, I) where all are asked after everything."""
-        if histories.asked is None:
-            if self._last is None:
-                self._last = self._table(np.array([self.past.last]))
-            return self._last
-        readings, rows = np.unique(self.past.readings(histories.asked), return_inverse=True)
-        table = self._table(readings)
+        readings, rows = self.past.asked(histories)
+        if histories.asked is not None:
+            table = self._table(readings)
+        elif self._last is None:  # as a service asks, each time the same
+            table = self._last = self._table(readings)
+        else:
+            table = self._last
         return table.index_select(0, torch.from_numpy(rows).to(table.device)) if len(readings) > 1 else table
 
     def _table(self, readings: NDArray[np.integer]) -> Tensor:
         """(R, I)."""
         where = self.module.weight.device
         kernel = self.module.kernel(torch.from_numpy(self.past.ages(readings)).to(where)).cpu().numpy()
-        left = np.stack([(self.past.counts.T @ one.T).T for one in kernel])  # (m, R, I)
+        left = np.stack([self.past.left(one) for one in kernel])  # (m, R, I)
         return self.module.term(torch.from_numpy(left).to(where))
 
     def numbers(self) -> dict[str, float]:

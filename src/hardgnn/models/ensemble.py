@@ -33,7 +33,8 @@ class EnsembleSettings(PartSettings):
 class Ensemble(ClosedForm):
     """Scores by the mean over models of the log of the softmax over all items.
 
-    So each says how likely an item is, whatever the scale of its scores. Source: product of experts, Hinton 2002.
+    For networks, whose scores are logarithms of how likely an item is. Those of other models are on scales of their
+    own, and count as much as these are large. Source: product of experts, Hinton 2002.
 
     Args:
         members: the models, of the same users and items.
@@ -72,9 +73,8 @@ class Ensemble(ClosedForm):
         raise HardGNNError("model.kind=ensemble is made of finished runs: hardgnn ensemble RUN RUN --out OUT")
 
     def knowing(self, histories: Histories) -> Ensemble:
-        """The same, of which those that count events have counted these."""
-        told = [one.knowing(histories) if hasattr(one, "knowing") else one for one in self.members]
-        found = Ensemble(told, self.configs)
+        """See `Model.knowing`."""
+        found = Ensemble([one.knowing(histories) for one in self.members], self.configs)
         found.name, found.seal = self.name, self.seal
         return found
 

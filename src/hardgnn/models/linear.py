@@ -15,7 +15,8 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.base import CHOSEN, Abilities, BestOf, ClosedForm, Exported, Quality, Stored, model, tried
+from hardgnn.models.base import Abilities, ClosedForm, Exported, Quality, Stored, model
+from hardgnn.models.choosing import CHOSEN, BestOf, tried
 from hardgnn.models.similarity import training_matrix
 
 Strength = Annotated[float, Field(gt=0)]

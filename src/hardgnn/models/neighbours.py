@@ -19,19 +19,8 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.base import (
-    CHOSEN,
-    Abilities,
-    BestOf,
-    ClosedForm,
-    Exported,
-    Quality,
-    Stored,
-    as_tensors,
-    checked_matrix,
-    model,
-    tried,
-)
+from hardgnn.models.base import Abilities, ClosedForm, Exported, Quality, Stored, as_tensors, checked_matrix, model
+from hardgnn.models.choosing import CHOSEN, BestOf, tried
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 
 RECENCY_NEIGHBOURS = 2000  # bounds the memory of large catalogues

@@ -113,6 +113,8 @@ class Network(nn.Module, ABC):
     auxiliary: Auxiliary | None = None
     with_users: bool = False
     """Whether users have vectors."""
+    fresh: ClassVar[tuple[str, ...]] = ("clock.",)
+    """Beginnings of the names of weights that add nothing to any score at first, so that a warm start may lack them."""
 
     def __init__(self, settings: Any, n_users: int, n_items: int, seen: Seen) -> None:
         super().__init__()

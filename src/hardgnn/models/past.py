@@ -60,10 +60,15 @@ class Past:
             raise ValueError("the steps of the clock are not in order")
         return cls(edges, checked_matrix(dict(parts), n_items, len(edges)).T)
 
-    @property
-    def last(self) -> int:
-        """What it reads after everything."""
-        return len(self.edges)
+    def asked(self, histories: Histories) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """The different readings at which users are asked (R,), and that of each, by its place among them (B,)."""
+        if histories.asked is None:  # after everything
+            return np.array([len(self.edges)]), np.zeros(len(histories.lengths), dtype=np.int64)
+        return np.unique(self.readings(histories.asked), return_inverse=True)
+
+    def left(self, kernel: NDArray[np.floating]) -> NDArray[np.float32]:
+        """What is left of each item's events at R readings (R, I), of what is left of one in each step (R, T)."""
+        return np.ascontiguousarray((self.counts.T @ kernel.T).T, dtype=np.float32)
 
     def ages(self, readings: NDArray[np.integer]) -> NDArray[np.float32]:
         """How many days each step is over at these readings (R,), `NEVER` for what comes later: (R, T)."""

@@ -14,18 +14,8 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.base import (
-    CHOSEN,
-    Abilities,
-    BestOf,
-    ClosedForm,
-    Exported,
-    Quality,
-    Stored,
-    as_tensors,
-    model,
-    tried,
-)
+from hardgnn.models.base import Abilities, ClosedForm, Exported, Quality, Stored, as_tensors, model
+from hardgnn.models.choosing import CHOSEN, BestOf, tried
 from hardgnn.models.past import NEVER, Past
 
 HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 120.0, 240.0, 0.0)  # days that fitting tries
@@ -117,28 +107,26 @@ class DecayedPopularity(ClosedForm):
         return best
 
     def knowing(self, histories: Histories) -> DecayedPopularity:
-        """The same, which has counted the events of these histories."""
+        """See `Model.knowing`."""
         if histories.times is None:
             return self
         past = Past.of(histories, self.n_items, self.bins)
         return DecayedPopularity(past, self.half_life, self.bins, self.chosen)
 
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
-        asked = histories.asked
-        readings = np.full(len(histories.lengths), self.past.last) if asked is None else self.past.readings(asked)
-        kinds, rows = np.unique(readings, return_inverse=True)
-        return self._table(kinds)[rows]
+        readings, rows = self.past.asked(histories)
+        return self._table(readings)[rows]
 
     def _table(self, readings: NDArray[np.integer]) -> NDArray[np.float32]:
         ages = self.past.ages(readings)
         left = np.where(ages < NEVER, np.exp2(-ages / self.half_life) if self.half_life else 1.0, 0.0)
-        return np.ascontiguousarray((self.past.counts.T @ left.T.astype(np.float32)).T, dtype=np.float32)
+        return self.past.left(left.astype(np.float32))
 
     def tensors(self) -> dict[str, Tensor]:
         return self.past.tensors() | as_tensors({"half_life": np.array([self.half_life, self.bins], dtype=np.float64)})
 
     def exported(self) -> Exported:
-        moment = self._table(np.array([self.past.last]))[0]
+        moment = self._table(np.array([len(self.past.edges)]))[0]
         return Exported("moment of the item, its decayed events at the end of the log", {}, moment=moment)
 
     @classmethod

@@ -77,7 +77,7 @@ class QueryModel:
         return self
 
     def knowing(self, histories: Histories) -> QueryModel:
-        """The same model, whose clock has counted the events of these histories; see `hardgnn.models.base.Model`."""
+        """See `hardgnn.models.base.Model.knowing`."""
         if self.clock is None or histories.times is None:
             return self
         return replace(self, clock=self.clock.knowing(histories))

@@ -19,7 +19,6 @@ from hardgnn.runs.fitting import Fitted
 from hardgnn.runs.folder import check_version, load_config, load_data, load_tables, read_result, run_name
 from hardgnn.runs.models import load_model
 from hardgnn.runs.results import TrainingResult
-from hardgnn.runs.tables import TRAIN_ALONE
 from hardgnn.runs.train import check_new, write_run
 from hardgnn.runtime import peak_memory_mb
 
@@ -51,13 +50,13 @@ def ensemble(folders: Sequence[Path], out: Path, progress: Progress | None = Non
         if config.run.learn_from != configs[0].run.learn_from:
             raise HardGNNError(f"{shown(folder)}: learnt from other parts than {shown(folders[0])}")
     began = time.perf_counter()
-    names, learnt_from = ",".join(run_name(folder) for folder in folders), configs[0].run.learn_from
-    config = build(
-        {"model": {"kind": "ensemble", "runs": names}, "run": {"seed": 0, "learn_from": learnt_from}}, "ensemble"
-    )
+    names, learning = ",".join(run_name(folder) for folder in folders), configs[0].run
+    part = learning.learn_from if learning.final else "valid"
+    document = {"model": {"kind": "ensemble", "runs": names}, "run": {"learn_from": learning.learn_from}}
+    config = build(document, "ensemble")
     model = Ensemble([load_model(folder) for folder in folders], configs)
     figures: dict[str, float] = {}
-    if learnt_from == TRAIN_ALONE:
+    if not learning.final:
         found, _ = evaluate(model, load_data(folders[0]), "valid", FULL, resamples=1, progress=progress)
         figures = dict(found.metrics)
     results: list[dict[str, Any]] = [read_result(folder) for folder in folders]
@@ -66,8 +65,8 @@ def ensemble(folders: Sequence[Path], out: Path, progress: Progress | None = Non
         dataset=results[0]["dataset"],
         best_epoch=1,
         epochs=1,
-        chosen_by=f"nothing but its runs ({MAIN_AT}) on {learnt_or_valid(learnt_from)}, {FULL}",
-        split=learnt_or_valid(learnt_from),
+        chosen_by=f"nothing but its runs ({MAIN_AT}) on {part}, {FULL}",
+        split=part,
         protocol=FULL,
         metrics=figures,
         leaks=tuple(dict.fromkeys(leak for folder in folders for leak in run_leaks(folder))),
@@ -83,8 +82,3 @@ def ensemble(folders: Sequence[Path], out: Path, progress: Progress | None = Non
     place = None if data_path is None else Path(data_path)
     write_run(out, config, fitted, load_tables(folders[0]), manifests[0], None, place)
     return result
-
-
-def learnt_or_valid(learnt_from: str) -> str:
-    """The part that a result tells the figures of."""
-    return "valid" if learnt_from == TRAIN_ALONE else learnt_from

@@ -30,7 +30,7 @@ from hardgnn.runs.folder import (
     write_result,
 )
 from hardgnn.runs.models import load_model
-from hardgnn.runs.tables import TRAIN_ALONE, learnt
+from hardgnn.runs.tables import learnt
 from hardgnn.runtime import keep_freed_memory, use_threads
 from hardgnn.storage.documents import Document
 from hardgnn.storage.tensors import read_seal
@@ -209,8 +209,8 @@ def more_than_training(folder: Path) -> str | None:
     """The parts that a run was trained on, where that is more than the training part."""
     if not (folder / CONFIG).exists():  # of a peer
         return None
-    found = load_config(folder).run.learn_from
-    return None if found == TRAIN_ALONE else found
+    run = load_config(folder).run
+    return run.learn_from if run.final else None
 
 
 def _ranker(folder: Path, split: str, data: Path | None = None) -> tuple[Ranker, Dataset, str]:

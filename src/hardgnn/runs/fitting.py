@@ -24,7 +24,7 @@ from hardgnn.models.network import Network
 from hardgnn.models.query import QueryModel
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.runs.results import TrainingResult
-from hardgnn.runs.tables import TRAIN_ALONE, learnt
+from hardgnn.runs.tables import learnt
 from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
 from hardgnn.training.callbacks import Callback, KeepLast, Lines, MovingAverage, Penalty, Snapshot, State, Validation
@@ -194,7 +194,7 @@ class Fitting:
     callbacks: Sequence[Callback] = ()
 
     def __post_init__(self) -> None:
-        self.final = self.config.run.learn_from != TRAIN_ALONE
+        self.final = self.config.run.final
         self.data = learnt(self.config, self.data)
 
     def fit(self) -> Fitted:

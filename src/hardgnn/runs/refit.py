@@ -11,7 +11,6 @@ from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.runs.folder import check_version, load_config, read_result
-from hardgnn.runs.tables import TRAIN_ALONE
 
 BOTH = "train+valid"
 
@@ -34,7 +33,7 @@ def check_choice(manifest: dict[str, Any], warm_start: Any, data: Dataset, whose
         HardGNNError: it was not.
     """
     if not same_data(manifest, data.manifest):
-        raise HardGNNError(f"{whose}: was trained on another data set than {data.name}, where nothing is chosen yet")
+        raise HardGNNError(f"{whose}: was trained on another data set than {data.name}, or on another split of it")
     if warm_start is not None:
         raise HardGNNError(f"{whose}: started from another run's weights, so its epochs are not those of a new start")
 
@@ -52,13 +51,14 @@ def refitted(
         seed: another seed than the run's.
 
     Raises:
-        HardGNNError: the run is not at its end, or learnt from both parts already; or a setting that cannot be.
+        HardGNNError: the run is not at its end, its choice was steered by the test part, or it learnt from both parts
+            already; or a setting that cannot be.
     """
     if not result.get("finished"):
         raise HardGNNError(f"{whose}: is not trained to its end, so nothing is chosen yet")
     if leaking := settings.leaks(config):
         raise HardGNNError(f"{whose}: {' and '.join(leaking)}, so what it chose is not honest; train it again")
-    if config.run.learn_from != TRAIN_ALONE:
+    if config.run.final:
         raise HardGNNError(f"{whose}: has learnt from training and validation already")
     options = settings.flat(config)
     options["run"]["learn_from"] = BOTH

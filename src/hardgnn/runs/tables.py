@@ -74,12 +74,9 @@ def write_tables(folder: Path, tables: RunTables) -> None:
         write_frame(temporary, pl.DataFrame(items), schema)
 
 
-TRAIN_ALONE = "train"
-
-
 def learnt(config: Config, data: Dataset) -> Dataset:
     """`data` as a run learns from it: what it learns from is the training part."""
-    return data if config.run.learn_from == TRAIN_ALONE else data.joined()
+    return data.joined() if config.run.final else data
 
 
 def tables_of(config: Config, data: Dataset) -> RunTables:

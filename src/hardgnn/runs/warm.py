@@ -15,6 +15,7 @@ from hardgnn.config import Config, flat
 from hardgnn.data.align import places
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
+from hardgnn.models.network import Network
 from hardgnn.models.query import PARAMETERS
 from hardgnn.runs.folder import AGAIN, MODEL, load_config, load_tables
 from hardgnn.runs.models import load_model
@@ -57,7 +58,7 @@ class WarmStart:
             counts |= {f"{kind}_matched": int((rows >= 0).sum()), f"{kind}_new": int((rows < 0).sum())}
         return {"run": self.folder.resolve().name, "model_sha256": sha256(self.folder / MODEL), **counts}
 
-    def apply(self, model: torch.nn.Module) -> None:
+    def apply(self, model: Network) -> None:
         """Puts the old weights into `model`; users and items that are new keep their fresh rows.
 
         Interval t starts from the old interval t: the T tables go by number, whatever times the new log cuts.
@@ -71,8 +72,8 @@ class WarmStart:
             for name, parameter in model.named_parameters():
                 if parameter.numel() == 0:  # a table that this network has no use for
                     continue
-                if name.startswith("clock.") and PARAMETERS + name not in names:
-                    continue  # the older run had no clock; a fresh one adds nothing to any score yet
+                if PARAMETERS + name not in names and name.startswith(model.fresh):
+                    continue
                 if PARAMETERS + name not in names:
                     raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
                 _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")

@@ -14,7 +14,6 @@ from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.runs.folder import is_started
-from hardgnn.runs.tables import TRAIN_ALONE
 from hardgnn.runs.train import check_new, copy_run, train
 from hardgnn.storage.files import atomic_path
 from hardgnn.storage.records import write_json
@@ -50,7 +49,7 @@ def tries(preset: str, n: int, words: Sequence[str] = (), seed: int | None = Non
     for one in found:
         if leaking := settings.leaks(one.config):
             raise HardGNNError(f"--tune: {' and '.join(leaking)}; a search never chooses by the test part")
-        if one.config.run.learn_from != TRAIN_ALONE:
+        if one.config.run.final:
             raise HardGNNError("--tune: run.learn_from=train+valid leaves no validation to choose by; refit the best")
     return found
 

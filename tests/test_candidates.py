@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hardgnn.ops import candidates
 from hardgnn.ops.candidates import sampled_softmax, top_products
-from hardgnn.ops.form import reference_only
+from hardgnn.ops.form import asked_for
 from hardgnn.ops.topk import largest
 
 
@@ -32,7 +32,7 @@ def drawn(seed: int, queries: int, items: int, dim: int = 3) -> tuple[list[Tenso
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param is not None:
         monkeypatch.setattr(candidates, "CHUNK_NUMBERS", request.param)
-    with reference_only() if request.param is None else nullcontext():
+    with asked_for("reference") if request.param is None else nullcontext():
         yield
 
 

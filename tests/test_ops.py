@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hardgnn.ops import interval_blocks
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout, kept_numbers
 from hardgnn.ops.edges import Edges
-from hardgnn.ops.form import VARIABLE, fast, reference_only
+from hardgnn.ops.form import VARIABLE, asked_for, fast
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.ops.interval_level import Level, encode
+from hardgnn.ops.native import level as native_level
+from hardgnn.ops.native import library
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 
@@ -31,22 +34,21 @@ often = settings(max_examples=40, deadline=None)
 
 
 def assert_alike(compute: Callable[[], Sequence[Tensor]], leaves: Sequence[Tensor], tolerance: float) -> None:
-    """Both forms of what `compute` runs give the same tensors, and the same gradients of `leaves`."""
+    """All forms of what `compute` runs give the same tensors, and the same gradients of `leaves`."""
     found = []
-    for form in ("fast", "reference"):
-        if form == "fast":
+    for form in ("reference", "torch", "native"):
+        with asked_for(form):
             values = compute()
-        else:
-            with reference_only():
-                values = compute()
         generator = torch.Generator().manual_seed(1)
         weights = [torch.randn(value.shape, generator=generator, dtype=value.dtype) for value in values]
         total = sum((value * weight).sum() for value, weight in zip(values, weights, strict=True))
         gradients = torch.autograd.grad(total, leaves)
         found.append([*values, *gradients])
-    assert operations(found[0][0]) != operations(found[1][0])  # there were two forms
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    expected, *others = found
+    for values in others:
+        assert operations(values[0]) != operations(expected[0])  # there were two forms
+        for one, other in zip(values, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 def operations(value: Tensor) -> set[str]:
@@ -79,6 +81,7 @@ def random_graph(seed: int, shape: tuple[int, int, int], norm: str, density: flo
     some=st.booleans(),
     summed=st.booleans(),
     dropped=st.sampled_from([0.0, 0.5]),
+    dim=st.sampled_from([4, 16]),
     dtype=dtypes,
 )
 @often
@@ -90,11 +93,12 @@ def test_propagation(
     some: bool,
     summed: bool,
     dropped: float,
+    dim: int,
     dtype: torch.dtype,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     graph = random_graph(seed, shape, norm, 0.3).to(dtype)
-    users, items = (random(generator, dtype, shape[0] * size, 4) for size in shape[1:])
+    users, items = (random(generator, dtype, shape[0] * size, dim) for size in shape[1:])
     rows = [torch.randperm(len(table), generator=generator)[: 1 + len(table) // 2] for table in (users, items)]
     asked = rows if some else [None, None]
     matrices = tuple(
@@ -112,7 +116,7 @@ def test_propagation(
 @given(
     seed=seeds,
     kind=st.sampled_from([nn.GRU, nn.LSTM]),
-    shape=st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 40), st.sampled_from([8, 32])),
     heads=st.sampled_from([1, 2, 4]),
     norm=st.booleans(),
     projection=st.booleans(),
@@ -123,7 +127,7 @@ def test_propagation(
 def test_interval_level(
     seed: int,
     kind: type[nn.RNNBase],
-    shape: tuple[int, int],
+    shape: tuple[int, int, int],
     heads: int,
     norm: bool,
     projection: bool,
@@ -131,7 +135,8 @@ def test_interval_level(
     dtype: torch.dtype,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    recurrent, qkv, output, layer_norm = kind(8, 8), nn.Linear(8, 24), nn.Linear(8, 8), nn.LayerNorm(8)
+    dim = shape[2]
+    recurrent, qkv, output, layer_norm = kind(dim, dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), nn.LayerNorm(dim)
     parts = [recurrent, qkv] + ([output] if projection else []) + ([layer_norm] if norm else [])
     weights = [weight for part in parts for weight in part.to(dtype).parameters()]
     for weight in weights:
@@ -139,21 +144,20 @@ def test_interval_level(
     level = Level(
         recurrent, layer_norm if norm else None, qkv, output if projection else None, heads, over_states, 1e-3
     )
-    x = random(generator, dtype, *shape, 8)
+    x = random(generator, dtype, *shape)
     assert_alike(lambda: [encode(x, level, 0.0, None)], (x, *weights), 10 * DTYPES[dtype])
 
 
-def test_interval_level_with_the_same_numbers_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both forms draw in another order, so that one mask is given to both."""
-    intervals, nodes, dim = 3, 5, 8
+@pytest.mark.parametrize("dim", [8, 32])
+def test_interval_level_with_the_same_numbers_dropped(monkeypatch: pytest.MonkeyPatch, dim: int) -> None:
+    """The reference draws in another order, so that one mask is given to all."""
+    intervals, nodes = 3, 5
     torch.manual_seed(0)
     kept = torch.rand(intervals, nodes, dim) < 0.5
     level = Level(nn.GRU(dim, dim), nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), 2, False, 1e-3)
 
-    def of_block(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:
-        return nn.functional.pad(kept.permute(2, 0, 1), (0, shape[2] - nodes))
-
-    monkeypatch.setattr(interval_blocks, "kept_numbers", of_block)
+    mask = kept.permute(2, 0, 1).contiguous()
+    monkeypatch.setattr("hardgnn.ops.interval_level.kept_numbers", lambda *asked: mask)
     monkeypatch.setattr("hardgnn.ops.interval_level.dropout", lambda hidden, share, generator: hidden * kept * 2)
     x = torch.randn(intervals, nodes, dim, requires_grad=True)
     assert_alike(lambda: [encode(x, level, 0.5, torch.Generator())], (x, *level.recurrent.parameters()), 1e-4)
@@ -185,7 +189,7 @@ def test_top_products(seed: int, queries: int, items: int, k: int, dtype: torch.
     owner = torch.randint(3, (queries,), generator=generator)
     assert_alike(lambda: [top_products(*leaves, own, owner, k)[0].exp()], leaves, DTYPES[dtype])
     _, index = top_products(*leaves, own, owner, k)
-    with reference_only():
+    with asked_for("reference"):
         values, other = top_products(*leaves, own, owner, k)
     assert torch.equal(index[values.isfinite()], other[values.isfinite()])
 
@@ -195,7 +199,7 @@ def test_top_products(seed: int, queries: int, items: int, k: int, dtype: torch.
 def test_largest(seed: int, rows: int, columns: int, k: int) -> None:
     scores = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     found = largest(scores, min(k, columns))
-    with reference_only():
+    with asked_for("reference"):
         expected = largest(scores, min(k, columns))
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
@@ -209,7 +213,7 @@ def test_product(seed: int, shape: tuple[int, int, int], turned: bool) -> None:
     left, right = torch.randn(rows, dim, generator=generator), torch.randn(others, dim, generator=generator)
     if turned:
         right = right.T.contiguous().T
-    with reference_only():
+    with asked_for("reference"):
         expected = product(left, right)
     torch.testing.assert_close(product(left, right), expected, rtol=1e-4, atol=1e-5)
 
@@ -228,7 +232,7 @@ def test_edges(seed: int, rows: int, columns: int, density: float) -> None:
         return [*part.dense(asked), *part.at(torch.arange(5)[:, None], asked), *edges.dense(asked)]
 
     found = told()
-    with reference_only():
+    with asked_for("reference"):
         expected = told()
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
@@ -238,6 +242,21 @@ def test_edges(seed: int, rows: int, columns: int, density: float) -> None:
         assert not found[number][-1].any()
         assert torch.equal(found[2 + number], cut)
         np.testing.assert_array_equal(edges.matrices[number].toarray(), table)
+
+
+@pytest.mark.parametrize("shape", [(0,), (7, 5), (3, 2, 33)])
+def test_all_forms_drop_the_same_numbers(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = []
+    for form in ("reference", "torch", "native"):
+        leaf = x.clone().requires_grad_()
+        with asked_for(form):
+            value = dropout(leaf, 0.3, torch.Generator().manual_seed(0))
+        [gradient] = torch.autograd.grad(value.square().sum(), leaf)
+        found.append((value, gradient))
+    for value, gradient in found[1:]:
+        torch.testing.assert_close(value, found[0][0])
+        torch.testing.assert_close(gradient, found[0][1])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
@@ -264,10 +283,60 @@ def test_what_runs_where() -> None:
     assert not fast(torch.ones(2, device="meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert not fast(x)
-    with reference_only():
+    with asked_for("reference"):
         assert not fast(x)
     assert fast(x)
     asked = "import torch; from hardgnn.ops.form import fast; print(fast(torch.ones(1)))"
     environment = os.environ | {VARIABLE: "reference"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def a_level(generator: torch.Generator) -> Tensor:
+    torch.manual_seed(0)
+    level = Level(nn.GRU(32, 32), None, nn.Linear(32, 96), None, 4, False, 1e-3)
+    return encode(torch.randn(3, 70, 32, generator=generator, requires_grad=True), level, 0.2, generator)
+
+
+@pytest.mark.skipif(library.library().functions is None, reason="no C compiler")
+def test_the_c_form_runs_and_threads_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_level, "TOGETHER", 32)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        values = a_level(torch.Generator().manual_seed(0))
+        found.append(values)
+    assert "NativeEncodeBackward" in operations(found[0])
+    assert torch.equal(*found)
+
+
+def test_without_a_compiler_torch_serves_and_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for broken in ("", "no-such-compiler", str(tmp_path)):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("CC", broken) if broken else monkeypatch.delenv("CC", raising=False)
+        library.library.cache_clear()
+        library.say.cache_clear()
+        try:
+            with pytest.warns(UserWarning, match=f"compiler.*{re.escape(broken)}.*run in torch"):
+                values = a_level(torch.Generator().manual_seed(0))
+            assert library.described().startswith("torch (")
+        finally:
+            library.library.cache_clear()
+        assert "_EncodeBackward" in operations(values)
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+@pytest.mark.skipif(library.library().functions is None, reason="no C compiler")
+def test_what_was_built_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.library.cache_clear()
+    try:
+        assert library.described().startswith("native (")
+        [made] = (tmp_path / "hardgnn").iterdir()
+        before = made.stat().st_mtime_ns
+        library.library.cache_clear()
+        assert library.library().functions is not None
+    finally:
+        library.library.cache_clear()
+    assert [entry.stat().st_mtime_ns for entry in (tmp_path / "hardgnn").iterdir()] == [before]

@@ -1,5 +1,6 @@
-"""Operations where the time goes, each with two forms behind one name.
+"""Operations where the time goes, each with forms behind one name.
 
 The reference is plain torch: autograd differentiates it and any device runs it. The fast form is written for the
-processor, with its gradients by hand. `hardgnn.ops.form` chooses; a test holds both equal.
+processor, with its gradients by hand: in torch, and for the graphs and the interval level in C too (`native`).
+`hardgnn.ops.form` chooses; a test holds all equal.
 """

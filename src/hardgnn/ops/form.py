@@ -11,24 +11,30 @@ import torch
 from torch import Tensor
 
 VARIABLE = "HARDGNN_OPS"
-"""Set to `reference` in the environment it asks for the reference everywhere, to look for a fault in a fast form."""
+"""In the environment it asks for `reference` everywhere, or for `torch`, the fast forms that need no compiler, to look
+for a fault in the others. The default is `native`: what there is in C in C, the rest in torch."""
 FAST_TYPES = (torch.float32, torch.float64)
 
-_reference = ContextVar("reference", default=os.environ.get(VARIABLE) == "reference")
+_wanted = ContextVar("wanted", default=os.environ.get(VARIABLE) or "native")
+
+
+def wanted() -> str:
+    """The form that is asked for: `native`, `torch` or `reference`."""
+    return _wanted.get()
 
 
 def fast(*tensors: Tensor) -> bool:
     """Whether the fast form serves these tensors: float32 or float64 on a processor, and no autocast."""
-    if _reference.get() or torch.is_autocast_enabled("cpu"):
+    if wanted() == "reference" or torch.is_autocast_enabled("cpu"):
         return False
     return all(one.device.type == "cpu" and one.dtype in FAST_TYPES for one in tensors)
 
 
 @contextmanager
-def reference_only() -> Iterator[None]:
-    """Within it every operation runs its reference."""
-    token = _reference.set(True)
+def asked_for(form: str) -> Iterator[None]:
+    """Within it operations run in another form: `native`, `torch` or `reference`."""
+    token = _wanted.set(form)
     try:
         yield
     finally:
-        _reference.reset(token)
+        _wanted.reset(token)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hardgnn.ops.form import fast
+from hardgnn.ops.native.graph import NativePropagation, serves
+from hardgnn.ops.native.library import native
 from hardgnn.ops.propagation import Propagation
 from hardgnn.ops.sparse import Active, Rows, sparse_product
 
@@ -150,9 +152,13 @@ def propagate(
         active = Active.all(len(users), users.device), Active.all(len(items), items.device)
     if not fast(users, items):
         return _reference(matrices, users, items, layers, slope, user_rows, item_rows, summed, active)
-    found: tuple[Tensor, ...] = Propagation.apply(
-        users, items, matrices, layers, slope, user_rows, item_rows, summed, active
-    )
+    functions = native(users, items) if serves(users.shape[1], summed) else None
+    found: tuple[Tensor, ...]
+    if functions is not None:
+        asked = user_rows, item_rows
+        found = NativePropagation.apply(users, items, functions, matrices, layers, slope, *asked, active)
+    else:
+        found = Propagation.apply(users, items, matrices, layers, slope, user_rows, item_rows, summed, active)
     half = len(found) // 2
     return list(found[:half]), list(found[half:])
 

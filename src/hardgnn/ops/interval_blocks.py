@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardgnn.ops.dropout import kept_numbers
 from hardgnn.ops.product import product
 from hardgnn.ops.recurrent import Gated, GatedUnit, LongShortTerm
 
@@ -177,18 +176,13 @@ class Blocks:
 
 class _Encode(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, level: Blocks, dropout: float, generator: torch.Generator | None, *parameters: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, level: Blocks, kept: Tensor | None, times: float, *parameters: Tensor) -> Tensor:
         ctx.save_for_backward(x, *parameters)
-        ctx.level, ctx.dropout, ctx.kept = level, dropout, []
+        ctx.level, ctx.kept, ctx.times = level, kept, times
         result = x.new_empty(x.shape[1:])
         for rows, block in level.blocks(x):
-            kept = None
-            if dropout > 0 and generator is not None:
-                kept = kept_numbers((x.shape[2], x.shape[0], block.shape[1]), dropout, generator)
-            ctx.kept.append(kept)
-            result[rows] = level.forward(block, _scaled(kept, dropout, x.dtype))[: rows.stop - rows.start]
+            found = level.forward(block, _scaled(kept, rows, block, times))
+            result[rows] = found[: rows.stop - rows.start]
         return result
 
     @staticmethod
@@ -198,18 +192,24 @@ class _Encode(torch.autograd.Function):
         level = ctx.level
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         result = torch.empty_like(x)
-        for (rows, block), kept in zip(level.blocks(x), ctx.kept, strict=True):
+        for rows, block in level.blocks(x):
             nodes = rows.stop - rows.start
             part = F.pad(grad[rows], (0, 0, 0, block.shape[1] - nodes))
-            result[:, rows] = level.gradient(block, _scaled(kept, ctx.dropout, x.dtype), part, sums)[:, :nodes]
+            kept = _scaled(ctx.kept, rows, block, ctx.times)
+            result[:, rows] = level.gradient(block, kept, part, sums)[:, :nodes]
         return result, None, None, None, *level.of_parameters(sums)
 
 
-def _scaled(kept: Tensor | None, dropout: float, dtype: torch.dtype) -> Tensor | None:
-    return None if kept is None else kept.to(dtype).mul_(1 / (1 - dropout))
+def _scaled(kept: Tensor | None, rows: slice, block: Tensor, times: float) -> Tensor | None:
+    """What multiplies the states of a block: of the numbers kept (d, T, N) those of its nodes, zeros for others."""
+    if kept is None:
+        return None
+    scaled = kept[:, :, rows].to(block.dtype).mul_(times)
+    return F.pad(scaled, (0, block.shape[1] - scaled.shape[2]))
 
 
-def encode_blocks(x: Tensor, level: Blocks, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """What `hardgnn.ops.interval_level.encode` says, (T, N, d) -> (N, d)."""
-    found: Tensor = _Encode.apply(x, level, dropout, generator, *level.parameters)
+def encode_blocks(x: Tensor, level: Blocks, kept: Tensor | None, times: float) -> Tensor:
+    """What `hardgnn.ops.interval_level.encode` says, (T, N, d) -> (N, d), of states that are `times` as large where they
+    are `kept` (d, T, N), else 0; none is dropped without."""
+    found: Tensor = _Encode.apply(x, level, kept, times, *level.parameters)
     return found

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hardgnn.ops.dropout import dropout
+from hardgnn.ops.dropout import dropout, kept_numbers, scale
 from hardgnn.ops.form import fast
 from hardgnn.ops.interval_blocks import Blocks, encode_blocks
+from hardgnn.ops.native.level import encode_natively, serves
+from hardgnn.ops.native.library import native
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,17 @@ def encode(x: Tensor, level: Level, share: float, generator: torch.Generator | N
     `h = GRU(x)`, dropout of a `share` of its numbers (with a generator only), LayerNorm, multi-head self-attention over
     T, mean over T (SelfGNN, section 3.2; specification, section 2).
     """
-    if fast(x):
-        return encode_blocks(x, Blocks(**vars(level)), share, generator)
-    return _reference(x, level, share, generator)
+    if not fast(x):
+        return _reference(x, level, share, generator)
+    blocks = Blocks(**vars(level))
+    kept, times = None, 1.0
+    if share > 0 and generator is not None:
+        intervals, nodes, dim = x.shape
+        kept, times = kept_numbers((dim, intervals, nodes), share, generator), scale(share)
+    functions = native(x) if serves(level.recurrent, x.shape[2]) else None
+    if functions is not None:
+        return encode_natively(x, functions, blocks, kept, times)
+    return encode_blocks(x, blocks, kept, times)
 
 
 def _reference(x: Tensor, level: Level, share: float, generator: torch.Generator | None) -> Tensor:

@@ -87,6 +87,7 @@ def start(
 
     `warm_start` tells of the older run whose weights this one starts from.
     """
+    from hardgnn.ops.native.library import described as operations
     from hardgnn.runtime import environment
 
     with atomic_path(folder / CONFIG, make_parent=False) as temporary:
@@ -100,7 +101,8 @@ def start(
     }
     if warm_start is not None:
         described["warm_start"] = warm_start
-    write_json(folder / ENVIRONMENT, environment() | described, sealed=True, make_parent=False)
+    described = environment() | {"operations": operations()} | described
+    write_json(folder / ENVIRONMENT, described, sealed=True, make_parent=False)
 
 
 def check_version(folder: Path) -> dict[str, Any]:

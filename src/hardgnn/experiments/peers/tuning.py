@@ -29,6 +29,7 @@ from hardgnn.experiments.sweep import Watched
 from hardgnn.experiments.trials import Asked, optuna_trials, pull_trials, require_optuna
 from hardgnn.experiments.workers import LOCK_PATIENCE_S, Report, Task, carry_out, raise_failed
 from hardgnn.metrics import MAIN_AT, summarise
+from hardgnn.ops.native.library import described as operations
 from hardgnn.runs.folder import ENVIRONMENT, FORMAT_VERSION, RESULT
 from hardgnn.runtime import environment
 from hardgnn.storage.files import sweep, writing
@@ -177,7 +178,7 @@ def carry_out_peer(folder: Path, data_path: Path, name: str, tuning: Tuning, rep
         if not (folder / ENVIRONMENT).exists():
             of = {"path": str(data_path), "manifest": data.manifest}
             described = {"format_version": FORMAT_VERSION, "data": of, "peers": _versions()}
-            write_json(folder / ENVIRONMENT, environment() | described, sealed=True)
+            write_json(folder / ENVIRONMENT, environment() | {"operations": operations()} | described, sealed=True)
         seeds = (0,) if peer.deterministic else tuning.seeds
         share = 1 / (_trials(peer, tuning) + len(seeds))
         if not (folder / CHOSEN).exists():

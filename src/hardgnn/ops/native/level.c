@@ -1,0 +1,417 @@
+/* The interval level (a GRU over T states of a node, dropout, LayerNorm, attention over the states, averaged) and its
+   gradient, 32 nodes at a time from the first state to the last, so that nothing between them leaves the caches.
+
+   Within a block numbers lie as [feature][node], so that every operation runs over whole vectors. */
+
+#include "vectors.h"
+
+#define NODES 32 /* of a block */
+
+/* 2^x to 1e-7, of x from -126 to 126 */
+static inline vec exp2_of(vec x) {
+    x = -larger(-larger(x, all(-126.f)), all(-126.f));
+    ints whole = __builtin_convertvector(x + 1024.5f, ints) - 1024; /* the nearest whole number */
+    vec part = x - __builtin_convertvector(whole, vec);
+    vec y = all(1.5403530e-4f);
+    y = y * part + 1.3333558e-3f;
+    y = y * part + 9.6181291e-3f;
+    y = y * part + 5.5504109e-2f;
+    y = y * part + 2.4022651e-1f;
+    y = y * part + 6.9314718e-1f;
+    y = y * part + 1.0f;
+    return (vec)((ints)y + (whole << 23));
+}
+
+static inline vec sigmoid(vec x) { return 1.f / (1.f + exp2_of(x * -1.44269504f)); }
+static inline vec tanh_of(vec x) { return 2.f * sigmoid(2.f * x) - 1.f; }
+
+/* ---- transposing: (rows, columns) to (columns, rows), both multiples of 16 ---- */
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#define PAIRS(kind, x, y) _mm512_castpd_ps(_mm512_unpack##kind##_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)))
+
+static void transpose16(const float *from, long step, float *to, long step_to) {
+    __m512 a[16], b[16];
+    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_ps(from + i * step);
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        a[i] = PAIRS(lo, b[i], b[i + 2]), a[i + 1] = PAIRS(hi, b[i], b[i + 2]);
+        a[i + 2] = PAIRS(lo, b[i + 1], b[i + 3]), a[i + 3] = PAIRS(hi, b[i + 1], b[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        b[i] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+        b[i + 4] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
+        b[i + 8] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
+        b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 8; i++) {
+        _mm512_storeu_ps(to + i * step_to, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
+        _mm512_storeu_ps(to + (i + 8) * step_to, _mm512_shuffle_f32x4(b[i], b[i + 8], 0xdd));
+    }
+}
+#else
+static void transpose16(const float *from, long step, float *to, long step_to) {
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 16; j++) to[j * step_to + i] = from[i * step + j];
+}
+#endif
+
+static void transpose(const float *from, long rows, long columns, float *to) {
+    for (long i = 0; i < rows; i += 16)
+        for (long j = 0; j < columns; j += 16) transpose16(from + i * columns + j, columns, to + j * rows + i, rows);
+}
+
+/* c (rows, columns) += the sum of `n` products left (rows, k) @ right (k, columns), which follow each other in memory */
+static void add_products(float *c, long rows, long columns, long k, const float *left, const float *right, long n) {
+    for (long i = 0; i < rows; i += 8)
+        for (long j = 0; j < columns; j += 2 * LANES) {
+            vec sums[8][2];
+            float *at = c + i * columns + j;
+            for (int r = 0; r < 8; r++)
+                sums[r][0] = load(at + r * columns), sums[r][1] = load(at + r * columns + LANES);
+            for (long s = 0; s < n; s++) {
+                const float *a = left + (s * rows + i) * k, *b = right + s * k * columns + j;
+                for (long q = 0; q < k; q++) {
+                    vec first = load(b + q * columns), second = load(b + q * columns + LANES);
+#pragma GCC unroll 8
+                    for (int r = 0; r < 8; r++)
+                        sums[r][0] += a[r * k + q] * first, sums[r][1] += a[r * k + q] * second;
+                }
+            }
+            for (int r = 0; r < 8; r++)
+                store(at + r * columns, sums[r][0]), store(at + r * columns + LANES, sums[r][1]);
+        }
+}
+
+/* c (rows, d) += the sum of n products left (rows, NODES) @ right (d, NODES).T; `spare` holds n * d * NODES numbers */
+static void add_outer(float *c, long rows, long d, const float *left, const float *right, long n, float *spare) {
+    for (long s = 0; s < n; s++) transpose(right + s * d * NODES, d, NODES, spare + s * d * NODES);
+    add_products(c, rows, d, NODES, left, spare, n);
+}
+
+/* c (rows, NODES) = weight (rows, k) @ x (k, NODES) + bias (rows,), or zeros for a bias and a product that are none */
+static void affine(float *c, long rows, long k, const float *weight, const float *x, const float *bias) {
+    for (long i = 0; i < rows; i++) {
+        vec start = all(bias ? bias[i] : 0.f);
+        store(c + i * NODES, start), store(c + i * NODES + LANES, start);
+    }
+    if (x) add_products(c, rows, NODES, k, weight, x, 1);
+}
+
+/* sums (n,) += the sum of each row (n, NODES) */
+static void add_rows(float *sums, const float *rows, long n) {
+    for (long i = 0; i < n; i++) {
+        vec both = load(rows + i * NODES) + load(rows + i * NODES + LANES);
+        float sum = 0;
+        for (int j = 0; j < LANES; j++) sum += both[j];
+        sums[i] += sum;
+    }
+}
+
+/* ---- the level ---- */
+
+/* The order of fields is that of hardgnn.ops.native.level. Gates are r, z, n, as in torch; the gain and offset of the
+   LayerNorm, the scale of the logits and the base 2 of the softmax are in the weights of queries, keys and values. */
+typedef struct {
+    long intervals, dim, heads, over_states, with_norm;
+    float epsilon, kept_scale;
+    const float *input_weight, *state_weight, *qkv_weight, *output_weight; /* (3d, d) each, (d, d) or none */
+    const float *input_bias, *state_bias, *qkv_bias, *output_bias;
+} Level;
+
+/* The numbers of a block, and for the gradient the weights turned round. */
+typedef struct {
+    float *x, *gates, *recalled, *hidden, *hat, *deviation, *joined, *looks, *weights, *pooled, *spare;
+    float *of_joined, *of_hidden, *of_own, *of_recalled, *back, *through, *input, *state, *qkv, *output;
+    void *memory;
+} Work;
+
+static int begin(Work *w, const Level *l, int learning) {
+    long T = l->intervals, d = l->dim, H = l->heads, block = d * NODES, looks = H * T * T * NODES, square = d * d;
+    struct {
+        float **place;
+        long size;
+    } parts[] = {{&w->x, T * block},
+                 {&w->gates, 3 * T * block},
+                 {&w->recalled, 3 * T * block},
+                 {&w->hidden, T * block},
+                 {&w->hat, T * block},
+                 {&w->deviation, T * NODES},
+                 {&w->joined, 3 * T * block},
+                 {&w->looks, looks},
+                 {&w->weights, H * T * NODES},
+                 {&w->pooled, block},
+                 {&w->spare, T * block},
+                 {&w->of_joined, 3 * T * block},
+                 {&w->of_hidden, T * block},
+                 {&w->of_own, 3 * T * block},
+                 {&w->of_recalled, 3 * T * block},
+                 {&w->back, block},
+                 {&w->through, looks},
+                 {&w->input, 3 * square},
+                 {&w->state, 3 * square},
+                 {&w->qkv, 3 * square},
+                 {&w->output, square}};
+    int count = learning ? 21 : 11;
+    long total = 0;
+    for (int i = 0; i < count; i++) total += parts[i].size;
+    if (!(w->memory = malloc(sizeof(float) * total + 64))) return 0;
+    float *at = (float *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
+    for (int i = 0; i < count; i++) *parts[i].place = at, at += parts[i].size;
+    if (learning) {
+        transpose(l->input_weight, 3 * d, d, w->input);
+        transpose(l->state_weight, 3 * d, d, w->state);
+        transpose(l->qkv_weight, 3 * d, d, w->qkv);
+        if (l->output_weight) transpose(l->output_weight, d, d, w->output);
+    }
+    return 1;
+}
+
+/* Rows [node][feature] as [feature][node], zeros for nodes that are missing; and the way back. */
+static void take(const float *from, long nodes, long d, float *spare, float *to) {
+    if (nodes < NODES) {
+        memset(spare, 0, sizeof(float) * NODES * d);
+        from = memcpy(spare, from, sizeof(float) * nodes * d);
+    }
+    transpose(from, NODES, d, to);
+}
+
+static void give(const float *from, long nodes, long d, float *spare, float *to) {
+    transpose(from, d, NODES, nodes < NODES ? spare : to);
+    if (nodes < NODES) memcpy(to, spare, sizeof(float) * nodes * d);
+}
+
+#define EACH(i, n) for (long i = 0; i < (n); i += LANES)
+
+static void drop(const Level *l, const uint8_t *kept, long all_nodes, long first, long nodes, float *states) {
+    for (long i = 0; i < l->dim; i++)
+        for (long t = 0; t < l->intervals; t++) {
+            const uint8_t *k = kept + (i * l->intervals + t) * all_nodes + first;
+            float *h = states + (t * l->dim + i) * NODES;
+            for (long j = 0; j < nodes; j++) h[j] = k[j] ? h[j] * l->kept_scale : 0.f;
+        }
+}
+
+static void recurrent(const Level *l, Work *w, const float *x, long all_nodes, long first, long nodes) {
+    long d = l->dim, block = d * NODES;
+    for (long t = 0; t < l->intervals; t++) {
+        float *gates = w->gates + 3 * t * block, *recalled = w->recalled + 3 * t * block, *state = w->hidden + t * block;
+        const float *before = state - block;
+        take(x + (t * all_nodes + first) * d, nodes, d, w->spare, w->x + t * block);
+        affine(gates, 3 * d, d, l->input_weight, w->x + t * block, l->input_bias);
+        affine(recalled, 3 * d, d, l->state_weight, t ? before : NULL, l->state_bias);
+        EACH(i, block) {
+            vec reset = sigmoid(load(gates + i) + load(recalled + i));
+            vec update = sigmoid(load(gates + block + i) + load(recalled + block + i));
+            vec new = tanh_of(load(gates + 2 * block + i) + reset * load(recalled + 2 * block + i));
+            vec past = t ? load(before + i) : all(0);
+            store(gates + i, reset), store(gates + block + i, update), store(gates + 2 * block + i, new);
+            store(state + i, new + update * (past - new));
+        }
+    }
+}
+
+static void normalise(const Level *l, Work *w) {
+    long together = l->over_states ? l->intervals * l->dim : l->dim, groups = l->intervals * l->dim / together;
+    for (long g = 0; g < groups; g++)
+        EACH(j, NODES) {
+            float *h = w->hat + g * together * NODES + j;
+            vec mean = all(0), square = all(0), deviation;
+            for (long i = 0; i < together; i++) mean += load(h + i * NODES);
+            mean /= (float)together;
+            for (long i = 0; i < together; i++) {
+                vec centred = load(h + i * NODES) - mean;
+                square += centred * centred;
+            }
+            square = square / (float)together + l->epsilon;
+            for (int i = 0; i < LANES; i++) deviation[i] = 1.f / __builtin_sqrtf(square[i]);
+            for (long i = 0; i < together; i++) store(h + i * NODES, (load(h + i * NODES) - mean) * deviation);
+            store(w->deviation + g * NODES + j, deviation);
+        }
+}
+
+/* Softmax of queries and keys; the mean over queries meets the values, which is exact. */
+static void attend(const Level *l, Work *w) {
+    long T = l->intervals, each = l->dim / l->heads, block = l->dim * NODES;
+    for (long h = 0; h < l->heads; h++)
+        EACH(j, NODES) {
+            const float *at = w->joined + h * each * NODES + j;
+            float *weights = w->weights + h * T * NODES + j;
+            for (long s = 0; s < T; s++) store(weights + s * NODES, all(0));
+            for (long t = 0; t < T; t++) {
+                float *looks = w->looks + (h * T + t) * T * NODES + j;
+                vec most = all(-1e30f), total = all(0);
+                for (long s = 0; s < T; s++) {
+                    vec sum = all(0);
+                    for (long i = 0; i < each; i++)
+                        sum += load(at + 3 * t * block + i * NODES) * load(at + (3 * s + 1) * block + i * NODES);
+                    most = larger(sum, most);
+                    store(looks + s * NODES, sum);
+                }
+                for (long s = 0; s < T; s++) {
+                    vec look = exp2_of(load(looks + s * NODES) - most);
+                    total += look;
+                    store(looks + s * NODES, look);
+                }
+                for (long s = 0; s < T; s++) {
+                    vec look = load(looks + s * NODES) / total;
+                    store(looks + s * NODES, look);
+                    store(weights + s * NODES, load(weights + s * NODES) + look / (float)T);
+                }
+            }
+            for (long i = 0; i < each; i++) {
+                vec sum = all(0);
+                for (long s = 0; s < T; s++)
+                    sum += load(weights + s * NODES) * load(at + (3 * s + 2) * block + i * NODES);
+                store(w->pooled + (h * each + i) * NODES + j, sum);
+            }
+        }
+}
+
+static void forward(const Level *l, Work *w, const float *x, const uint8_t *kept, long all_nodes, long first, long nodes) {
+    long T = l->intervals, d = l->dim, block = d * NODES;
+    recurrent(l, w, x, all_nodes, first, nodes);
+    memcpy(w->hat, w->hidden, sizeof(float) * T * block);
+    if (kept) drop(l, kept, all_nodes, first, nodes, w->hat);
+    if (l->with_norm) normalise(l, w);
+    for (long t = 0; t < T; t++)
+        affine(w->joined + 3 * t * block, 3 * d, d, l->qkv_weight, w->hat + t * block, l->qkv_bias);
+    attend(l, w);
+}
+
+/* The long-term vectors of nodes first to last - 1: x (T, all_nodes, d), kept (d, T, all_nodes) or none -> result
+   (all_nodes, d). Other than 0 where there is no memory. */
+int hardgnn_level(const Level *l, const float *x, const uint8_t *kept, long all_nodes, long first, long last,
+                  float *result) {
+    Work w;
+    long d = l->dim;
+    if (!begin(&w, l, 0)) return 1;
+    for (long at = first; at < last; at += NODES) {
+        long nodes = last - at < NODES ? last - at : NODES;
+        forward(l, &w, x, kept, all_nodes, at, nodes);
+        if (l->output_weight) affine(w.x, d, d, l->output_weight, w.pooled, l->output_bias); /* x has been used */
+        give(l->output_weight ? w.x : w.pooled, nodes, d, w.spare, result + at * d);
+    }
+    free(w.memory);
+    return 0;
+}
+
+static void attend_gradient(const Level *l, Work *w, const float *of_pooled) {
+    long T = l->intervals, each = l->dim / l->heads, block = l->dim * NODES;
+    for (long h = 0; h < l->heads; h++)
+        EACH(j, NODES) {
+            const float *at = w->joined + h * each * NODES + j, *of = of_pooled + h * each * NODES + j;
+            float *to = w->of_joined + h * each * NODES + j, *through = w->through + h * T * T * NODES + j;
+            vec of_weight[T];
+            for (long s = 0; s < T; s++) {
+                vec weight = load(w->weights + (h * T + s) * NODES + j), sum = all(0);
+                for (long i = 0; i < each; i++) {
+                    sum += load(of + i * NODES) * load(at + (3 * s + 2) * block + i * NODES);
+                    store(to + (3 * s + 2) * block + i * NODES, weight * load(of + i * NODES));
+                }
+                of_weight[s] = sum * (0.69314718f / T); /* ln 2: the softmax has the base 2 */
+            }
+            for (long t = 0; t < T; t++) {
+                const float *looks = w->looks + (h * T + t) * T * NODES + j;
+                vec total = all(0);
+                for (long s = 0; s < T; s++) total += load(looks + s * NODES) * of_weight[s];
+                for (long s = 0; s < T; s++)
+                    store(through + (t * T + s) * NODES, load(looks + s * NODES) * (of_weight[s] - total));
+            }
+            for (long t = 0; t < T; t++)
+                for (long i = 0; i < each; i++) {
+                    vec of_query = all(0), of_key = all(0);
+                    for (long s = 0; s < T; s++) {
+                        of_query += load(through + (t * T + s) * NODES) * load(at + (3 * s + 1) * block + i * NODES);
+                        of_key += load(through + (s * T + t) * NODES) * load(at + 3 * s * block + i * NODES);
+                    }
+                    store(to + 3 * t * block + i * NODES, of_query);
+                    store(to + (3 * t + 1) * block + i * NODES, of_key);
+                }
+        }
+}
+
+static void normalise_gradient(const Level *l, Work *w) {
+    long together = l->over_states ? l->intervals * l->dim : l->dim, groups = l->intervals * l->dim / together;
+    for (long g = 0; g < groups; g++)
+        EACH(j, NODES) {
+            float *of = w->of_hidden + g * together * NODES + j, *hat = w->hat + g * together * NODES + j;
+            vec mean = all(0), alike = all(0), deviation = load(w->deviation + g * NODES + j);
+            for (long i = 0; i < together; i++) {
+                mean += load(of + i * NODES);
+                alike += load(of + i * NODES) * load(hat + i * NODES);
+            }
+            mean /= (float)together, alike /= (float)together;
+            for (long i = 0; i < together; i++)
+                store(of + i * NODES, (load(of + i * NODES) - mean - load(hat + i * NODES) * alike) * deviation);
+        }
+}
+
+static void gates_gradient(const Level *l, Work *w, long t) {
+    long block = l->dim * NODES;
+    const float *gates = w->gates + 3 * t * block, *candidate = w->recalled + (3 * t + 2) * block;
+    const float *before = w->hidden + (t - 1) * block;
+    float *own = w->of_own + 3 * t * block, *recalled = w->of_recalled + 3 * t * block;
+    EACH(i, block) {
+        vec reset = load(gates + i), update = load(gates + block + i), new = load(gates + 2 * block + i);
+        vec g = load(w->of_hidden + t * block + i) + load(w->back + i);
+        vec past = t ? load(before + i) : all(0);
+        vec of_new = g * (1.f - update) * (1.f - new * new);
+        vec of_reset = of_new * load(candidate + i) * reset * (1.f - reset);
+        vec of_update = g * (past - new) * update * (1.f - update);
+        store(own + i, of_reset), store(own + block + i, of_update), store(own + 2 * block + i, of_new);
+        store(recalled + i, of_reset), store(recalled + block + i, of_update);
+        store(recalled + 2 * block + i, of_new * reset);
+        store(w->back + i, g * update);
+    }
+}
+
+/* The gradient `result` (T, all_nodes, d) of x from that of the vectors, `grad` (all_nodes, d). Added to `sums`: the
+   weights' gradients over these nodes, of input, state, qkv and output, and then of their biases. */
+int hardgnn_level_gradient(const Level *l, const float *x, const uint8_t *kept, long all_nodes, long first, long last,
+                           const float *grad, float *result, float *sums) {
+    Work w;
+    long T = l->intervals, d = l->dim, block = d * NODES, square = d * d;
+    float *of_input = sums, *of_state = of_input + 3 * square, *of_qkv = of_state + 3 * square;
+    float *of_output = of_qkv + 3 * square, *of_input_bias = of_output + square, *of_state_bias = of_input_bias + 3 * d;
+    float *of_qkv_bias = of_state_bias + 3 * d, *of_output_bias = of_qkv_bias + 3 * d;
+    if (!begin(&w, l, 1)) return 1;
+    for (long at = first; at < last; at += NODES) {
+        long nodes = last - at < NODES ? last - at : NODES;
+        forward(l, &w, x, kept, all_nodes, at, nodes);
+        take(grad + at * d, nodes, d, w.spare, w.back);
+        if (l->output_weight) {
+            float *of_vectors = w.of_own; /* not needed yet */
+            memcpy(of_vectors, w.back, sizeof(float) * block);
+            add_outer(of_output, d, d, of_vectors, w.pooled, 1, w.spare);
+            add_rows(of_output_bias, of_vectors, d);
+            affine(w.back, d, d, w.output, of_vectors, NULL);
+        }
+        attend_gradient(l, &w, w.back);
+        add_outer(of_qkv, 3 * d, d, w.of_joined, w.hat, T, w.spare);
+        for (long t = 0; t < T; t++) {
+            add_rows(of_qkv_bias, w.of_joined + 3 * t * block, 3 * d);
+            affine(w.of_hidden + t * block, d, 3 * d, w.qkv, w.of_joined + 3 * t * block, NULL);
+        }
+        if (l->with_norm) normalise_gradient(l, &w);
+        if (kept) drop(l, kept, all_nodes, at, nodes, w.of_hidden);
+        memset(w.back, 0, sizeof(float) * block);
+        for (long t = T - 1; t >= 0; t--) {
+            const float *own = w.of_own + 3 * t * block, *recalled = w.of_recalled + 3 * t * block;
+            gates_gradient(l, &w, t);
+            add_rows(of_input_bias, own, 3 * d);
+            add_rows(of_state_bias, recalled, 3 * d);
+            affine(w.pooled, d, 3 * d, w.input, own, NULL);
+            give(w.pooled, nodes, d, w.spare, result + (t * all_nodes + at) * d);
+            if (t) add_products(w.back, d, NODES, 3 * d, w.state, recalled, 1);
+        }
+        add_outer(of_input, 3 * d, d, w.of_own, w.x, T, w.spare);
+        if (T > 1) add_outer(of_state, 3 * d, d, w.of_recalled + 3 * block, w.hidden, T - 1, w.spare);
+    }
+    free(w.memory);
+    return 0;
+}

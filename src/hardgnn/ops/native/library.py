@@ -1,0 +1,138 @@
+"""Builds the C sources with the compiler at hand, keeps what it made, and says why where it cannot."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hardgnn.ops.form import fast, wanted
+
+SOURCES = ("level.c", "graph.c", "dropout.c")
+HEADERS = ("vectors.h",)
+COMPILERS = ("cc", "gcc", "clang")
+MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+# Not -ffast-math: linked with it, a library rounds small numbers to zero in the whole process.
+FLAGS = "-O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fassociative-math -freciprocal-math"
+FLAGS += " -fno-signed-zeros -fPIC -shared"
+SECONDS = 120  # for the compiler, at most
+
+
+@dataclass(frozen=True)
+class Library:
+    """What was built, or why it was not."""
+
+    functions: ctypes.CDLL | None
+    told: str
+
+
+@cache
+def library() -> Library:
+    """The C operations: from the cache, or built now, which takes a second or two.
+
+    `CC` names another compiler; the cache is `hardgnn` in `XDG_CACHE_HOME`, or in `~/.cache`. It is built for this
+    processor, and anew for another compiler, processor or version.
+    """
+    compiler = os.environ.get("CC") or next((name for name in COMPILERS if shutil.which(name)), None)
+    if compiler is None:
+        return Library(None, f"no C compiler ({', '.join(COMPILERS)})")
+    told = "it fails"
+    for machine in MACHINES:
+        try:
+            path = _built([*compiler.split(), *machine])
+            return Library(ctypes.CDLL(str(path)), f"{compiler} {' '.join(machine)}".strip())
+        except (OSError, subprocess.SubprocessError) as error:
+            output = getattr(error, "stderr", None) or str(error)
+            told = (output.strip().splitlines() or [told])[0][:200]
+    return Library(None, f"the C compiler {compiler}: {told}")
+
+
+def _built(words: list[str]) -> Path:
+    here = Path(__file__).parent
+    known = [(here / name).read_bytes() for name in (*SOURCES, *HEADERS)]
+    known += [" ".join([*words, FLAGS]).encode(), _run([*words, "-dM", "-E", os.devnull]).encode()]
+    target = _cache() / f"native-{hashlib.sha256(b''.join(known)).hexdigest()[:24]}.so"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / "native.so"
+        _run([*words, *FLAGS.split(), "-o", str(made), *(str(here / name) for name in SOURCES), "-lm"])
+        made.replace(target)  # others may build it at the same time
+    return target
+
+
+def _run(words: list[str]) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=SECONDS).stdout
+
+
+def _cache() -> Path:
+    """A folder of this user's own that can be written to."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hardgnn"
+    try:
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return Path(tempfile.gettempdir()) / f"hardgnn-{os.getuid()}"
+    return base if os.access(base, os.W_OK) else Path(tempfile.gettempdir()) / f"hardgnn-{os.getuid()}"
+
+
+def native(*tensors: Tensor) -> ctypes.CDLL | None:
+    """The C operations where they serve these tensors: float32 on a processor; None where the torch forms do."""
+    if wanted() != "native" or not fast(*tensors) or any(one.dtype != torch.float32 for one in tensors):
+        return None
+    found = library()
+    if found.functions is None:
+        say(found.told)
+    return found.functions
+
+
+@cache
+def say(told: str) -> None:
+    warnings.warn(f"{told}: the graphs and the interval level run in torch, at half the speed", stacklevel=3)
+
+
+def described() -> str:
+    """The forms that operations on a processor have here, for the record of a run."""
+    if wanted() != "native":
+        return wanted()
+    found = library()
+    return f"{'torch' if found.functions is None else 'native'} ({found.told})"
+
+
+def over(size: int, step: int, work: Callable[[int, int], None]) -> None:
+    """Calls work(first, last) for parts of 0 .. size, each of `step` but the last, on torch's number of threads.
+
+    C functions leave Python's lock, so that threads run side by side. Parts do not depend on the number of threads.
+    """
+    parts = [(first, min(first + step, size)) for first in range(0, size, step)]
+    threads = min(torch.get_num_threads(), len(parts))
+    if threads < 2:
+        for part in parts:
+            work(*part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: work(*part), parts))
+
+
+def each(size: int, step: int, function: Any, *given: Any) -> None:
+    """`over` of a C function that takes a part's first and last number before what is `given`."""
+    over(size, step, lambda first, last: function(ctypes.c_long(first), ctypes.c_long(last), *given))
+
+
+def address(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where a tensor's numbers are, for C; it must be contiguous, and stay alive."""
+    assert tensor is None or tensor.is_contiguous()
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

@@ -163,28 +163,43 @@ def test_interval_level_with_the_same_numbers_dropped(monkeypatch: pytest.Monkey
     assert_alike(lambda: [encode(x, level, 0.5, torch.Generator())], (x, *level.recurrent.parameters()), 1e-4)
 
 
-@given(seed=seeds, queries=st.integers(1, 9), items=st.integers(1, 12), prior=st.booleans(), dtype=dtypes)
+dims = st.sampled_from([3, 32])
+
+
+@given(
+    seed=seeds,
+    queries=st.one_of(st.integers(1, 9), st.integers(500, 550)),
+    items=st.integers(1, 50),
+    dim=dims,
+    prior=st.booleans(),
+    moment=st.booleans(),
+    dtype=dtypes,
+)
 @often
-def test_sampled_softmax(seed: int, queries: int, items: int, prior: bool, dtype: torch.dtype) -> None:
+def test_sampled_softmax(
+    seed: int, queries: int, items: int, dim: int, prior: bool, moment: bool, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(seed)
-    leaves = [random(generator, dtype, *shape) for shape in ((queries, 3), (items, 3), (items,), (queries,))]
+    leaves = [random(generator, dtype, *shape) for shape in ((queries, dim), (items, dim), (items,), (queries,))]
     own = torch.rand(3, items, generator=generator) < 0.3
     own[0] = True  # a user for whom no candidate is left
     owner = torch.randint(3, (queries,), generator=generator)
     numbers = [torch.rand(shape, generator=generator, dtype=dtype) + 0.1 for shape in ((queries, items), (), ())]
     priors = tuple(number.requires_grad_() for number in numbers) if prior else None
+    added = random(generator, dtype, 2, items)
+    moments = (added, torch.randint(2, (queries,), generator=generator)) if moment else None
     assert_alike(
-        lambda: [sampled_softmax(*leaves, own, owner, priors)],  # type: ignore[arg-type]
-        [*leaves, *(priors or ())],
+        lambda: [sampled_softmax(*leaves, own, owner, priors, moments)],  # type: ignore[arg-type]
+        [*leaves, *(priors or ()), *([added] if moment else [])],
         DTYPES[dtype],
     )
 
 
-@given(seed=seeds, queries=st.integers(1, 9), items=st.integers(1, 12), k=st.integers(1, 15), dtype=dtypes)
+@given(seed=seeds, queries=st.integers(1, 40), items=st.integers(1, 50), dim=dims, k=st.integers(1, 15), dtype=dtypes)
 @often
-def test_top_products(seed: int, queries: int, items: int, k: int, dtype: torch.dtype) -> None:
+def test_top_products(seed: int, queries: int, items: int, dim: int, k: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(seed)
-    leaves = [random(generator, dtype, size, 3) for size in (queries, items)]
+    leaves = [random(generator, dtype, size, dim) for size in (queries, items)]
     own = torch.rand(3, items, generator=generator) < 0.4
     owner = torch.randint(3, (queries,), generator=generator)
     assert_alike(lambda: [top_products(*leaves, own, owner, k)[0].exp()], leaves, DTYPES[dtype])

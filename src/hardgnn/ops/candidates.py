@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hardgnn.ops.form import fast
+from hardgnn.ops.native.candidates import serves, softmax, top, top_gradient
+from hardgnn.ops.native.library import native
 from hardgnn.ops.topk import largest
 
 CHUNK_NUMBERS = 2**18
@@ -102,6 +104,14 @@ class _SampledSoftmax(torch.autograd.Function):
         own: Tensor,
         owner: Tensor,
     ) -> Tensor:
+        functions = native(queries, items) if serves(queries.shape[1]) else None
+        if functions is not None:
+            prior = None if reached is None else (reached, strength, epsilon)
+            moment = None if added is None else (added, row)
+            found = softmax(functions, queries, items, offsets, positive, prior, moment, own, owner)  # type: ignore[arg-type]
+            gradients = found.queries, found.items, found.offsets, found.positive, found.reached
+            ctx.save_for_backward(*gradients, found.strength, found.epsilon, found.added)
+            return found.loss
         count = len(queries)
         loss = queries.new_zeros(())
         d_queries, d_positive = torch.empty_like(queries), torch.empty_like(positive)
@@ -150,6 +160,12 @@ class _TopProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k = min(k, len(items))
+        ctx.functions = native(queries, items) if serves(queries.shape[1]) else None
+        if ctx.functions is not None:
+            values, index = top(ctx.functions, queries, items, own, owner, k)
+            ctx.save_for_backward(queries, items, index)
+            ctx.mark_non_differentiable(index)
+            return values, index
         values = queries.new_empty(len(queries), k)
         index = torch.empty(len(queries), k, dtype=torch.long)
         for part in _chunks(queries, items):
@@ -163,6 +179,8 @@ class _TopProducts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         queries, items, index = ctx.saved_tensors
+        if ctx.functions is not None:
+            return *top_gradient(ctx.functions, queries, items, index, outer[0]), None, None, None
         d_queries, d_items = torch.empty_like(queries), torch.zeros_like(items)
         for part in _chunks(queries, items):
             table = queries.new_zeros(len(queries[part]), len(items)).scatter_(1, index[part], outer[0][part])

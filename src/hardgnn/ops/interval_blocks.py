@@ -209,7 +209,9 @@ def _scaled(kept: Tensor | None, rows: slice, block: Tensor, times: float) -> Te
 
 
 def encode_blocks(x: Tensor, level: Blocks, kept: Tensor | None, times: float) -> Tensor:
-    """What `hardgnn.ops.interval_level.encode` says, (T, N, d) -> (N, d), of states that are `times` as large where they
-    are `kept` (d, T, N), else 0; none is dropped without."""
+    """What `hardgnn.ops.interval_level.encode` says, (T, N, d) -> (N, d).
+
+    States are `times` as large where they are `kept` (d, T, N), and 0 elsewhere; without, all stay as they are.
+    """
     found: Tensor = _Encode.apply(x, level, kept, times, *level.parameters)
     return found

@@ -7,21 +7,6 @@
 
 #define NODES 32 /* of a block */
 
-/* 2^x to 1e-7, of x from -126 to 126 */
-static inline vec exp2_of(vec x) {
-    x = -larger(-larger(x, all(-126.f)), all(-126.f));
-    ints whole = __builtin_convertvector(x + 1024.5f, ints) - 1024; /* the nearest whole number */
-    vec part = x - __builtin_convertvector(whole, vec);
-    vec y = all(1.5403530e-4f);
-    y = y * part + 1.3333558e-3f;
-    y = y * part + 9.6181291e-3f;
-    y = y * part + 5.5504109e-2f;
-    y = y * part + 2.4022651e-1f;
-    y = y * part + 6.9314718e-1f;
-    y = y * part + 1.0f;
-    return (vec)((ints)y + (whole << 23));
-}
-
 static inline vec sigmoid(vec x) { return 1.f / (1.f + exp2_of(x * -1.44269504f)); }
 static inline vec tanh_of(vec x) { return 2.f * sigmoid(2.f * x) - 1.f; }
 

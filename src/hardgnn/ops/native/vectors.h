@@ -15,3 +15,55 @@ static inline void store(float *p, vec x) { *(vec *)p = x; }
 static inline vec all(float x) { return x - (vec){0}; }
 static inline vec chosen(ints first, vec a, vec b) { return (vec)(((ints)a & first) | ((ints)b & ~first)); }
 static inline vec larger(vec a, vec b) { return chosen(a > b, a, b); }
+static inline float sum_of(vec x) {
+    float sum = 0;
+    for (int j = 0; j < LANES; j++) sum += x[j];
+    return sum;
+}
+
+/* 2^x to 1e-7, of x from -126 to 126 */
+static inline vec exp2_of(vec x) {
+    x = -larger(-larger(x, all(-126.f)), all(-126.f));
+    ints whole = __builtin_convertvector(x + 1024.5f, ints) - 1024; /* the nearest whole number */
+    vec part = x - __builtin_convertvector(whole, vec);
+    vec y = all(1.5403530e-4f);
+    y = y * part + 1.3333558e-3f;
+    y = y * part + 9.6181291e-3f;
+    y = y * part + 5.5504109e-2f;
+    y = y * part + 2.4022651e-1f;
+    y = y * part + 6.9314718e-1f;
+    y = y * part + 1.0f;
+    return (vec)((ints)y + (whole << 23));
+}
+
+/* The natural logarithm to 1e-7, of x above 1e-37: log(2^e m), m within sqrt(1/2) and sqrt(2), by a polynomial in m - 1. */
+static inline vec log_of(vec x) {
+    ints bits = (ints)x - 0x3f3504f3;
+    vec power = __builtin_convertvector(bits >> 23, vec);
+    vec z = (vec)((bits & 0x007fffff) + 0x3f3504f3) - 1.f;
+    vec y = all(7.0376836292e-2f);
+    y = y * z - 1.1514610310e-1f;
+    y = y * z + 1.1676998740e-1f;
+    y = y * z - 1.2420140846e-1f;
+    y = y * z + 1.4249322787e-1f;
+    y = y * z - 1.6668057665e-1f;
+    y = y * z + 2.0000714765e-1f;
+    y = y * z - 2.4999993993e-1f;
+    y = y * z + 3.3333331174e-1f;
+    return power * 0.69314718f + (z + z * z * (y * z - 0.5f));
+}
+
+/* c (8, 32) += a (8, k) @ b (k, 32): the numbers of a row, and of a k, follow each other at the given distances. */
+static inline void add_tile(float *c, long c_row, const float *a, long a_row, long a_k, const float *b, long b_k, long k) {
+    vec sums[8][2];
+    for (int r = 0; r < 8; r++) sums[r][0] = load(c + r * c_row), sums[r][1] = load(c + r * c_row + LANES);
+    for (long q = 0; q < k; q++) {
+        vec first = load(b + q * b_k), second = load(b + q * b_k + LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; r++) {
+            float times = a[r * a_row + q * a_k];
+            sums[r][0] += times * first, sums[r][1] += times * second;
+        }
+    }
+    for (int r = 0; r < 8; r++) store(c + r * c_row, sums[r][0]), store(c + r * c_row + LANES, sums[r][1]);
+}

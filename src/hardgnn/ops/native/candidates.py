@@ -1,0 +1,144 @@
+"""The softmax over candidates, and the largest products with them, in C (candidates.c)."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hardgnn.ops.native.library import address, each, over
+
+TOGETHER = 512  # queries of a part, whose gradients of candidates are added up by themselves; whole blocks
+WHOLE = 32  # queries of a block, candidates of a strip, and what vectors are a multiple of
+
+
+class _Softmax(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("d", "width", "candidates", "count")),
+        *((name, ctypes.c_float) for name in ("strength", "epsilon")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("queries", "items", "strips", "offsets", "positive", "reached", "added")
+        ),
+        *((name, ctypes.c_void_p) for name in ("own", "owner", "row", "d_queries", "d_positive", "d_reached")),
+    ]
+
+
+class _Sums(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("d_items", "d_offsets", "d_added", "numbers")]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The loss, and its gradients of what `sampled_softmax` takes."""
+
+    loss: Tensor
+    queries: Tensor
+    items: Tensor
+    offsets: Tensor
+    positive: Tensor
+    reached: Tensor | None
+    strength: Tensor
+    epsilon: Tensor
+    added: Tensor | None
+
+
+def serves(dim: int) -> bool:
+    """Whether the C form has vectors of so many numbers."""
+    return dim % WHOLE == 0
+
+
+def _filled(x: Tensor) -> Tensor:
+    """Rows of zeros after those of x, up to a multiple of `WHOLE`."""
+    missing = -len(x) % WHOLE
+    return F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
+
+
+def _strips(items: Tensor) -> Tensor:
+    """Whole strips of candidates (n * WHOLE, d) with the candidates of each side by side: (n, d, WHOLE)."""
+    return items.view(-1, WHOLE, items.shape[1]).transpose(1, 2).contiguous()
+
+
+def softmax(
+    functions: ctypes.CDLL,
+    queries: Tensor,
+    items: Tensor,
+    offsets: Tensor,
+    positive: Tensor,
+    prior: tuple[Tensor, Tensor, Tensor] | None,
+    moment: tuple[Tensor, Tensor] | None,
+    own: Tensor,
+    owner: Tensor,
+) -> Gradients:
+    """What `hardgnn.ops.candidates.sampled_softmax` says, and the gradients."""
+    count, candidates = len(queries), len(items)
+    query, item = _filled(queries), _filled(items)
+    width, dim = item.shape
+    reached, strength, epsilon = (None, 0.0, 1.0) if prior is None else (prior[0], float(prior[1]), float(prior[2]))
+    added, row = moment or (None, None)
+    d_queries, d_positive = torch.empty_like(query), torch.empty_like(positive)
+    d_reached = None if reached is None else torch.empty_like(reached)
+    parts = -(-count // TOGETHER)
+    numbers = torch.zeros(parts, 3, dtype=torch.float64)
+    d_items, d_offsets = query.new_zeros(parts, width, dim), query.new_zeros(parts, width)
+    d_added = None if added is None else query.new_zeros(parts, *added.shape)
+    held = [query, item, _strips(item), F.pad(offsets, (0, width - candidates)), positive, reached, added]
+    held += [own.view(torch.uint8), owner, row]
+    held = [None if one is None else one.contiguous() for one in held]
+    softmax = _Softmax(
+        dim, width, candidates, count, strength, epsilon, *map(address, (*held, d_queries, d_positive, d_reached))
+    )
+
+    def part(first: int, last: int) -> None:
+        one = first // TOGETHER
+        places = d_items[one], d_offsets[one], None if d_added is None else d_added[one], numbers[one]
+        sums = _Sums(*map(address, places))
+        given = ctypes.c_long(first), ctypes.c_long(last), ctypes.byref(softmax), ctypes.byref(sums)
+        if functions.hardgnn_softmax(*given):
+            raise MemoryError("the softmax over candidates")
+
+    over(count, TOGETHER, part)
+    loss, d_strength, d_epsilon = numbers.sum(0).to(queries.dtype)
+    return Gradients(
+        loss / count,
+        d_queries[:count],
+        d_items.sum(0)[:candidates],
+        d_offsets.sum(0)[:candidates],
+        d_positive,
+        d_reached,
+        d_strength,
+        d_epsilon,
+        None if d_added is None else d_added.sum(0),
+    )
+
+
+def top(
+    functions: ctypes.CDLL, queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """What `hardgnn.ops.candidates.top_products` says; the first of equal ones."""
+    query, item = _filled(queries), _filled(items)
+    values, index = queries.new_empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.long)
+    sizes = map(ctypes.c_long, (query.shape[1], len(item), len(items), k))
+    held = query, _strips(item), own.view(torch.uint8).contiguous(), owner.contiguous()
+    each(len(queries), TOGETHER, functions.hardgnn_top, *sizes, *map(address, (*held, values, index)))
+    return values, index
+
+
+def top_gradient(
+    functions: ctypes.CDLL, queries: Tensor, items: Tensor, index: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of queries (P, d) and items (C, d) from that of their products (P, k) at `index` (P, k)."""
+    parts = -(-len(queries) // TOGETHER)
+    d_queries, d_items = torch.empty_like(queries), items.new_zeros(parts, *items.shape)
+    held = [one.contiguous() for one in (queries, items, index, grad)]
+    sizes = ctypes.c_long(queries.shape[1]), ctypes.c_long(index.shape[1])
+
+    def part(first: int, last: int) -> None:
+        places = *map(address, held), address(d_queries), address(d_items[first // TOGETHER])
+        functions.hardgnn_top_gradient(ctypes.c_long(first), ctypes.c_long(last), *sizes, *places)
+
+    over(len(queries), TOGETHER, part)
+    return d_queries, d_items.sum(0)

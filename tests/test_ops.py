@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hardgnn.models.transitions import Transitions, TransitionsSettings
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout, kept_numbers
 from hardgnn.ops.edges import Edges
@@ -257,6 +258,28 @@ def test_edges(seed: int, rows: int, columns: int, density: float) -> None:
         assert not found[number][-1].any()
         assert torch.equal(found[2 + number], cut)
         np.testing.assert_array_equal(edges.matrices[number].toarray(), table)
+
+
+@given(seed=seeds, items=st.integers(1, 20), width=st.integers(1, 6), windows=st.integers(1, 40))
+@often
+def test_what_windows_reach(seed: int, items: int, width: int, windows: int) -> None:
+    rng = np.random.default_rng(seed)
+    tables = [rng.random((items, items), np.float32) * (rng.random((items, items)) < 0.3) for _ in range(2)]
+    edges = Edges.of(*(sp.csr_array(table) for table in tables))
+    padded = rng.integers(0, items, (windows, width))
+    padded[np.arange(width) < rng.integers(0, width + 1, (windows, 1))] = items
+    columns = rng.permutation(items)[: 1 + items // 2]
+    module = Transitions(TransitionsSettings())
+    leaves = (module.decay_logit, module.log_forward)
+    found = []
+    for form in ("reference", "torch", "native"):
+        with asked_for(form):
+            value = module.reached(edges, columns, torch.from_numpy(padded))
+        weight = torch.from_numpy(np.random.default_rng(seed).random(value.shape, np.float32))
+        found.append([value, *torch.autograd.grad((value * weight).sum(), leaves)])
+    for others in found[1:]:
+        for one, other in zip(others, found[0], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(0,), (7, 5), (3, 2, 33)])

@@ -20,6 +20,7 @@ from hardgnn.models.encoders.causal import CausalEncoder, CausalSettings
 from hardgnn.models.similarity import cosine_similarity, forward_similarity
 from hardgnn.models.transformer import Transformer
 from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, TransitionsSettings, between
+from hardgnn.ops.form import asked_for
 from hardgnn.training.objectives.next_item import NextItem, NextItemSettings
 from hardgnn.training.samplers import (
     WeightedSampler,
@@ -127,14 +128,17 @@ def test_the_next_item_is_reached_without_the_users_own_share(seed: int) -> None
     for p in range(windows.shape[1]):
         expected = sum(0.8 ** (p - s) * stored[whole[0, s], whole[0, p + 1]] for s in range(p + 1))
         assert found[p] == pytest.approx(expected, abs=1e-5)
-    reached = module.candidates(module.block(graph.edges, everything), windows)[0, -1].detach().numpy()
     last = windows.shape[1] - 1
     expected_all = sum(0.8 ** (last - s) * matrix.toarray()[whole[0, s]] for s in range(last + 1))
-    np.testing.assert_allclose(reached, expected_all, rtol=1e-4, atol=1e-6)
+    for form in ("reference", "torch", "native"):
+        with asked_for(form):
+            reached = module.reached(graph.edges, everything, windows)[-1].detach().numpy()
+        np.testing.assert_allclose(reached, expected_all, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["reference", "torch", "native"])
 @pytest.mark.parametrize("copies", [1, 5])  # fewer rows than numbers of a vector, and more
-def test_transition_scores_of_whole_histories(copies: int) -> None:
+def test_transition_scores_of_whole_histories(copies: int, form: str) -> None:
     data = random_dataset(n_users=8, n_items=13, seed=3)
     matrix = (cosine_similarity(data, None) + 1.0 * forward_similarity(data)).tocsr()
     module = Transitions(TransitionsSettings(epsilon=0.1))
@@ -142,7 +146,8 @@ def test_transition_scores_of_whole_histories(copies: int) -> None:
     scores = TransitionScores(module, matrix, torch.from_numpy(counts), window=2)
     histories = Histories.from_lists([[1, 4, 2], []] * copies)
     queries, items = torch.randn(2 * copies, 3), torch.randn(13, 3)
-    found = scores.scores(queries, items, histories).numpy() - (queries @ items.T).numpy()
+    with asked_for(form):
+        found = scores.scores(queries, items, histories).numpy() - (queries @ items.T).numpy()
     dense, popular = matrix.toarray(), 0.5 * np.log(1 + counts)
     for row in range(0, 2 * copies, 2):
         expected = np.log(0.1 + dense[2] + 0.8 * dense[4]) + popular

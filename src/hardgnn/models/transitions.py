@@ -19,6 +19,8 @@ from hardgnn.data.histories import PADDING, Histories
 from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
+from hardgnn.ops.native.library import native
+from hardgnn.ops.native.transitions import NativeWalk, add_reached, narrow, serves
 from hardgnn.ops.product import product
 from hardgnn.ops.sparse import Rows, sparse_product
 
@@ -129,6 +131,21 @@ class Transitions(nn.Module):
         cosine, follows = edges.dense(torch.as_tensor(columns, device=edges.columns.device))
         return torch.addcmul(cosine, follows, self.log_forward.exp())
 
+    def reached(self, edges: Edges, columns: Tensor | NDArray[np.integer], windows: Tensor) -> Tensor:
+        """x of every candidate, a column of these rows of S, after every item of the windows in turn: (P, C).
+
+        Shapes: edges (n, I); columns (C,); windows (B, m) of row numbers, n for padding.
+        """
+        columns = torch.as_tensor(columns, device=edges.columns.device)
+        functions = native(edges.first) if serves(edges) else None
+        if functions is not None:
+            decay, forward = torch.sigmoid(self.decay_logit), self.log_forward.exp()
+            found: Tensor = NativeWalk.apply(decay, forward, functions, edges, columns, windows)
+            return found
+        table = self.candidates(self.block(edges, columns), windows)
+        real = (windows < len(edges)).flatten()
+        return table.flatten(0, 1) if bool(real.all()) else table.flatten(0, 1)[real]
+
     def candidates(self, block: Tensor, windows: Tensor) -> Tensor:
         """x of every candidate after every position, (B, m, C).
 
@@ -160,7 +177,7 @@ class TransitionScores:
     """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`, on the module's device."""
 
     def __init__(self, module: Transitions, matrix: sparse.csr_array, counts: Tensor, window: int) -> None:
-        self.module, self.matrix, self.counts, self.window = module, matrix, counts, window
+        self.module, self.matrix, self.counts, self.window = module, narrow(matrix), counts, window
         self._transposed: Rows | None = None
 
     @torch.no_grad()
@@ -181,20 +198,22 @@ class TransitionScores:
         query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
         offsets = self.module.offsets(self.counts.to(items.device))
         if fast(queries, items):
-            return self._where_reached(query @ self.matrix, queries, items, offsets)
+            return self._where_reached(query, queries, items, offsets)
         prior = self.module.prior(self._reached(query)).add_(offsets)
         return prior.add_(product(queries, items))
 
-    def _where_reached(self, reached: sparse.csr_array, queries: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
+    def _where_reached(self, query: sparse.csr_array, queries: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
         """The scores where most of x is 0: logarithms of the others alone, and what all items have in the product."""
         strength, epsilon = float(self.module.strength), float(self.module.log_epsilon.exp())
-        reached.data = np.log1p(reached.data / np.float32(epsilon)) * np.float32(strength)
-        scores = torch.from_numpy(reached.toarray())
         base = offsets + strength * math.log(epsilon)
-        if len(queries) <= items.shape[1]:  # a copy of the items would cost more than a pass over the scores
-            return scores.add_(base).addmm_(queries, items.T)
-        longer = torch.cat([queries, queries.new_ones(len(queries), 1)], 1)
-        return scores.addmm_(longer, torch.cat([items, base.unsqueeze(1)], 1).T)
+        functions = native(queries, items) if serves(self.matrix) else None
+        if functions is not None:
+            scores = _products(queries, items, base)
+            add_reached(functions, query, self.matrix, strength, epsilon, scores)
+            return scores
+        reached = query @ self.matrix
+        reached.data = np.log1p(reached.data / np.float32(epsilon)) * np.float32(strength)
+        return torch.from_numpy(reached.toarray()).add_(_products(queries, items, base))
 
     def _reached(self, query: sparse.csr_array) -> Tensor:
         """x of all items from the weights of those in each history (B, I): (B, I)."""
@@ -207,6 +226,14 @@ class TransitionScores:
             self._transposed = offsets, columns, values
         dense = torch.from_numpy(query.toarray()).to(where.device)
         return sparse_product(self._transposed, dense.T.contiguous()).T.contiguous()
+
+
+def _products(queries: Tensor, items: Tensor, base: Tensor) -> Tensor:
+    """`q · e_v + b_v`, (B, I), of queries (B, d), items (I, d) and base (I,)."""
+    if len(queries) <= items.shape[1]:  # a copy of the items would cost more than a pass over the scores
+        return product(queries, items).add_(base)
+    longer = torch.cat([queries, queries.new_ones(len(queries), 1)], 1)
+    return product(longer, torch.cat([items, base.unsqueeze(1)], 1))
 
 
 def between(edges: Edges, windows: Tensor, targets: Tensor | NDArray[np.integer]) -> tuple[Tensor, Tensor]:

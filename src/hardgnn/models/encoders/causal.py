@@ -57,7 +57,16 @@ class CausalEncoder(Encoder):
         nn.init.normal_(self.positions, std=0.02, generator=generator)
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        return by_length(window, lambda part: self.every(item_vectors, part)[:, -1]) * _real(window[:, -1:])
+        return by_length(window, lambda part: self._last(item_vectors, part)) * _real(window[:, -1:])
+
+    def _last(self, item_vectors: Tensor, window: Tensor) -> Tensor:
+        """`every` of the last position alone, (B, d): the top layer asks for no other."""
+        state, mask = self._start(item_vectors, window, None)
+        top = len(self.attentions) - 1
+        for layer in range(top + 1):
+            state = self._layer(layer, state, mask, None, last_only=layer == top)
+        last: Tensor = self.last_norm(state[:, -1])
+        return last
 
     def every(self, item_vectors: Tensor, window: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The vectors of all positions, (B, m, d); those of padding mean nothing. `generator` drives dropout."""
@@ -86,10 +95,12 @@ class CausalEncoder(Encoder):
         mask = (before & (window != PADDING).unsqueeze(1)) | torch.eye(width, dtype=torch.bool, device=window.device)
         return dropout(state, self.config.dropout, generator), mask
 
-    def _layer(self, layer: int, state: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _layer(
+        self, layer: int, state: Tensor, mask: Tensor, generator: torch.Generator | None, last_only: bool = False
+    ) -> Tensor:
         share = self.config.dropout
-        attended = self.attentions[layer](self.attention_norms[layer](state), mask)
-        state = state + dropout(attended, share, generator)
+        attended = self.attentions[layer](self.attention_norms[layer](state), mask, last_only)
+        state = (state[:, -1:] if last_only else state) + dropout(attended, share, generator)
         wide = F.gelu(self.widen[layer](self.forward_norms[layer](state)))
         return state + dropout(self.narrow[layer](dropout(wide, share, generator)), share, generator)
 

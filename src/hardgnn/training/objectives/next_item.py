@@ -191,8 +191,8 @@ class NextItem(ContrastedObjective):
         edges = counted.edges[rows.numpy()]
         counts, target_counts = self._counts[windows], self._counts[targets]  # index -1 is the last: padding
         next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
-        reached = module.candidates(module.block(edges, batch.candidates), local)
-        return _at(reached, cells), module.prior(_at(next_reached, cells))
+        reached = module.reached(edges, batch.candidates, local)
+        return reached, module.prior(_at(next_reached, cells))
 
     def _moments(self, batch: SequenceBatch, cells: NDArray[np.int64]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """What the clock adds to the next items (P,), and to the candidates at each of its readings (R, C), (P,)."""

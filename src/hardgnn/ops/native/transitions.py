@@ -1,0 +1,97 @@
+"""What the items of a history reach by the edges that there are, in C (transitions.c)."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from hardgnn.ops.edges import Edges
+from hardgnn.ops.native.library import address, each, over
+
+HISTORIES_TOGETHER, WINDOWS_TOGETHER = 256, 16  # of a part
+
+
+def serves(edges: sparse.csr_array | Edges) -> bool:
+    """Whether the C form has edges of so many: numbers of 32 bits."""
+    kind = edges.offsets.dtype if isinstance(edges, Edges) else edges.indptr.dtype
+    return kind in (torch.int32, np.dtype(np.int32))
+
+
+def narrow(matrix: sparse.csr_array) -> sparse.csr_array:
+    """The same matrix with indices of 32 bits, where they are enough; scipy widens them here and there."""
+    if max(matrix.nnz, *matrix.shape) >= 2**31:
+        return matrix
+    parts = matrix.data, matrix.indices.astype(np.int32, copy=False), matrix.indptr.astype(np.int32, copy=False)
+    return sparse.csr_array(parts, shape=matrix.shape)
+
+
+def add_reached(
+    functions: ctypes.CDLL,
+    history: sparse.csr_array,
+    edges: sparse.csr_array,
+    strength: float,
+    epsilon: float,
+    scores: Tensor,
+) -> None:
+    """Adds `strength * log(1 + x / epsilon)` of `x = history @ edges`, (B, n) and (n, I), to scores (B, I)."""
+    parts = [torch.from_numpy(part) for one in (narrow(history), edges) for part in (one.indptr, one.indices, one.data)]
+    numbers = ctypes.c_long(edges.shape[1]), ctypes.c_float(strength), ctypes.c_float(epsilon)
+
+    def part(first: int, last: int) -> None:
+        given = ctypes.c_long(first), ctypes.c_long(last), *map(address, parts), *numbers, address(scores)
+        if functions.hardgnn_reach(*given):
+            raise MemoryError("what transitions reach")
+
+    over(len(scores), HISTORIES_TOGETHER, part)
+
+
+class NativeWalk(torch.autograd.Function):
+    """x of every candidate (columns) after every item of the windows, `x_p = decay x_{p-1} + edges of item p`: (P, C).
+
+    Shapes: windows (B, m) of rows of `edges`, their number for padding; decay, forward: one number each.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, decay: Tensor, forward: Tensor, functions: ctypes.CDLL, edges: Edges, columns: Tensor, windows: Tensor
+    ) -> Tensor:
+        windows = windows.contiguous()
+        real = (windows < len(edges)).sum(1)
+        starts = torch.cat([real.new_zeros(1), real.cumsum(0)])
+        place = torch.full((edges.width,), -1, dtype=torch.int32)
+        place[columns] = torch.arange(len(columns), dtype=torch.int32)
+        found = edges.first.new_empty(int(starts[-1]), len(columns))
+        given = ctypes.c_long(windows.shape[1]), ctypes.c_long(len(edges)), address(windows), address(starts)
+        graph = (
+            *map(address, (edges.offsets, edges.columns, edges.first, edges.second, place)),
+            ctypes.c_long(len(columns)),
+        )
+        numbers = ctypes.c_float(float(decay)), ctypes.c_float(float(forward))
+        each(len(windows), WINDOWS_TOGETHER, functions.hardgnn_walk, *given, *graph, *numbers, address(found))
+        ctx.save_for_backward(decay, found)
+        ctx.constants = functions, edges, place, windows, starts
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        decay, found = ctx.saved_tensors
+        functions, edges, place, windows, starts = ctx.constants
+        grad = outer[0].clone(memory_format=torch.contiguous_format)
+        sums = torch.zeros(-(-len(windows) // WINDOWS_TOGETHER), 2, dtype=torch.float64)
+        given = ctypes.c_long(windows.shape[1]), ctypes.c_long(len(edges)), address(windows), address(starts)
+        graph = *map(address, (edges.offsets, edges.columns, edges.second, place)), ctypes.c_long(found.shape[1])
+        held = ctypes.c_float(float(decay)), address(found), address(grad)
+
+        def part(first: int, last: int) -> None:
+            place = address(sums[first // WINDOWS_TOGETHER])
+            functions.hardgnn_walk_gradient(ctypes.c_long(first), ctypes.c_long(last), *given, *graph, *held, place)
+
+        over(len(windows), WINDOWS_TOGETHER, part)
+        of_decay, of_forward = sums.sum(0).to(decay.dtype)
+        return of_decay, of_forward, None, None, None, None

@@ -47,7 +47,7 @@ class HardGNN:
         >>> model.recommend(users=["u42"], n=10)
     """
 
-    def __init__(self, preset: str = "hardgnn", seed: int = 0, **options: dict[str, Any]) -> None:
+    def __init__(self, preset: str = settings.DEFAULT_PRESET, seed: int = 0, **options: dict[str, Any]) -> None:
         self.preset = arguments.text(preset, "preset")
         checked = arguments.whole(seed, "seed", least=0)
         self.config = settings.resolve(self.preset, seed=checked, options=options)

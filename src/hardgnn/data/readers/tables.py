@@ -18,6 +18,7 @@ from hardgnn.data.raw.file import PARQUET_ENDINGS, PARQUET_MAGIC, RawFile
 from hardgnn.data.raw.layers import refuse_swelling
 from hardgnn.data.raw.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.base import Fit, named, reader, text_sample
+from hardgnn.data.readers.frames import Table
 from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
 from hardgnn.data.readers.values import checked_table
 from hardgnn.errors import HardGNNError, nearest, shown
@@ -148,20 +149,19 @@ def read_parquet(raw: RawFile, wanted: Columns) -> Source:
     return Source(whole, place, text=False, rows=sum(counts), names=names)
 
 
-def checked_frame(table: Any, label: str) -> tuple[pl.DataFrame, Reading]:
-    """A table of the caller's own as a log's, checked by the rules for files.
+def checked_frame(
+    table: Any, label: str, wanted: Columns | None = None, drop_missing: bool | None = None
+) -> tuple[pl.DataFrame, Reading]:
+    """A table of the caller's own (polars, pandas, Arrow, a dictionary) as a log's, checked by the rules for files.
 
     Raises:
         HardGNNError: it is no table, or as `chosen_names` and `checked_table`, naming the row.
     """
-    if not isinstance(table, pl.DataFrame):
-        kind = f"{type(table).__module__.split('.')[0]} {type(table).__name__}"
-        raise HardGNNError(f"{label}: expected a polars DataFrame, got a {kind}; polars.DataFrame(…) makes one")
-    wanted = dict.fromkeys((USER, ITEM, TIMESTAMP, RATING))
-    names = chosen_names(table.columns, wanted, label)
-    columns = table.lazy().select(pl.col(name).alias(meaning) for meaning, name in names.items())
+    found = Table(table, label)
+    names = chosen_names(found.columns, wanted or dict.fromkeys((USER, ITEM, TIMESTAMP, RATING)), label)
+    columns = found.select(names.values()).lazy().select(pl.col(name).alias(meaning) for meaning, name in names.items())
     source = Source(columns, lambda row: f"row {row + 1}", text=False, names=names)
-    return checked_table(source, label, "table")
+    return checked_table(source, label, "table", drop_missing)
 
 
 def parquet_table(raw: RawFile, file: Path) -> pl.LazyFrame:

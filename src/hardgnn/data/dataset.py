@@ -24,6 +24,7 @@ from hardgnn.storage.files import atomic_folder, recover
 from hardgnn.storage.frames import check_index, read_frame, read_index, write_frame
 from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.records import check_file, read_json, recorded, write_json
+from hardgnn.wording import said
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
@@ -335,7 +336,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise HardGNNError(wrong)
     if not folder.is_dir():
         raise HardGNNError(
-            f"{shown(folder)}: no such folder; make it with `hardgnn prepare SOURCE --out {shown(folder)}`"
+            f"{shown(folder)}: no such folder; make it with "
+            + said(f"`hardgnn prepare SOURCE --out {shown(folder)}`", "Dataset.read(SOURCE).prepare().save(…)")
         )
     if not (folder / MANIFEST).exists():
         raise HardGNNError(f"{shown(folder)}: not a prepared data set, {MANIFEST} is missing")

@@ -56,9 +56,11 @@ class Recommender:
     """A trained run with its id maps and histories; it answers in raw ids.
 
     Every answer is a table: user, item, score, rank (from 1), source, and title where the run knows titles. The source
-    tells the terms of the score: `user+sequence` (a user the model knows), `user` (of whom there are no items, or by a
-    model without sequence encoder), `sequence` (somebody it does not know, by their items) or `popularity` (nothing is
-    known; the score is the number of training interactions).
+    tells what the score is made of: `user+sequence` (what the model has learnt of the user, and their recent items),
+    `user` (that alone: there are no items, or the model does not look at any), `sequence` (recent items alone: of
+    everybody, where the model has nothing of single users, as `best`; otherwise of whom training did not have) or
+    `popularity` (nothing is known, and the score is the number of training interactions; or the model is the same for
+    everybody). `hardgnn.recommend.best.meaning` says it of a model and a user.
 
     Args:
         folder: a run folder, which may have been moved from another machine.

@@ -19,6 +19,7 @@ from hardgnn.parts import MODELS
 from hardgnn.runs.folder import AGAIN, MODEL, check_identity, check_version, identity, load_config, run_name
 from hardgnn.runtime import device_of
 from hardgnn.storage.tensors import open_tensors, read_seal, save_tensors
+from hardgnn.wording import said
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -77,7 +78,8 @@ def load_model(folder: str | Path, device: str = "cpu") -> Model:
     record = check_version(folder)
     config = load_config(folder)
     if not (folder / MODEL).exists():
-        raise HardGNNError(f"{shown(folder)}: no trained model yet; go on with `hardgnn train … --resume`")
+        how = said("`hardgnn train … --resume`", "fit(data, out, resume=True)")
+        raise HardGNNError(f"{shown(folder)}: no trained model yet; go on with {how}")
     counts = record["data"]["manifest"].get("counts", {})
     with open_tensors(folder / MODEL, AGAIN) as (handle, note):
         check_identity(folder, folder / MODEL, run_of(note))

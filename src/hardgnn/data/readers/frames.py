@@ -18,9 +18,9 @@ AN_ID = "an id (text or a whole number)"
 
 def is_table(value: object) -> bool:
     """Whether it is a table of polars, pandas or Arrow, or a dictionary of columns."""
-    named = hasattr(value, "schema") or hasattr(value, "columns")  # a column of Arrow has neither
-    ours = isinstance(value, (pl.DataFrame, pl.LazyFrame, Mapping))
-    return ours or _is_pandas(value, "DataFrame") or (_streams(value) and named)
+    if isinstance(value, (pl.DataFrame, pl.LazyFrame, Mapping)) or _is_pandas(value, "DataFrame"):
+        return True
+    return _streams(value) and (hasattr(value, "schema") or hasattr(value, "columns"))  # a column has neither
 
 
 def is_pandas(value: object) -> bool:

@@ -14,6 +14,7 @@ from hardgnn.data.ids import FRACTION, glance, id_text, is_number, no_ids
 from hardgnn.data.readers.source import Source
 from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Times, Unit, no_times, times_of, unit_of
 from hardgnn.errors import HardGNNError
+from hardgnn.wording import option
 
 
 def checked_table(
@@ -42,7 +43,7 @@ def checked_table(
     if RATING in schema:
         quick[RATING] = every[RATING] = rating(schema[RATING])
     missing = pl.any_horizontal(nothing(name, schema[name]) for name in (USER, ITEM))
-    remedy = "" if drop_missing is None else "; --drop-missing (in Python drop_missing=True) drops such rows"
+    remedy = "" if drop_missing is None else f"; {option('drop_missing', 'True')} drops such rows"
     rows = Rows(source, label, every, missing if drop_missing else None, remedy)
     table = rows.read(quick)
     skipped = rows.skipped()

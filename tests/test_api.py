@@ -137,7 +137,7 @@ def test_a_stopped_fit_goes_on_where_it_was_without_a_folder(data: Dataset, monk
         if epochs in ([1, 2], [1, 2, 3]):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hardgnn.api.TrainingBar.epoch", stopping)
+    monkeypatch.setattr("hardgnn.training.bar.TrainingBar.epoch", stopping)
     for resume in (False, True):  # a second interrupt, of what goes on
         with pytest.raises(KeyboardInterrupt):
             model.fit(data, resume=resume)
@@ -155,7 +155,7 @@ def test_a_stopped_fit_of_a_folder_goes_on_in_it(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = StopAfter(1)
-    monkeypatch.setattr("hardgnn.api.TrainingBar.epoch", lambda self, line: stop.epoch(line))
+    monkeypatch.setattr("hardgnn.training.bar.TrainingBar.epoch", lambda self, line: stop.epoch(line))
     model = HardGNN("selfgnn", **small_options())
     with pytest.raises(KeyboardInterrupt):
         model.fit(data, tmp_path / "run")

@@ -1,6 +1,7 @@
 """Settings: checked once, at the border; each part of the house declares its own (`sections.Section`)."""
 
 from hardgnn.config.config import Config, TrainSettings, leaks, search_space
+from hardgnn.config.difference import as_words, difference, known_preset
 from hardgnn.config.layout import flat, known_keys
 from hardgnn.config.resolve import DEFAULT_PRESET, build, load, presets, resolve
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
@@ -12,9 +13,12 @@ __all__ = [
     "PartSettings",
     "Section",
     "TrainSettings",
+    "as_words",
     "build",
+    "difference",
     "flat",
     "known_keys",
+    "known_preset",
     "leaks",
     "load",
     "presets",

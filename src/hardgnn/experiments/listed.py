@@ -34,8 +34,8 @@ class Try:
     config: Config
 
 
-def tries(preset: str, n: int, words: Sequence[str] = (), seed: int | None = None) -> list[Try]:
-    """The preset itself and the first `n` - 1 settings of its list; `words` go over all.
+def tries(preset: str, n: int | None, words: Sequence[str] = (), seed: int | None = None) -> list[Try]:
+    """The preset itself and the first `n` - 1 settings of its list, or all of it; `words` go over all.
 
     Raises:
         HardGNNError: the preset has no list, or not so many; or a setting that cannot be.
@@ -46,6 +46,7 @@ def tries(preset: str, n: int, words: Sequence[str] = (), seed: int | None = Non
             f"{tuning()}: the preset '{preset}' has no list of settings to try; search with `hardgnn sweep`"
         )
     lists = [(), *(tuple(one["set"]) for one in read_toml(Path(str(listed)), "a list of settings")["tries"])]
+    n = len(lists) if n is None else n
     if not 1 <= n <= len(lists):
         raise HardGNNError(f"{tuning(n)}: the preset '{preset}' has {len(lists)} settings to try")
     found = [Try(one, settings.resolve(preset, settings=[*one, *words], seed=seed)) for one in lists[:n]]

@@ -14,7 +14,7 @@ from hardgnn.data.columns import ITEM, USER
 from hardgnn.errors import HardGNNError, nearest
 
 OUTPUTS = ("polars", "pandas")
-Table = Any
+Answer = Any
 """A table of polars or pandas, as the model's `output` says."""
 
 
@@ -38,7 +38,7 @@ def id_types(manifest: Mapping[str, Any]) -> dict[str, pl.DataType]:
     return {name: getattr(pl, str(read.get(f"{name}_type", "String")), pl.String)() for name in (USER, ITEM)}
 
 
-def handed(table: pl.DataFrame, output: str, types: Mapping[str, pl.DataType]) -> Table:
+def handed(table: pl.DataFrame, output: str, types: Mapping[str, pl.DataType]) -> Answer:
     """A table as it is asked for, the columns that `types` names in these types."""
     table = table.with_columns(pl.col(name).cast(kind) for name, kind in types.items() if name in table.columns)
     if output == "polars":

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from hardgnn import arguments
-from hardgnn.api.answers import Table, handed, id_types
+from hardgnn.api.answers import Answer, handed, id_types
 from hardgnn.api.comparison import Compared, compare
 from hardgnn.api.explanation import Explanation, explained
 from hardgnn.api.figures import standing
@@ -21,9 +21,11 @@ from hardgnn.data import arguments as given
 from hardgnn.data.align import align, trained_targets
 from hardgnn.data.columns import ITEM, USER
 from hardgnn.data.dataset import Dataset
+from hardgnn.data.readers.frames import Table, is_table
 from hardgnn.errors import HardGNNError, NotFittedError
 from hardgnn.evaluation.lists import with_lists
 from hardgnn.evaluation.protocols import checked_protocol, checked_split, evaluate, rank_targets
+from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.recommend.recommender import Ids, Recommender
 from hardgnn.runs.tables import RunTables
@@ -78,11 +80,11 @@ class Asked(Parameters):
         items: Ids | None = None,
         n: int = 10,
         *,
-        events: Table | None = None,
+        events: Any = None,
         exclude_seen: bool = True,
         allow: Ids | None = None,
         block: Ids = (),
-    ) -> Table:
+    ) -> Answer:
         """The best `n` items for `users` (all by default), or for somebody whose recent `items` are given.
 
         Ids are text or whole numbers: one, or any collection of them (list, array, column of polars, pandas or Arrow);
@@ -110,7 +112,7 @@ class Asked(Parameters):
         found = self._asking().for_users(asked, n, exclude_seen, items=items, events=events, allow=allow, block=block)
         return handed(found, self.output, types)
 
-    def similar_items(self, items: Ids, n: int = 10) -> Table:
+    def similar_items(self, items: Ids, n: int = 10) -> Answer:
         """The `n` items most like each of `items`: item, similar, similarity, rank, and title of the similar.
 
         Raises:
@@ -119,7 +121,7 @@ class Asked(Parameters):
         asked, types = self._typed(items, ITEM, "items")
         return handed(self._asking().similar(asked, n), self.output, types | {"similar": self._types()[ITEM]})
 
-    def history(self, users: Ids) -> Table:
+    def history(self, users: Ids) -> Answer:
         """What the model knows that users had, oldest first: user, item, time (where there are times) and title."""
         asked, types = self._typed(users, USER, "users")
         return handed(self._asking().history(asked), self.output, types)
@@ -185,6 +187,7 @@ class Asked(Parameters):
 
     def _fitted(self, whole: bool = False) -> Trained:
         """The fitted model, read from its folder where it is not in memory yet; `whole` with all of its weights."""
+        enter()
         if self._trained is None or (whole and not self._trained.whole):
             if self.folder is None:
                 raise NotFittedError("the model is not trained yet; call fit(data) first")
@@ -216,7 +219,12 @@ class Asked(Parameters):
                     "data: give the data to evaluate on; only a model fitted in this process has its own"
                 )
             return self._data
-        return data_of(data, Preparing() if is_prepared(data) else Preparing.as_before(manifest), self._say)
+        if is_prepared(data):
+            return data_of(data, Preparing(), self._say)
+        how = Preparing.as_before(manifest)
+        if is_table(data) and not how.named_in(Table(data, "data").columns):
+            how = Preparing(settings=how.settings)  # of other columns, which usual names may tell
+        return data_of(data, how, self._say)
 
     def _say(self, sentence: str) -> None:
         if self.verbose:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hardgnn import arguments
-from hardgnn.api.answers import Table, handed
+from hardgnn.api.answers import Answer, handed
 from hardgnn.api.figures import standing
 from hardgnn.data.align import places
 from hardgnn.data.dataset import Dataset
@@ -36,8 +36,8 @@ class Compared:
     part: str
     protocol: str
     users: int
-    metrics: Table
-    differences: Table
+    metrics: Answer
+    differences: Answer
     results: tuple[Result, ...] = field(repr=False, default=())
 
     def __repr__(self) -> str:

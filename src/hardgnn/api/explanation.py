@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from hardgnn.api.answers import Table, handed
+from hardgnn.api.answers import Answer, handed
 from hardgnn.api.figures import standing
 from hardgnn.data.align import places
 from hardgnn.data.columns import ITEM, USER
@@ -35,9 +35,9 @@ class Explanation:
     known: bool
     source: str
     meaning: str
-    recommendations: Table
-    because: Table
-    window: Table
+    recommendations: Answer
+    because: Answer
+    window: Answer
     _frames: tuple[pl.DataFrame, ...] = field(repr=False, default=())
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +33,15 @@ class Preparing:
     def as_before(cls, manifest: Mapping[str, Any]) -> Preparing:
         """How the data set of a manifest was prepared."""
         read, known = manifest.get("read") or {}, manifest.get("settings") or {}
-        named = {name: read.get(name) for name in ("user", "item", "time")}
+        bare = {name: str(read[name]).split(":")[0] for name in ("user", "item", "time") if read.get(name)}
+        named: dict[str, Any] = bare  # a .inter file has a type behind the name
         if read.get("time_unit") == ROWS:
             named["time"] = False
         return cls(**named, settings=known)
+
+    def named_in(self, columns: Sequence[str]) -> bool:
+        """Whether a table has all columns that are named."""
+        return all(one in columns for one in (self.user, self.item, self.time) if isinstance(one, str))
 
     @property
     def given(self) -> list[str]:
@@ -78,6 +83,11 @@ def data_of(value: object, how: Preparing, say: Callable[[str], None], name: str
 def is_prepared(value: object) -> bool:
     """Whether it is a prepared data set, or the folder of one."""
     return isinstance(value, Dataset) or (_is_path(value) and (Path(value) / MANIFEST).exists())  # type: ignore[arg-type]
+
+
+def folder_of(value: object) -> Path | None:
+    """The prepared folder that is given, if it is one."""
+    return Path(value) if is_prepared(value) and _is_path(value) else None  # type: ignore[arg-type]
 
 
 def _is_path(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,14 +11,16 @@ import polars as pl
 
 from hardgnn import arguments
 from hardgnn import config as settings
-from hardgnn.api.answers import Table, handed
+from hardgnn.api.answers import Answer, handed
 from hardgnn.api.asking import Asked
-from hardgnn.api.incoming import Preparing, data_of
+from hardgnn.api.incoming import Preparing, data_of, folder_of
+from hardgnn.api.parameters import OWN
 from hardgnn.api.trained import Trained
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.experiments.listed import tries
+from hardgnn.forks import enter
 from hardgnn.runs.fitting import Paused, Stopped, fit
 from hardgnn.runs.folder import CONFIG, is_started
 from hardgnn.runs.refit import check_choice, refitted
@@ -65,7 +67,7 @@ class HardGNN(Asked):
         self.folder: Path | None = None
         self.result: dict[str, Any] = {}
         """What `result.json` of a run folder says of the fit."""
-        self.tuning: Table | None = None
+        self.tuning: Answer | None = None
         """What `tune` tried: the settings, their figures on validation, and which was chosen."""
         self._trained: Trained | None = None
         self._data: Dataset | None = None
@@ -106,6 +108,7 @@ class HardGNN(Asked):
             HardGNNError: an argument that cannot be, nothing to resume, or as `hardgnn.runs.train.train`.
             KeyboardInterrupt: stopped; `fit(data, resume=True)` goes on.
         """
+        enter()
         resume, allow_leaks = arguments.flag(resume, "resume"), arguments.flag(allow_leaks, "allow_leaks")
         older = None if warm_start is None else arguments.as_path(warm_start, "warm_start")
         folder = None if out is None else arguments.as_path(out, "out")
@@ -118,19 +121,18 @@ class HardGNN(Asked):
         prepared = data_of(data, Preparing(user, item, time, prepare or {}), self._say)
         how: dict[str, Any] = {"allow_leaks": allow_leaks, "warm_start": older}
         with self._watching(self.name) as callbacks:
+            how["callbacks"] = callbacks
             if folder is None:
-                self._fit_in_memory(prepared, self.config, resume, callbacks, how)
+                self._fit_in_memory(prepared, resume, how, folder_of(data))
             else:
-                self._fit_in_folder(folder, prepared, resume, callbacks, how)
+                self._fit_in_folder(folder, prepared, resume, how, folder_of(data))
         self._stopped, self._data, self._recommender = None, prepared, None
         return self
 
-    def _fit_in_folder(
-        self, folder: Path, data: Dataset, resume: bool, callbacks: Sequence[Callback], how: dict[str, Any]
-    ) -> None:
+    def _fit_in_folder(self, folder: Path, data: Dataset, resume: bool, how: dict[str, Any], path: Path | None) -> None:
         ours = resume or not (folder / CONFIG).exists()
         try:
-            train(data, self.config, folder, resume=resume, preset=self.preset, callbacks=callbacks, **how)
+            train(data, self.config, folder, resume=resume, preset=self.preset, data_path=path, **how)
         except BaseException:
             if ours and (folder / CONFIG).exists():
                 self._stopped = folder
@@ -138,16 +140,14 @@ class HardGNN(Asked):
         trained = Trained.read(folder)
         self.folder, self.result, self._trained = folder, trained.result, trained
 
-    def _fit_in_memory(
-        self, data: Dataset, config: Config, resume: bool, callbacks: Sequence[Callback], how: dict[str, Any]
-    ) -> None:
+    def _fit_in_memory(self, data: Dataset, resume: bool, how: dict[str, Any], path: Path | None) -> None:
         earlier = self._stopped if resume and isinstance(self._stopped, Paused) else None
         try:
-            fitted = fit(data, config, callbacks=callbacks, earlier=earlier, name=self.name, **how)
+            fitted = fit(data, self.config, earlier=earlier, name=self.name, **how)
         except Stopped as stopped:
             self._stopped = stopped.paused
             raise
-        self._trained = Trained.of(fitted, config, self.preset, data)
+        self._trained = Trained.of(fitted, self.config, self.preset, data, path)
         self.folder, self.result = None, self._trained.result
 
     def _watching(self, name: str) -> AbstractContextManager[list[Callback]]:
@@ -167,10 +167,9 @@ class HardGNN(Asked):
             out: the run folder; without one the new model is in memory.
 
         Raises:
-            HardGNNError: nothing is fitted yet, other data, or as `fit`.
+            NotFittedError: nothing is fitted yet.
+            HardGNNError: other data than this model chose by, or as `fit`.
         """
-        if not self.__sklearn_is_fitted__():
-            refitted(self.config, {}, "refit")  # says that nothing is chosen
         prepared, trained = self._data_of(data), self._fitted()
         check_choice(trained.manifest, trained.warm_start, prepared, "refit")
         config = refitted(trained.config, trained.result, "refit")
@@ -207,10 +206,8 @@ class HardGNN(Asked):
                 best = value, number, Trained.of(fitted, one.config, self.preset, prepared)
         assert best is not None
         _, number, trained = best
-        self._set(
-            {name: getattr(self, name) for name in ("preset", "seed", "verbose", "output")},
-            settings.difference(trained.config, self.preset),
-        )
+        options: dict[str, Any] = settings.difference(trained.config, self.preset)
+        self._set({name: getattr(self, name) for name in OWN}, options)
         self._begin()
         self._trained, self._data, self.result = trained, prepared, trained.result
         chosen = pl.Series("chosen", [place == number for place in range(len(rows))])

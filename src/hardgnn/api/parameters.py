@@ -67,14 +67,18 @@ class Parameters:
         for name, value in sorted(parameters.items(), key=lambda one: BETWEEN in one[0]):
             section, single, key = name.partition(BETWEEN)
             if not single and not isinstance(value, Mapping):
-                known = [
-                    f"{part}{BETWEEN}{key}" for part, fields in settings.flat(self.config).items() for key in fields
-                ]
-                hint = nearest(name, [*OWN, *known])
-                raise HardGNNError(f"unknown parameter '{name}': {hint}")
+                raise HardGNNError(f"unknown parameter '{name}': {self._hint(name)}")
             options[section] = {**options.get(section, {}), key: value} if single else value
         self._set(own, options)
         return self
+
+    def _hint(self, name: str) -> str:
+        """The parameter that was meant, perhaps a setting whose section was left out."""
+        every = settings.flat(self.config)
+        sections = [section for section, fields in every.items() if name in fields]
+        if sections:
+            return f"did you mean '{sections[0]}{BETWEEN}{name}'?"
+        return nearest(name, [*OWN, *every])
 
     def set_output(self, output: str) -> Self:
         """Answers are tables of "polars" or "pandas" from here on."""

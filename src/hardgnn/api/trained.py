@@ -21,6 +21,9 @@ from hardgnn.runs.tables import RunTables, tables_of
 from hardgnn.runs.train import write_run
 from hardgnn.storage.texts import parsed_toml
 
+PLAIN = ("preset", "tables", "manifest", "result", "lines", "warm_start", "data_path")
+"""What of it is pickled as it is."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -37,14 +40,16 @@ class Trained:
     result: dict[str, Any]
     lines: list[dict[str, Any]]
     warm_start: dict[str, Any] | None = None
+    data_path: str | None = None
+    """The prepared folder that it was trained on, where it was one."""
     whole: bool = True
 
     @classmethod
-    def of(cls, fitted: Fitted, config: Config, preset: str | None, data: Dataset) -> Trained:
-        """A fit that was kept in memory."""
+    def of(cls, fitted: Fitted, config: Config, preset: str | None, data: Dataset, path: Path | None = None) -> Trained:
+        """A fit that was kept in memory; `path` is the prepared folder of `data`, where it has one."""
         assert fitted.model is not None
         how = tables_of(config, data), data.manifest, fitted.result.to_dict(), fitted.lines, fitted.warm_start
-        return cls(fitted.model, config, preset, *how)
+        return cls(fitted.model, config, preset, *how, None if path is None else str(path.resolve()))
 
     @classmethod
     def read(cls, folder: Path, whole: bool = False) -> Trained:
@@ -64,6 +69,7 @@ class Trained:
             result,
             read_metrics(folder) if result.get("finished") else [],
             record.get("warm_start"),
+            record["data"]["path"],
             whole,
         )
 
@@ -76,13 +82,12 @@ class Trained:
         if not self.result.get("finished"):
             raise HardGNNError("save: the training of this model is not at its end; go on with fit(data, resume=True)")
         fitted = Fitted(self.model, TrainingResult.from_dict(self.result), self.lines, self.warm_start)
-        write_run(folder, self.config, fitted, self.tables, self.manifest, self.preset)
+        path = None if self.data_path is None else Path(self.data_path)
+        write_run(folder, self.config, fitted, self.tables, self.manifest, self.preset, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a run folder has it: tensors on the processor and settings, whatever device the model is on."""
-        plain = {
-            name: getattr(self, name) for name in ("preset", "tables", "manifest", "result", "lines", "warm_start")
-        }
+        plain = {name: getattr(self, name) for name in PLAIN}
         named = {"name": self.model.name, "seal": self.model.seal}
         return _restored, (FORMAT_VERSION, self.config.to_toml(), own_tensors(self.model), named, plain)
 

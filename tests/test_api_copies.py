@@ -164,7 +164,7 @@ def test_a_source_means_what_the_model_says(best: HardGNN, data: Dataset) -> Non
     known, unknown = best.explain("u1"), best.explain(items=["i1", "i2"])
     assert known.known
     assert known.source == unknown.source == "sequence"
-    assert known.meaning == unknown.meaning == "recent items, which are all that this model asks of anybody"
+    assert known.meaning == unknown.meaning == "recent items alone, for this model learns nothing of single users"
     both, alone, nobody = (
         Abilities(known_users=True),
         Abilities(known_users=True, histories=False),
@@ -200,13 +200,16 @@ def test_verbose_says_what_it_does(data: Dataset, market_log: Path, capfd: pytes
     assert "best: epoch 2/2  ndcg@10 " in capfd.readouterr().err
 
 
-def test_tables_without_times_or_ids_in_every_form(data: Dataset) -> None:
+def test_tables_without_times_or_ids_in_every_form(data: Dataset, tmp_path: Path) -> None:
     rows = data.interactions().with_columns(pl.col("user", "item").str.slice(1).cast(pl.Int32))
     made = {"prepare": {"k_core": 2, "candidates": 5}}
     model = HardGNN("popularity", verbose=0).fit(rows.select("user", "item"), time=False, **made)
     found = model.recommend(n=2)
     assert found.schema["user"] == found.schema["item"] == pl.Int32
     assert model.evaluate(rows.select("user", "item")) == model.evaluate()
+    model.save(tmp_path / "run")
+    for one in (model, HardGNN.load(tmp_path / "run")):  # an order is no time
+        assert one.history(rows["user"][0]).columns == ["user", "item"]
     log = InteractionLog.from_frame({"who": ["a"], "sku": [1.0], "time": [3]}, user="who", item="sku")
     assert (log.table.rows(), log.reading.told()["item_type"]) == ([("a", "1", 3.0)], "Float64")
     other = InteractionLog(rows.head(50))

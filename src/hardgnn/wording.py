@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+HOUSE = str(Path(__file__).parent)
 
 _typed = False
 
@@ -30,3 +35,11 @@ def option(name: str, value: str = "") -> str:
     if not value:
         return said(flag, name)
     return said(flag if value == "True" else f"{flag} {value}", f"{name}={value}")
+
+
+def warn(sentence: str) -> None:
+    """A Python warning at the line that called the library, however deep in it the sentence is said."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(HOUSE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, stacklevel=level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from hardgnn.api.parameters import OWN, Parameters
 from hardgnn.api.trained import Trained
 from hardgnn.data import arguments as given
 from hardgnn.data.align import align, trained_targets
-from hardgnn.data.columns import ITEM, USER
+from hardgnn.data.columns import ITEM, ORDER, USER
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.readers.frames import Table, is_table
 from hardgnn.errors import HardGNNError, NotFittedError
@@ -30,6 +29,7 @@ from hardgnn.metrics import DEFAULT, named, parted
 from hardgnn.recommend.recommender import Ids, Recommender
 from hardgnn.runs.tables import RunTables
 from hardgnn.screen import html_table, say
+from hardgnn.wording import warn
 
 
 class Asked(Parameters):
@@ -124,7 +124,11 @@ class Asked(Parameters):
     def history(self, users: Ids) -> Answer:
         """What the model knows that users had, oldest first: user, item, time (where there are times) and title."""
         asked, types = self._typed(users, USER, "users")
-        return handed(self._asking().history(asked), self.output, types)
+        found = self._asking().history(asked)
+        read = self._fitted().manifest.get("read") or {}
+        if str(read.get("time_unit")).startswith(ORDER):
+            found = found.drop("time", strict=False)
+        return handed(found, self.output, types)
 
     def explain(self, user: Ids | None = None, n: int = 10, *, items: Ids | None = None) -> Explanation:
         """Why `n` items are recommended to one user, or after the recent `items` of somebody.
@@ -237,13 +241,12 @@ class Asked(Parameters):
         tables = self._fitted().tables
         aligned = align(data, tables.user_ids, tables.item_ids)
         for sentence in aligned.sentences(part):
-            warnings.warn(sentence, stacklevel=3)
+            warn(sentence)
         learned = trained_targets(aligned.data, part, tables.histories, tables.user_interactions)
         if learned:
-            warnings.warn(
+            warn(
                 f"{data.name}: the model was trained on {learned:,} of the targets of the part {part}, so the figures "
-                "are too high; evaluate on the split that it was trained on, or on later interactions",
-                stacklevel=3,
+                "are too high; evaluate on the split that it was trained on, or on later interactions"
             )
         return aligned.data
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from hardgnn.data.readers.frames import is_table
 from hardgnn.data.readers.times import ROWS
 from hardgnn.errors import HardGNNError
 from hardgnn.prepare.pipeline import prepare_file
+from hardgnn.wording import warn
 
 EXPECTED = "a prepared Dataset, a log, a table of polars, pandas or Arrow, or the path of a log or a prepared folder"
 
@@ -101,7 +101,7 @@ def _of_file(path: Path, how: Preparing) -> Dataset:
     reading = {"user_col": how.user, "item_col": how.item, "time_col": how.time}
     data = prepare_file(path, settings.pop("preset", None), reading=reading, settings=settings)
     for sentence in data.provenance.warnings:
-        warnings.warn(sentence, stacklevel=4)
+        warn(sentence)
     return data
 
 

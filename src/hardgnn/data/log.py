@@ -219,12 +219,14 @@ def digest_of(table: pl.DataFrame) -> str:
         found.update(f"{name} {len(column)}\n".encode())
         if column.dtype == pl.Categorical:
             codes = column.to_physical().to_numpy()
-            once, first, places = np.unique(codes, return_index=True, return_inverse=True)
-            order = np.argsort(first)
-            rank = np.empty(len(once), dtype=np.int64)
-            rank[order] = np.arange(len(once))
-            found.update("\0".join(column.gather(first[order]).cast(pl.String).to_list()).encode())
-            found.update(rank[places].tobytes())
+            first = np.full(int(codes.max(initial=0)) + 1, len(codes), dtype=np.int64)
+            first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of each category the last written is the first
+            once = np.flatnonzero(first < len(codes))
+            once = once[np.argsort(first[once])]
+            rank = np.empty(len(first), dtype=np.int64)
+            rank[once] = np.arange(len(once))
+            found.update("\0".join(column.gather(first[once]).cast(pl.String).to_list()).encode())
+            found.update(rank[codes].tobytes())
         else:
             found.update(np.ascontiguousarray(column.to_numpy()).tobytes())
     return found.hexdigest()

@@ -66,7 +66,7 @@ def meaning(source: str, abilities: Abilities, known: bool) -> str:
         return "what the model has learnt of the user" + (", who has no items" if abilities.histories else "")
     if source == SOURCES[SEQUENCE_ALONE]:
         if not abilities.known_users:
-            return "recent items, which are all that this model asks of anybody"
+            return "recent items alone, for this model learns nothing of single users"
         return "recent items alone, for " + (
             "training had none of the user" if known else "the model does not know the user"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import RunTables
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.texts import read_text
+from hardgnn.wording import warn
 
 SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for
@@ -68,14 +68,14 @@ class Recommender:
         say: told in one sentence about unknown users and items, which are skipped; a Python warning by default.
     """
 
-    def __init__(self, folder: str | Path, say: Callable[[str], None] = warnings.warn) -> None:
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = warn) -> None:
         keep_freed_memory()
         self.tables = load_tables(Path(folder))
         self.model: Model = informed(load_model(folder), self.tables.histories)
         self.say = say
 
     @classmethod
-    def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warnings.warn) -> Recommender:
+    def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warn) -> Recommender:
         """A model in memory with its ids and histories."""
         found = cls.__new__(cls)
         found.model, found.tables, found.say = informed(model, tables.histories), tables, say
@@ -193,7 +193,8 @@ class Recommender:
         return found.with_columns(self.tables.item_ids.gather(found[name]).alias(name) for name in ("item", "similar"))
 
     def history(self, users: Ids) -> pl.DataFrame:
-        """What the run knows that users had, oldest first: user, item, time (UTC, where times are kept), and title.
+        """What the run knows that users had, oldest first: user, item, time (UTC; where times are kept, which of some
+        logs are an order alone), and title.
 
         Raises:
             HardGNNError: `users` are no ids; unknown ones are told and skipped.

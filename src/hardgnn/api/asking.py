@@ -20,6 +20,7 @@ from hardgnn.data import arguments as given
 from hardgnn.data.align import align, trained_targets
 from hardgnn.data.columns import ITEM, ORDER, USER
 from hardgnn.data.dataset import Dataset
+from hardgnn.data.log import InteractionLog
 from hardgnn.data.readers.frames import Table, is_table
 from hardgnn.errors import HardGNNError, NotFittedError
 from hardgnn.evaluation.lists import with_lists
@@ -226,7 +227,8 @@ class Asked(Parameters):
         if is_prepared(data):
             return data_of(data, Preparing(), self._say)
         how = Preparing.as_before(manifest)
-        if is_table(data) and not how.named_in(Table(data, "data").columns):
+        read = isinstance(data, InteractionLog)
+        if read or (is_table(data) and not how.named_in(Table(data, "data").columns)):
             how = Preparing(settings=how.settings)  # of other columns, which usual names may tell
         return data_of(data, how, self._say)
 

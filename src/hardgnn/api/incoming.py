@@ -17,6 +17,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.prepare.pipeline import prepare_file
 from hardgnn.wording import warn
 
+SEQUENCES = "sequences"  # the format of files whose rows are in order
+NAMED = ("table", "csv", "inter", "parquet", "json")  # the formats whose columns have names that can be asked for
 EXPECTED = "a prepared Dataset, a log, a table of polars, pandas or Arrow, or the path of a log or a prepared folder"
 
 
@@ -29,12 +31,17 @@ class Preparing:
     time: str | Literal[False] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.settings, Mapping):
+            refuse("prepare", "settings by name, as in {'k_core': 3}", self.settings)
+
     @classmethod
     def as_before(cls, manifest: Mapping[str, Any]) -> Preparing:
         """How the data set of a manifest was prepared."""
         read, known = manifest.get("read") or {}, manifest.get("settings") or {}
-        bare = {name: str(read[name]).split(":")[0] for name in ("user", "item", "time") if read.get(name)}
-        named: dict[str, Any] = bare  # a .inter file has a type behind the name
+        named: dict[str, Any] = {}
+        if read.get("format") in NAMED:  # a .inter file has a type behind the name
+            named = {name: str(read[name]).split(":")[0] for name in ("user", "item", "time") if read.get(name)}
         if read.get("time_unit") == ROWS:
             named["time"] = False
         return cls(**named, settings=known)
@@ -95,11 +102,12 @@ def _is_path(value: object) -> bool:
 
 
 def _of_file(path: Path, how: Preparing) -> Dataset:
-    if how.time is False:
-        raise HardGNNError("time=False is for tables; a file without times is read by Dataset.read(path, format=…)")
     settings = dict(how.settings)
-    reading = {"user_col": how.user, "item_col": how.item, "time_col": how.time}
-    data = prepare_file(path, settings.pop("preset", None), reading=reading, settings=settings)
+    reading: dict[str, Any] = {"user_col": how.user, "item_col": how.item, "time_col": how.time or None}
+    if settings.get("drop_missing"):
+        reading["drop_missing"] = True
+    kind = SEQUENCES if how.time is False else None
+    data = prepare_file(path, settings.pop("preset", None), kind, reading, settings)
     for sentence in data.provenance.warnings:
         warn(sentence)
     return data

@@ -99,7 +99,7 @@ class HardGNN(Asked):
             allow_leaks: accept settings that let the test part steer training, as those of the preset `released` do.
             warm_start: an older run folder whose weights, matched by raw id, training starts from.
             user, item, time: the columns of a table or file; usual names are found without them. `time=False` says
-                that the rows of a table are in order, oldest first.
+                that the rows are in order, oldest first.
             prepare: settings of preparing, as in `{"k_core": 3}` (`hardgnn.prepare.settings.PrepareConfig`): by
                 default users and items with fewer than five interactions are dropped, and each user's last two items
                 are kept for validation and test.
@@ -118,7 +118,7 @@ class HardGNN(Asked):
             folder = self._stopped
         if resume and folder is not None and isinstance(self._stopped, Paused) and not is_started(folder):
             raise HardGNNError(f"resume: {folder} holds no run; leave out `out` to go on with the fit in memory")
-        prepared = data_of(data, Preparing(user, item, time, prepare or {}), self._say)
+        prepared = data_of(data, Preparing(user, item, time, {} if prepare is None else prepare), self._say)
         how: dict[str, Any] = {"allow_leaks": allow_leaks, "warm_start": older}
         with self._watching(self.name) as callbacks:
             how["callbacks"] = callbacks
@@ -192,7 +192,7 @@ class HardGNN(Asked):
         words = settings.as_words(self._options)
         asked = None if n is None else arguments.whole(n, "n")
         tried = tries(self.name, asked, words, self.seed)
-        prepared = data_of(data, Preparing(settings=prepare or {}), self._say)
+        prepared = data_of(data, Preparing(settings={} if prepare is None else prepare), self._say)
         choosing = tried[0].config.train
         assert choosing is not None
         best: tuple[float, int, Trained] | None = None

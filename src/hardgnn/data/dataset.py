@@ -87,7 +87,8 @@ class Dataset:
         """A prepared data set of a table in memory: filtered, numbered and split.
 
         Args:
-            frame, user, item, time, rating, name, drop_missing: as of `InteractionLog.from_frame`.
+            frame, user, item, time, rating, name: as of `InteractionLog.from_frame`.
+            drop_missing: leave out rows whose user or item is empty, or a word for a missing value.
             preset, settings: of preparing, as of `InteractionLog.prepare`: `k_core=5`, `split="leave-one-out"` and
                 others.
 
@@ -98,7 +99,7 @@ class Dataset:
             >>> data = Dataset.from_frame(df, user="customer", item="sku", time="bought_at", k_core=3)
         """
         log = InteractionLog.from_frame(frame, user, item, time, rating, name=name, drop_missing=drop_missing)
-        return log.prepare(preset, **settings)
+        return log.prepare(preset, **({"drop_missing": True} if drop_missing else {}), **settings)
 
     @property
     def n_users(self) -> int:

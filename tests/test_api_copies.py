@@ -223,8 +223,10 @@ def test_neither_pandas_nor_arrow_is_needed(data: Dataset, monkeypatch: pytest.M
     for package in ("pandas", "pyarrow", "sklearn"):
         monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
     how: dict[str, Any] = {"prepare": {"k_core": 2, "candidates": 3}}
-    model = HardGNN("popularity", verbose=0).fit(data.interactions().drop("part"), **how)
+    frame = data.interactions().drop("part")
+    model = HardGNN("popularity", verbose=0).fit(frame, **how)
     assert model.recommend({"u3"}, n=1).height == 1
+    assert model.evaluate(Dataset.read(frame)) == model.evaluate(frame) == model.evaluate()
     with pytest.raises(HardGNNError, match="output='pandas' needs pandas: pip install pandas"):
         model.set_output("pandas")
 

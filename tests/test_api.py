@@ -137,7 +137,7 @@ def test_a_stopped_fit_goes_on_where_it_was_without_a_folder(data: Dataset, monk
         if epochs in ([1, 2], [1, 2, 3]):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hardgnn.api.TrainingBar.epoch", stopping)
+    monkeypatch.setattr("hardgnn.training.bar.TrainingBar.epoch", stopping)
     for resume in (False, True):  # a second interrupt, of what goes on
         with pytest.raises(KeyboardInterrupt):
             model.fit(data, resume=resume)
@@ -155,7 +155,7 @@ def test_a_stopped_fit_of_a_folder_goes_on_in_it(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = StopAfter(1)
-    monkeypatch.setattr("hardgnn.api.TrainingBar.epoch", lambda self, line: stop.epoch(line))
+    monkeypatch.setattr("hardgnn.training.bar.TrainingBar.epoch", lambda self, line: stop.epoch(line))
     model = HardGNN("selfgnn", **small_options())
     with pytest.raises(KeyboardInterrupt):
         model.fit(data, tmp_path / "run")
@@ -164,12 +164,6 @@ def test_a_stopped_fit_of_a_folder_goes_on_in_it(
     model.fit(data, resume=True)
     assert model.folder == tmp_path / "run"
     assert model.recommend().equals(HardGNN("selfgnn", **small_options()).fit(data).recommend())
-
-
-def test_a_loaded_model_knows_its_preset_and_result(model: HardGNN, data: Dataset, tmp_path: Path) -> None:
-    loaded = HardGNN.load(model.folder)
-    assert (loaded.preset, loaded.config, loaded.result) == ("selfgnn", model.config, model.result)
-    assert loaded.result["best_epoch"] >= 1
 
 
 class Pandas(UserList):
@@ -209,11 +203,26 @@ def numbered(market_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Hard
     return HardGNN("selfgnn", **small_options()).fit(data, tmp_path_factory.mktemp("numbered") / "run")
 
 
-def test_a_text_or_a_number_is_one_id(numbered: HardGNN) -> None:
+def test_a_text_or_a_number_is_one_id_and_is_given_back_in_its_type(numbered: HardGNN) -> None:
     one = numbered.recommend(["12"], n=60)
     assert one["user"].unique().to_list() == ["12"]
-    for same in ("12", 12, [12], [12.0], np.int32(12), np.array([12]), pl.Series([12.0]), (12 for _ in "a")):
-        assert numbered.recommend(same, n=60).equals(one)
+    ours: list[tuple[Any, pl.DataType]] = [
+        ("12", pl.String()),
+        (12, pl.Int64()),
+        ([12], pl.Int64()),
+        ([12.0], pl.Float64()),
+        (np.int32(12), pl.Int32()),
+        (np.array(12), pl.Int64()),
+        (np.array([12], dtype=np.uint16), pl.UInt16()),
+        (pl.Series([12.0]), pl.Float64()),
+        (pl.DataFrame({"user": [12]}), pl.Int64()),
+        ((12 for _ in "a"), pl.Int64()),
+    ]
+    for same, kind in ours:
+        found = numbered.recommend(same, n=60)
+        assert found["user"].dtype == kind
+        assert found.drop("user").equals(one.drop("user"))
+        assert found["user"].cast(pl.Int64).cast(pl.String).equals(one["user"])
     assert numbered.recommend([1, "12"], n=2)["user"].unique(maintain_order=True).to_list() == ["1", "12"]
     picked = one["item"].to_list()
     for block in (picked[0], int(picked[0]), [int(picked[0])], np.array([int(picked[0])])):
@@ -261,7 +270,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "users bool": ({"users": [True]}, "users: expected ids .*, got true and false"),
     "users mixed": ({"users": ["u1", object()]}, r"users\[1\]: expected an id"),
     "users bytes": ({"users": b"u1"}, "users: expected ids"),
-    "users frame": ({"users": pl.DataFrame({"user": ["u1"]})}, "users: expected ids"),
+    "users frame": ({"users": pl.DataFrame({"user": ["u1"], "item": ["i1"]})}, "users: expected ids"),
     "users nested": ({"users": [["u1"]]}, "users: expected ids .*, got lists"),
     "users table": ({"users": np.zeros((2, 2))}, r"users: expected one dimension, got an array of shape \(2, 2\)"),
     "users surrogate": ({"users": ["\udcff"]}, r"users\[0\]: expected text that is valid UTF-8"),
@@ -305,17 +314,21 @@ def test_cut_offs(model: HardGNN, data: Dataset) -> None:
             model.evaluate(data, at=at)
 
 
-def test_what_is_no_prepared_data_set_is_told_from_one(model: HardGNN, market_log: Path, market: Path) -> None:
-    log = Dataset.read(market_log)
+def test_what_is_no_data_is_told(model: HardGNN, data: Dataset, market: Path, tmp_path: Path) -> None:
     for call in (model.fit, model.evaluate):
         for given, sentence in (
-            (log, "data: a log that is not prepared yet; give log.prepare()"),
-            (str(market), r"load it with Dataset.load\(path\)"),
-            (log.table, "data: expected a prepared Dataset, got"),
-            (None, "data: expected a prepared Dataset, got None"),
+            (5, "data: expected a prepared Dataset, a log, a table .* or the path of .*, got 5"),
+            (str(tmp_path / "none.csv"), "no such file or folder"),
+            (pl.DataFrame({"a": [1], "b": [2]}), "no (user|item) column; columns found: a, b; name it with user="),
         ):
             with pytest.raises(HardGNNError, match=sentence):
                 call(given)
+    for how in ({"user": "a"}, {"prepare": {"k_core": 3}}):
+        with pytest.raises(HardGNNError, match="prepared already, so this would do nothing"):
+            model.fit(market, **how)
+    assert model.evaluate(market) == model.evaluate(data)
+    with pytest.raises(HardGNNError, match="data: give the data to evaluate on"):
+        HardGNN.load(model.folder).evaluate()
 
 
 def test_other_arguments_that_cannot_be_are_named(model: HardGNN, data: Dataset, tmp_path: Path) -> None:

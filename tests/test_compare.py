@@ -49,7 +49,7 @@ def contents(folders: list[Path]) -> dict[Path, bytes]:
 
 def test_comparing_reads_and_says_how_to_rank(runs: list[Path]) -> None:
     before = contents(runs)
-    with pytest.raises(HardGNNError, match="test part is not ranked under full yet; rank it with `hardgnn evaluate "):
+    with pytest.raises(HardGNNError, match="test part is not ranked under full yet; rank it with .*evaluate_run"):
         compare_runs(runs)
     assert contents(runs) == before
     rank_missing(runs)
@@ -125,7 +125,7 @@ def test_a_leaderboard_reads_and_its_command_ranks_the_runs_beside(
     beside = Beside(runs=tuple(map(str, runs)))
     study.save("peers", Plan("peers", study.add_data([market]), (), (0,), test=False, more=beside))
     before = contents(runs)
-    with pytest.raises(HardGNNError, match="not ranked under full yet; rank it with `hardgnn evaluate"):
+    with pytest.raises(HardGNNError, match="not ranked under full yet; rank it with .*evaluate_run"):
         leaderboard(study)
     assert contents(runs) == before
     made = CliRunner().invoke(app, ["leaderboard", str(study.folder), "--json"])

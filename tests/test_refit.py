@@ -13,7 +13,7 @@ import pytest
 from scipy.special import log_softmax
 
 from factories import random_dataset
-from hardgnn import HardGNN
+from hardgnn import HardGNN, NotFittedError
 from hardgnn.cli.app import run as command
 from hardgnn.config import resolve
 from hardgnn.data.dataset import TEST, TRAIN, VALID, Dataset
@@ -119,7 +119,8 @@ def test_refit_in_python() -> None:
     assert final.config.run.learn_from == "train+valid"
     assert final.config.train.epochs == model.result["best_epoch"]
     assert final.evaluate(data)["users"] == len(data.targets(TEST)[0])
-    with pytest.raises(HardGNNError, match="nothing is chosen yet"):
+    assert (final.preset, final.get_params()["train__epochs"]) == ("best", model.result["best_epoch"])
+    with pytest.raises(NotFittedError):
         HardGNN("best").refit(data)
 
 

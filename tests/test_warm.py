@@ -87,7 +87,7 @@ def test_a_warm_run_starts_better_than_a_cold_one_and_says_where_from(
     assert record["run"] == "old"
     assert record["users_matched"] == np.isin(logs[1].user_ids, logs[0].user_ids).sum()
     assert "warm_start" not in json.loads((tmp_path / "cold" / "environment.json").read_text("utf-8"))
-    with pytest.raises(HardGNNError, match="started from old; resume it with the same --warm-start"):
+    with pytest.raises(HardGNNError, match="started from old; resume it with the same warm_start"):
         train(logs[1], config, tmp_path / "warm", resume=True)
 
 

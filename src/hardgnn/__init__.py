@@ -7,15 +7,24 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardgnn.api import HardGNN
+    from hardgnn.api import HardGNN, compare
     from hardgnn.data.dataset import Dataset
     from hardgnn.data.log import InteractionLog
-    from hardgnn.errors import HardGNNError
+    from hardgnn.errors import HardGNNError, NotFittedError
     from hardgnn.recommend.recommender import Recommender
 
 from hardgnn.version import __version__
 
-__all__ = ["Dataset", "HardGNN", "HardGNNError", "InteractionLog", "Recommender", "__version__"]
+__all__ = [
+    "Dataset",
+    "HardGNN",
+    "HardGNNError",
+    "InteractionLog",
+    "NotFittedError",
+    "Recommender",
+    "__version__",
+    "compare",
+]
 
 # Threads of torch that wait for each other spin for a long time before they sleep. On a machine with other busy
 # processes they keep the very processor busy that the one they wait for needs (docs/performance.md, Threads).
@@ -28,7 +37,9 @@ _HOMES = {
     "HardGNN": "api",
     "HardGNNError": "errors",
     "InteractionLog": "prepare",
+    "NotFittedError": "errors",
     "Recommender": "recommend.recommender",
+    "compare": "api",
 }
 
 

@@ -52,6 +52,10 @@ class HardGNNError(Exception):
     status = 2
 
 
+class NotFittedError(HardGNNError, ValueError, AttributeError):
+    """Something was asked of a model that is not fitted yet; of the kinds of error that scikit-learn's is of."""
+
+
 class MachineError(HardGNNError):
     """The machine and not the input is at fault: a full disk, too little memory, a place that may not be written."""
 

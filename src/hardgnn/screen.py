@@ -1,4 +1,4 @@
-"""Text for a terminal, and bars on standard error that are quiet when it is none.
+"""Text for a terminal or a notebook, and bars on standard error that are quiet when it is none.
 
 No id, title, path or name is ever markup, a terminal sequence or an emoji's code; what the encoding of the output
 cannot hold is written in ASCII.
@@ -7,7 +7,9 @@ cannot hold is written in ASCII.
 from __future__ import annotations
 
 import codecs
+import html
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -44,6 +46,13 @@ console = Console(stderr=True, **PLAIN)  # type: ignore[arg-type]
 def told(text: str) -> str:
     """Text as standard error can show it."""
     return printable(text, sys.stderr)
+
+
+def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A small table for a notebook; every text in it is text."""
+    head = "".join(f"<th>{html.escape(one)}</th>" for one in columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(shown(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><caption>{html.escape(shown(caption))}</caption><thead><tr>{head}</tr></thead>{body}</table>"
 
 
 def bar(counts: bool = True) -> Progress:

@@ -15,6 +15,7 @@ from hardgnn.cli import evaluating, logs, serving, studies, training
 from hardgnn.cli import peers as others
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.screen import say
+from hardgnn.wording import typed
 
 COMMANDS = (
     logs.download,
@@ -56,7 +57,7 @@ def run(words: Sequence[str]) -> int:
     _check_words(words)
     command = typer.main.get_command(app)
     try:
-        with command.make_context("hardgnn", list(words) or ["--help"]) as context:
+        with typed(), command.make_context("hardgnn", list(words) or ["--help"]) as context:
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code

@@ -40,7 +40,9 @@ def recommend(
 ) -> None:
     """Top-n in raw ids, for users known and unknown, with newer items, or after a bare list of recent items.
 
-    The column source tells what the score is made of: user+sequence, sequence (an unknown user's items), or popularity.
+    The column source tells what the score is made of: user+sequence (what is learnt of the user, and their recent
+    items), user (that alone), sequence (recent items alone: of everybody where the model has nothing of single users,
+    as best; otherwise of an unknown user) or popularity (nothing is known, or the model is the same for everybody).
 
     Example: `hardgnn recommend runs/hardgnn --users-file users.txt --n 20 --out recs.parquet`
     """

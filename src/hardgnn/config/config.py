@@ -115,7 +115,7 @@ class Config(Section):
         """The config as TOML, one table per section."""
         tables = []
         for name, section in self.sections().items():
-            lines = [f"{key} = {_toml_value(value)}" for key, value in own_fields(section).items()]
+            lines = [f"{key} = {toml_value(value)}" for key, value in own_fields(section).items()]
             tables.append(f"[{name}]\n" + "\n".join(lines))
         return "\n\n".join(tables) + "\n"
 
@@ -125,7 +125,8 @@ def own_fields(section: Section) -> Mapping[str, Any]:
     return {key: value for key in type(section).model_fields if not isinstance(value := getattr(section, key), Section)}
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A setting's value as TOML has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

@@ -16,6 +16,8 @@ from hardgnn.metrics import check_choice
 from hardgnn.parts import CALLBACKS, MODELS
 from hardgnn.storage.texts import read_toml
 
+DEFAULT_PRESET = "best"
+"""What is trained where no preset is named: the strongest, as README recommends."""
 A_CONFIG = "a TOML file of settings"
 TELLS = ("kind", "use")  # which settings a section has
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,11 @@ import polars as pl
 from hardgnn.arguments import refuse
 from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.ids import id_text, no_ids
+from hardgnn.data.ids import id_text, is_number, no_ids
 from hardgnn.data.log import InteractionLog
+from hardgnn.data.readers.frames import AN_ID, Table, as_series, is_table
 from hardgnn.data.readers.tables import USUAL_NAMES, plain
 from hardgnn.errors import HardGNNError
-
-AN_ID = "an id (text or a whole number)"
 
 
 def dataset(value: object, name: str = "data") -> Dataset:
@@ -40,22 +38,32 @@ def ids(values: object, name: str, ordered: bool = False) -> pl.Series:
     """Raw ids (n,) as a log's own are kept: text without blanks around it, whole numbers as text.
 
     Args:
-        values: one id, or any collection of them: a list, set, generator, array, or series of polars or pandas.
+        values: one id, or any collection of them: a list, set, generator, array, or a column of polars, pandas or
+            Arrow, also as a table of one column.
         name: of the argument.
         ordered: their order counts, so a set will not do.
 
     Raises:
         HardGNNError: a value is no id, or `values` no collection of them.
     """
+    return typed_ids(values, name, ordered)[0]
+
+
+def typed_ids(values: object, name: str, ordered: bool = False) -> tuple[pl.Series, pl.DataType]:
+    """The raw ids of `ids`, and the type that they came in: that of a column of numbers, otherwise String."""
     if isinstance(values, (set, frozenset)):
         if ordered:
             refuse(name, "ids in their order, oldest first", values)
         values = sorted(values, key=str)
     if isinstance(values, str) or np.isscalar(values):
         values = [values]
+    if isinstance(values, np.ndarray) and values.ndim == 0:
+        values = values.reshape(1)
+    if is_table(values) and not isinstance(values, Mapping) and len((table := Table(values, name)).columns) == 1:
+        values = table.column(table.columns[0])
     if isinstance(values, (bytes, Mapping)) or hasattr(values, "columns") or not isinstance(values, Iterable):
         refuse(name, f"ids, as in {name}=['a', 'b']", values)
-    found = series(values, name)
+    found = as_series(values, name)
     if words := no_ids(found.dtype):
         raise HardGNNError(f"{name}: expected ids (text or whole numbers), got {words}, such as {found[0]!r}")
     named = found.to_frame("id").select(id_text(pl.col("id"), found.dtype))["id"].cast(pl.String).alias(name)
@@ -63,50 +71,15 @@ def ids(values: object, name: str, ordered: bool = False) -> pl.Series:
         place = named.is_null().arg_max()
         assert place is not None
         refuse(f"{name}[{place}]", AN_ID, found[place])
-    return named
-
-
-def series(values: Iterable[Any], name: str) -> pl.Series:
-    """A collection as one column; texts and whole numbers may be mixed.
-
-    Raises:
-        HardGNNError: it has more than one dimension, or something else is among them.
-    """
-    if isinstance(values, pl.Series):
-        return values
-    if hasattr(values, "to_numpy"):  # pandas
-        values = values.to_numpy()
-    if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise HardGNNError(f"{name}: expected one dimension, got an array of shape {values.shape}")
-    every = values if isinstance(values, np.ndarray) else list(values)
-    try:
-        found = pl.Series(name, every, strict=True)
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-        return pl.Series(name, [_one(value, f"{name}[{place}]") for place, value in enumerate(every)], dtype=pl.String)
-    if found.dtype.is_integer() and isinstance(every, list) and any(value is True or value is False for value in every):
-        raise HardGNNError(f"{name}: expected ids (text or whole numbers), got true and false among them")
-    return found.cast(pl.String) if found.dtype == pl.Null else found
-
-
-def _one(value: object, name: str) -> str:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            refuse(name, "text that is valid UTF-8", value)
-        return value
-    number = isinstance(value, (Integral, np.integer)) or (isinstance(value, (float, np.floating)) and value % 1 == 0)
-    if not number or isinstance(value, (bool, np.bool_)):
-        refuse(name, AN_ID, value)
-    return str(int(value))  # type: ignore[call-overload]
+    return named, found.dtype if is_number(found.dtype) else pl.String()
 
 
 def events(frame: object, name: str = "events") -> pl.DataFrame:
     """Newer events as the columns user and item (both String), oldest first.
 
     Args:
-        frame: a table of polars or pandas, a dictionary of columns, or a log: user, item and perhaps a time, by which
-            the rows are sorted; without it they are in order.
+        frame: a table of polars, pandas or Arrow, a dictionary of columns, or a log: user, item and perhaps a
+            time, by which the rows are sorted; without it they are in order.
         name: of the argument.
 
     Raises:
@@ -114,34 +87,28 @@ def events(frame: object, name: str = "events") -> pl.DataFrame:
     """
     if isinstance(frame, InteractionLog):
         frame = frame.table
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    columns = frame if isinstance(frame, Mapping) else getattr(frame, "columns", None)
-    if columns is None:
+    if not is_table(frame):
         refuse(name, "a table with the columns user and item", frame)
-    table: Any = frame
-    names = [str(column) for column in columns]
+    table = Table(frame, name)
+    names = table.columns
     for wanted in (USER, ITEM):
         if wanted not in names:
             listed = ", ".join(names)[:300]
             raise HardGNNError(f"{name}: no column '{wanted}'; columns found: {listed}; rename the one that is meant")
-    user, item = ids(table[USER], f"{name}['{USER}']"), ids(table[ITEM], f"{name}['{ITEM}']")
+    user, item = (ids(table.column(one), f"{name}['{one}']") for one in (USER, ITEM))
     by_plain = {plain(column): column for column in reversed(names)}
     time = next((by_plain[usual] for usual in USUAL_NAMES[TIMESTAMP] if usual in by_plain), None)
-    order = None if time is None else _times(table[time], f"{name}['{time}']")
+    order = None if time is None else _times(table.value[time], f"{name}['{time}']")
     if len(user) != len(item) or (order is not None and len(order) != len(user)):
         raise HardGNNError(f"{name}: its columns differ in length")
     found = pl.DataFrame({USER: user, ITEM: item})
     return found if order is None else found[np.argsort(order.to_numpy(), kind="stable")]
 
 
-def _times(values: Iterable[Any], name: str) -> pl.Series:
+def _times(values: Any, name: str) -> pl.Series:
     """Times as numbers in their order (n,)."""
-    if isinstance(values, pl.Series):
-        found = values
-    else:
-        every = values.to_numpy() if hasattr(values, "to_numpy") else list(values)
-        found = pl.Series(name, every, strict=False)
+    plain = isinstance(values, (list, tuple))
+    found = pl.Series(name, values, strict=False) if plain else as_series(values, name)
     if found.dtype == pl.String:
         numbers = found.cast(pl.Float64, strict=False)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import polars as pl
@@ -19,10 +19,12 @@ from hardgnn.data.provenance import FILES, FORMAT_VERSION, Provenance
 from hardgnn.data.provenance import same_data as same_data  # its older home
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.forks import enter
+from hardgnn.screen import html_table
 from hardgnn.storage.files import atomic_folder, recover
 from hardgnn.storage.frames import check_index, read_frame, read_index, write_frame
 from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.records import check_file, read_json, recorded, write_json
+from hardgnn.wording import said
 
 TRAIN, VALID, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
@@ -46,7 +48,7 @@ class Candidates:
     items: NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Interactions with dense ids, sorted by user and, within a user, by time.
 
@@ -65,9 +67,39 @@ class Dataset:
     manifest: dict[str, Any]
 
     @staticmethod
-    def read(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
-        """Reads a raw log; see `hardgnn.data.log.read_log` for the options."""
-        return read_log(path, **options)
+    def read(source: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
+        """Reads a raw log, a file or a table of polars, pandas or Arrow; see `hardgnn.data.log.read_log`."""
+        return read_log(source, **options)
+
+    @staticmethod
+    def from_frame(
+        frame: Any,
+        user: str | None = None,
+        item: str | None = None,
+        time: str | Literal[False] | None = None,
+        rating: str | None = None,
+        *,
+        name: str = "table",
+        drop_missing: bool = False,
+        preset: str | None = None,
+        **settings: Any,
+    ) -> Dataset:
+        """A prepared data set of a table in memory: filtered, numbered and split.
+
+        Args:
+            frame, user, item, time, rating, name: as of `InteractionLog.from_frame`.
+            drop_missing: leave out rows whose user or item is empty, or a word for a missing value.
+            preset, settings: of preparing, as of `InteractionLog.prepare`: `k_core=5`, `split="leave-one-out"` and
+                others.
+
+        Raises:
+            HardGNNError: the table cannot be read, naming the row, or nothing of it is left.
+
+        Example:
+            >>> data = Dataset.from_frame(df, user="customer", item="sku", time="bought_at", k_core=3)
+        """
+        log = InteractionLog.from_frame(frame, user, item, time, rating, name=name, drop_missing=drop_missing)
+        return log.prepare(preset, **({"drop_missing": True} if drop_missing else {}), **settings)
 
     @property
     def n_users(self) -> int:
@@ -203,6 +235,20 @@ class Dataset:
         parts = {"validation": VALID, "test": TEST}
         return next((name for name, code in parts.items() if not len(self.targets(code)[0])), None)
 
+    def __repr__(self) -> str:
+        told = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        return f"Dataset({self.name}: {told})"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for a notebook."""
+        return html_table(f"Dataset {self.name}", ["", "count"], [[name, f"{n:,}"] for name, n in self.counts.items()])
+
+    def interactions(self) -> pl.DataFrame:
+        """All interactions in raw ids: user, item, timestamp (seconds since 1970) and part (train, valid or test)."""
+        parts = pl.Series(list(PARTS), dtype=pl.Enum(list(PARTS)))
+        columns = {"user": self.user_ids.gather(self.user), "item": self.item_ids.gather(self.item)}
+        return pl.DataFrame({**columns, "timestamp": self.timestamp, "part": parts.gather(self.part)})
+
     def save(self, folder: str | Path) -> None:
         """Writes the prepared folder (docs/data.md) in one step: it is there whole or not at all."""
         enter()
@@ -291,7 +337,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise HardGNNError(wrong)
     if not folder.is_dir():
         raise HardGNNError(
-            f"{shown(folder)}: no such folder; make it with `hardgnn prepare SOURCE --out {shown(folder)}`"
+            f"{shown(folder)}: no such folder; make it with "
+            + said(f"`hardgnn prepare SOURCE --out {shown(folder)}`", "Dataset.read(SOURCE).prepare().save(…)")
         )
     if not (folder / MANIFEST).exists():
         raise HardGNNError(f"{shown(folder)}: not a prepared data set, {MANIFEST} is missing")

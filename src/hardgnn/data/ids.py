@@ -52,6 +52,11 @@ def id_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return pl.when(text != "").then(pl.coalesce(whole, text.str.replace(POINT, "${1}")))
 
 
+def is_number(dtype: pl.DataType) -> bool:
+    """Whether ids of a column of this type are numbers, and are given back as such."""
+    return dtype.is_integer() or dtype.is_float()
+
+
 def no_ids(dtype: pl.DataType) -> str | None:
     """What values of a type are in words, where they cannot be ids."""
     return next((words for kind, words in NO_IDS.items() if dtype == kind), None)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+import numpy as np
 import polars as pl
 
-from hardgnn.arguments import as_path
+from hardgnn.arguments import as_path, flag, text
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.raw.layers import bare
 from hardgnn.data.readers import READERS, RawFile, formats, guess_format, titles
+from hardgnn.data.readers.frames import is_table
 from hardgnn.data.readers.source import Columns, parsing
 from hardgnn.data.readers.tables import checked_frame
 from hardgnn.data.readers.values import checked_table
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from hardgnn.data.dataset import Dataset
 
 COLUMNS = {USER: "user_col", ITEM: "item_col", TIMESTAMP: "time_col", RATING: "rating_col"}
+OF_TABLES = (*COLUMNS.values(), "drop_missing")
 
 
 class ReadOptions(TypedDict, total=False):
@@ -44,10 +48,11 @@ class InteractionLog:
     """Who interacted with what and when.
 
     `table` has the columns user and item (Categorical, for that keeps each text once), timestamp (Float64, seconds
-    since 1970) and, where the source has it, rating (Float64), in the source's row order. A table of your own is
-    checked and brought into this form by the rules for files, so its columns may have the usual other names, ids be
-    text or whole numbers, times be numbers, texts or dates. `titles` maps item to title (both String). `name` is the
-    source's short name, `sha256` the hash of its bytes, `reading` how it was understood.
+    since 1970) and, where the source has it, rating (Float64), in the source's row order. A table of your own (polars,
+    pandas, Arrow, a dictionary of columns) is checked and brought into this form by the rules for files, so its columns
+    may have the usual other names, ids be text or whole numbers, times be numbers, texts or dates. `titles` maps item
+    to title (both String). `name` is the source's short name, `sha256` the hash of its bytes, or of the table's values,
+    `reading` how it was understood.
 
     Raises:
         HardGNNError: as `read_log`, naming the row.
@@ -64,12 +69,47 @@ class InteractionLog:
         if checked is None:
             table, checked = checked_frame(self.table, self.name)
             object.__setattr__(self, "table", table)
+            object.__setattr__(self, "sha256", digest_of(table))
         object.__setattr__(self, "reading", checked)
 
     @classmethod
-    def read(cls, path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
-        """Reads a raw log; see `read_log` for the options."""
-        return read_log(path, **options)
+    def read(cls, source: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
+        """Reads a raw log, a file or a table; see `read_log` for the options."""
+        return read_log(source, **options)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        user: str | None = None,
+        item: str | None = None,
+        time: str | Literal[False] | None = None,
+        rating: str | None = None,
+        *,
+        name: str = "table",
+        drop_missing: bool = False,
+    ) -> InteractionLog:
+        """The log of a table in memory.
+
+        Args:
+            frame: a table of polars, pandas or Arrow, or a dictionary of columns.
+            user, item, time, rating: the names of its columns; usual names are found without them. `time=False` says
+                that there are no times: the rows are in order, oldest first.
+            name: what tables call the data.
+            drop_missing: leave out rows whose user or item is empty, which are an error otherwise.
+
+        Raises:
+            HardGNNError: as `read_log`, naming the row.
+        """
+        enter()
+        named = {"user": user, "item": item, "time": time, "rating": rating}
+        for argument, column in named.items():
+            if column is not None and not (argument == "time" and column is False):
+                text(column, argument)
+        wanted = dict(zip(COLUMNS, named.values()))
+        if time is False:
+            del wanted[TIMESTAMP]
+        return log_of_table(frame, wanted, text(name, "name"), flag(drop_missing, "drop_missing"))  # type: ignore[arg-type]
 
     def prepare(self, preset: str | None = None, **settings: Any) -> Dataset:
         """Filters, splits and indexes the log; see `hardgnn.prepare.settings.PrepareConfig` for the settings.
@@ -98,11 +138,12 @@ def prepares(function: Prepares) -> Prepares:
     return function
 
 
-def read_log(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog:
+def read_log(path: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
     """Reads a raw interaction log, plain, compressed or in an archive; docs/data.md describes each format.
 
     Args:
-        path: the file, a folder or pattern of Parquet files, or `-` for standard input.
+        path: the file, a folder or pattern of Parquet files, or `-` for standard input; or a table (polars, pandas,
+            Arrow, a dictionary of columns), which takes the options of columns and `drop_missing`.
         format: `inter` (RecBole: tabs, header `name:type`), `csv` (header; comma, tab, semicolon or bar),
             `parquet`, `movielens` (u.data, ratings.dat, ratings.csv, or GroupLens' zip), `amazon` (the ratings CSV
             of 2014), `gowalla` (SNAP's check-ins), `yelp` (review JSON lines, or the official archive), `json` (an
@@ -125,10 +166,15 @@ def read_log(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog
             or there is no such option, naming the nearest.
     """
     enter()
-    path = as_path(path, "path")
     known = ReadOptions.__annotations__
     if unknown := next((name for name in options if name not in known), None):
         raise HardGNNError(f"unknown option '{unknown}' of reading: {nearest(unknown, known)}")
+    wanted: Columns = {meaning: options.get(name) for meaning, name in COLUMNS.items()}  # type: ignore[misc]
+    if is_table(path):
+        if unused := next((name for name in options if name not in OF_TABLES), None):
+            raise HardGNNError(f"{unused}: an option of files, which would do nothing to a table")
+        return log_of_table(path, wanted, drop_missing=options.get("drop_missing", False))
+    path = as_path(path, "path")
     kind = options.get("format", "auto")
     if kind == "selfgnn":
         raise HardGNNError(
@@ -137,7 +183,6 @@ def read_log(path: str | Path, **options: Unpack[ReadOptions]) -> InteractionLog
     if kind != "auto" and kind not in (names := formats()):
         raise HardGNNError(f"unknown format '{kind}': {nearest(str(kind), names)}")
     raw = RawFile.find(path, options.get("encoding"), options.get("max_bytes"))
-    wanted: Columns = {meaning: options.get(name) for meaning, name in COLUMNS.items()}  # type: ignore[misc]
     chosen = guess_format(raw) if kind == "auto" else kind
     return log_of(raw, chosen, wanted, options.get("items_file"), options.get("drop_missing", False))
 
@@ -158,6 +203,33 @@ def log_of(
     else:
         names = None
     return InteractionLog(table, short_name(raw), raw.sha256(), names, found)
+
+
+def log_of_table(table: Any, wanted: Columns, name: str = "table", drop_missing: bool = False) -> InteractionLog:
+    """The log of a table in memory; one that is not asked for a time has its rows in order, oldest first."""
+    checked, found = checked_frame(table, name, wanted, drop_missing)
+    return InteractionLog(checked, name, digest_of(checked), None, found)
+
+
+def digest_of(table: pl.DataFrame) -> str:
+    """A hash of the values of a log's table, the same whatever numbers its categories have in this process."""
+    found = hashlib.sha256()
+    for name in table.columns:
+        column = table[name]
+        found.update(f"{name} {len(column)}\n".encode())
+        if column.dtype == pl.Categorical:
+            codes = column.to_physical().to_numpy()
+            first = np.full(int(codes.max(initial=0)) + 1, len(codes), dtype=np.int64)
+            first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of each category the last written is the first
+            once = np.flatnonzero(first < len(codes))
+            once = once[np.argsort(first[once])]
+            rank = np.empty(len(first), dtype=np.int64)
+            rank[once] = np.arange(len(once))
+            found.update("\0".join(column.gather(first[once]).cast(pl.String).to_list()).encode())
+            found.update(rank[codes].tobytes())
+        else:
+            found.update(np.ascontiguousarray(column.to_numpy()).tobytes())
+    return found.hexdigest()
 
 
 def short_name(raw: RawFile) -> str:

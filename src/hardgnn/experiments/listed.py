@@ -19,6 +19,7 @@ from hardgnn.storage.files import atomic_path
 from hardgnn.storage.records import write_json
 from hardgnn.storage.texts import read_toml
 from hardgnn.training.callbacks import Callback
+from hardgnn.wording import option, said
 
 TUNING = "tuning.json"
 Watch = Callable[[str], AbstractContextManager[Callback]]
@@ -33,25 +34,35 @@ class Try:
     config: Config
 
 
-def tries(preset: str, n: int, words: Sequence[str] = (), seed: int | None = None) -> list[Try]:
-    """The preset itself and the first `n` - 1 settings of its list; `words` go over all.
+def tries(preset: str, n: int | None, words: Sequence[str] = (), seed: int | None = None) -> list[Try]:
+    """The preset itself and the first `n` - 1 settings of its list, or all of it; `words` go over all.
 
     Raises:
         HardGNNError: the preset has no list, or not so many; or a setting that cannot be.
     """
     listed = resources.files("hardgnn") / "configs" / "tuning" / f"{preset}.toml"
     if not listed.is_file():
-        raise HardGNNError(f"--tune: the preset '{preset}' has no list of settings to try; search with `hardgnn sweep`")
+        raise HardGNNError(
+            f"{tuning()}: the preset '{preset}' has no list of settings to try; search with `hardgnn sweep`"
+        )
     lists = [(), *(tuple(one["set"]) for one in read_toml(Path(str(listed)), "a list of settings")["tries"])]
+    n = len(lists) if n is None else n
     if not 1 <= n <= len(lists):
-        raise HardGNNError(f"--tune {n}: the preset '{preset}' has {len(lists)} settings to try")
+        raise HardGNNError(f"{tuning(n)}: the preset '{preset}' has {len(lists)} settings to try")
     found = [Try(one, settings.resolve(preset, settings=[*one, *words], seed=seed)) for one in lists[:n]]
     for one in found:
         if leaking := settings.leaks(one.config):
-            raise HardGNNError(f"--tune: {' and '.join(leaking)}; a search never chooses by the test part")
+            raise HardGNNError(f"{tuning()}: {' and '.join(leaking)}; a search never chooses by the test part")
         if one.config.run.final:
-            raise HardGNNError("--tune: run.learn_from=train+valid leaves no validation to choose by; refit the best")
+            raise HardGNNError(
+                f"{tuning()}: run.learn_from=train+valid leaves no validation to choose by; refit the best"
+            )
     return found
+
+
+def tuning(n: int | None = None) -> str:
+    """What is asked for, in words."""
+    return said("--tune" if n is None else f"--tune {n}", "tune" if n is None else f"tune(n={n})")
 
 
 def tune(data: Dataset, tried: Sequence[Try], out: Path, watch: Watch, **how: Any) -> list[dict[str, Any]]:
@@ -72,7 +83,7 @@ def tune(data: Dataset, tried: Sequence[Try], out: Path, watch: Watch, **how: An
         HardGNNError: `out` holds a run already, or as `train`.
     """
     if is_started(out):
-        raise HardGNNError(f"{shown(out)}: holds a run already; choose another --out")
+        raise HardGNNError(f"{shown(out)}: holds a run already; choose another {option('out')}")
     check_new(out)
     place = out.with_name(f"{out.name}-tuning")
     told: list[dict[str, Any]] = []

@@ -70,7 +70,7 @@ class Ensemble(ClosedForm):
         Raises:
             HardGNNError: always.
         """
-        raise HardGNNError("model.kind=ensemble is made of finished runs: hardgnn ensemble RUN RUN --out OUT")
+        raise HardGNNError("model.kind=ensemble is made of finished runs: `hardgnn ensemble RUN RUN --out OUT`")
 
     def knowing(self, histories: Histories) -> Ensemble:
         """See `Model.knowing`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.log import InteractionLog, prepares
+from hardgnn.wording import warn
 
 __all__ = ["Dataset", "InteractionLog"]
 
@@ -19,5 +19,5 @@ def _prepare(log: InteractionLog, preset: str | None, settings: dict[str, Any]) 
 
     data = prepare(log, PrepareConfig.checked(preset, **settings))
     for sentence in data.provenance.warnings:
-        warnings.warn(sentence, stacklevel=3)
+        warn(sentence)
     return data

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hardgnn.data.ids import MISSING
 from hardgnn.data.intervals import cut
 from hardgnn.data.readers.times import FIRST_YEAR, plausible_span
+from hardgnn.wording import option, said
 
 INTERVALS = 5  # as models have by default
 UNEVEN = 0.9  # a share of the events in one interval
@@ -30,7 +31,7 @@ def missing_words(ids: pl.Series, coded: NDArray[np.uint32], name: str) -> Itera
         if events := int(counts[code]):
             yield (
                 f"the {name} id '{word}' is a word for a missing value and has {events:,} of {total:,} events "
-                f"({events / total:.1%}); --drop-missing (in Python drop_missing=True) drops them"
+                f"({events / total:.1%}); {option('drop_missing', 'True')} drops them"
             )
 
 
@@ -59,7 +60,7 @@ def implausible(timestamp: NDArray[np.float64]) -> Iterator[str]:
         if count := int(np.count_nonzero(odd)):
             yield (
                 f"{count:,} of {len(odd):,} times ({count / len(odd):.1%}) lie {where}, as {day(end(timestamp))} does; "
-                "if they are wrong, --since and --until drop them"
+                f"if they are wrong, {option('since')} and {option('until')} drop them"
             )
 
 
@@ -73,14 +74,15 @@ def uneven(timestamp: NDArray[np.float64]) -> Iterator[str]:
     inside = timestamp[places == fullest]
     remedies = []
     if fullest > 0:
-        remedies.append(f"--since {day(inside.min())}")
+        remedies.append(option("since", said(day(inside.min()), repr(day(inside.min())))))
     if fullest < INTERVALS - 1:
-        remedies.append(f"--until {day(inside.max() + DAY)}")
+        remedies.append(option("until", said(last := day(inside.max() + DAY), repr(last))))
     shares = ", ".join(f"{share:.1%}" for share in counts / len(timestamp))
     yield (
         f"{counts[fullest]:,} of {len(timestamp):,} events fall into one of {INTERVALS} equal intervals of time "
         f"(shares {shares}), for times reach from {day(timestamp.min())} to {day(timestamp.max())}; drop what is far "
-        f"from the rest with {' '.join(remedies)}, or train with --set model.interval_cut=count"
+        f"from the rest with {said(' ', ', ').join(remedies)}, or train with "
+        + said("--set model.interval_cut=count", "model={'interval_cut': 'count'}")
     )
 
 

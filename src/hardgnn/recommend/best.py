@@ -11,11 +11,12 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import Progress, Ranker
 from hardgnn.evaluation.topn import NO_ITEM, top_n
-from hardgnn.models.base import Model
+from hardgnn.models.base import Abilities, Model
 from hardgnn.models.popularity import Popularity
 
 UNKNOWN = -1
 SOURCES = ("user+sequence", "user", "sequence", "popularity")
+"""What a recommendation is made of; `meaning` says what that is of a model and a user."""
 USER_AND_SEQUENCE, USER_ALONE, SEQUENCE_ALONE, POPULARITY = range(len(SOURCES))
 
 
@@ -24,7 +25,7 @@ class Best:
     """The answer for B users: `items` (B, n) int32, best first, `scores` (B, n) float32, `sources` (B,) uint8.
 
     An item -1 is none. A source is an index into `SOURCES`: the terms of the score, or popularity, whose score is the
-    number of training interactions.
+    number of training interactions, but for a model that asks nothing of anybody.
     """
 
     items: NDArray[np.int32]
@@ -49,6 +50,29 @@ def sources(model: Model, users: NDArray[np.integer], histories: Histories) -> N
     known = (users >= 0) & model.abilities.known_users
     found = np.where(listens, np.where(known, USER_AND_SEQUENCE, SEQUENCE_ALONE), POPULARITY)
     return np.where(known & ~listens, USER_ALONE, found).astype(np.uint8)
+
+
+def meaning(source: str, abilities: Abilities, known: bool) -> str:
+    """What a source means of a user of a model, in words.
+
+    Args:
+        source: one of `SOURCES`.
+        abilities: the model's.
+        known: whether the run has the user, though perhaps without training interactions.
+    """
+    if source == SOURCES[USER_AND_SEQUENCE]:
+        return "what the model has learnt of the user, and their recent items"
+    if source == SOURCES[USER_ALONE]:
+        return "what the model has learnt of the user" + (", who has no items" if abilities.histories else "")
+    if source == SOURCES[SEQUENCE_ALONE]:
+        if not abilities.known_users:
+            return "recent items alone, for this model learns nothing of single users"
+        return "recent items alone, for " + (
+            "training had none of the user" if known else "the model does not know the user"
+        )
+    if not (abilities.histories or abilities.known_users):
+        return "the same for everybody, for this model asks nothing of anybody"
+    return "the most popular items, for nothing is known " + ("of what the user had" if known else "of the user")
 
 
 def best_items(

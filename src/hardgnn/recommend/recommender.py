@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,13 @@ from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.forks import enter
 from hardgnn.models.base import Model
 from hardgnn.recommend.best import SOURCES, UNKNOWN, best_items, shifted
+from hardgnn.recommend.why import alike
 from hardgnn.runs.folder import load_tables
 from hardgnn.runs.models import load_model
 from hardgnn.runs.tables import RunTables
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.texts import read_text
+from hardgnn.wording import warn
 
 SHOWN = 5  # unknown ids that a sentence lists
 HINTED = 10_000  # ids at most among which the nearest is looked for
@@ -56,23 +57,25 @@ class Recommender:
     """A trained run with its id maps and histories; it answers in raw ids.
 
     Every answer is a table: user, item, score, rank (from 1), source, and title where the run knows titles. The source
-    tells the terms of the score: `user+sequence` (a user the model knows), `user` (of whom there are no items, or by a
-    model without sequence encoder), `sequence` (somebody it does not know, by their items) or `popularity` (nothing is
-    known; the score is the number of training interactions).
+    tells what the score is made of: `user+sequence` (what the model has learnt of the user, and their recent items),
+    `user` (that alone: there are no items, or the model does not look at any), `sequence` (recent items alone: of
+    everybody, where the model has nothing of single users, as `best`; otherwise of whom training did not have) or
+    `popularity` (nothing is known, and the score is the number of training interactions; or the model is the same for
+    everybody). `hardgnn.recommend.best.meaning` says it of a model and a user.
 
     Args:
         folder: a run folder, which may have been moved from another machine.
         say: told in one sentence about unknown users and items, which are skipped; a Python warning by default.
     """
 
-    def __init__(self, folder: str | Path, say: Callable[[str], None] = warnings.warn) -> None:
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = warn) -> None:
         keep_freed_memory()
         self.tables = load_tables(Path(folder))
         self.model: Model = informed(load_model(folder), self.tables.histories)
         self.say = say
 
     @classmethod
-    def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warnings.warn) -> Recommender:
+    def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warn) -> Recommender:
         """A model in memory with its ids and histories."""
         found = cls.__new__(cls)
         found.model, found.tables, found.say = informed(model, tables.histories), tables, say
@@ -166,6 +169,55 @@ class Recommender:
             known = np.where((index >= 0) & trained[index], index, UNKNOWN)  # without training there is no user vector
             told = None if progress is None else shifted(progress, start, len(raw))
             yield self._table(raw[block], known, histories, n, exclude_seen, blocked, told)
+
+    def similar(self, items: Ids, n: int = 10) -> pl.DataFrame:
+        """The `n` items most like each of `items`: item, similar, similarity, rank (from 1), and title of the similar.
+
+        The similarity is the cosine of two item vectors, or, of neighbours and linear models, what one item adds to the
+        other's score. An item that training never saw is like nothing.
+
+        Raises:
+            HardGNNError: the model cannot tell, or `items` are no ids; unknown ones are told and skipped.
+        """
+        enter()
+        n = arguments.whole(n, "n")
+        rows = [
+            (item, one, value, rank)
+            for item in dict.fromkeys(self.known_items(items, "items"))
+            for rank, (one, value) in enumerate(alike(self.model, self.tables.popularity, item, n), 1)
+        ]
+        kinds = {"item": pl.Int64, "similar": pl.Int64, "similarity": pl.Float32, "rank": pl.Int32}
+        found = pl.DataFrame(rows, schema=kinds, orient="row")
+        if self.tables.titles is not None:
+            found = found.with_columns(self.tables.titles.gather(found["similar"]).alias("title"))
+        return found.with_columns(self.tables.item_ids.gather(found[name]).alias(name) for name in ("item", "similar"))
+
+    def history(self, users: Ids) -> pl.DataFrame:
+        """What the run knows that users had, oldest first: user, item, time (UTC; where times are kept, which of some
+        logs are an order alone), and title.
+
+        Raises:
+            HardGNNError: `users` are no ids; unknown ones are told and skipped.
+        """
+        raw = given.ids(users, "users").alias(USER).unique(maintain_order=True)
+        rows = places(raw, self.tables.user_ids)
+        self._tell("unknown user", raw.filter(rows == UNKNOWN), self.tables.user_ids, "skipped")
+        found = self.tables.histories.take(rows[rows != UNKNOWN])
+        owners = np.repeat(np.flatnonzero(rows != UNKNOWN), found.lengths)
+        columns = {USER: raw.gather(owners), ITEM: self.tables.item_ids.gather(found.items)}
+        if found.times is not None:
+            columns["time"] = pl.Series(found.times * 1e6).cast(pl.Int64).cast(pl.Datetime("us", "UTC"))
+        if self.tables.titles is not None:
+            columns["title"] = self.tables.titles.gather(found.items)
+        return pl.DataFrame(columns)
+
+    def after(self, user: Ids | None, items: Ids | None = None) -> tuple[bool, NDArray[np.int32]]:
+        """Whether the run has one user (None is nobody), and the indices of what they had, newer `items` behind it."""
+        row = np.array([UNKNOWN]) if user is None else places(given.ids(user, "user"), self.tables.user_ids)
+        if len(row) != 1:
+            raise HardGNNError(f"user: expected one user, got {len(row):,}")
+        newer = [] if items is None else self.known_items(items, "items", ordered=True)
+        return bool(row[0] != UNKNOWN), np.concatenate([self._histories(row).items, np.array(newer, np.int32)])
 
     def known_items(self, raw: Ids, name: str, ordered: bool = False) -> list[int]:
         """The indices of the items of the argument `name` that the run knows; the others are told and skipped."""

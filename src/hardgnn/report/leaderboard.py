@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hardgnn.config import flat, resolve
+from hardgnn.config import flat, known_preset, resolve
 from hardgnn.data.dataset import MANIFEST
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.comparisons import SeedComparison, correct
@@ -163,7 +163,7 @@ def _our_cells(study: Study, protocol: str) -> list[Finished]:
         record = check_version(folder)
         check_ranked(folder, protocol)
         data = Path(record["data"]["path"]).name
-        variant = Variant(run_name(folder), str(record.get("preset")))
+        variant = Variant(run_name(folder), str(known_preset(record.get("preset"))))
         key = (data, variant.name)
         if key in found:
             raise HardGNNError(f"{folder}: two runs on {data} are called '{variant.name}'; rename one folder")

@@ -21,6 +21,7 @@ from hardgnn.runs.models import load_model
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.train import check_new, write_run
 from hardgnn.runtime import peak_memory_mb
+from hardgnn.wording import said
 
 
 def ensemble(folders: Sequence[Path], out: Path, progress: Progress | None = None) -> TrainingResult:
@@ -42,7 +43,8 @@ def ensemble(folders: Sequence[Path], out: Path, progress: Progress | None = Non
     configs = [load_config(folder) for folder in folders]
     for folder, manifest, config in zip(folders, manifests, configs):
         if not read_result(folder).get("finished"):
-            raise HardGNNError(f"{shown(folder)}: is not at its end; go on with `hardgnn train … --resume`")
+            how = said("`hardgnn train … --resume`", "fit(data, out, resume=True)")
+            raise HardGNNError(f"{shown(folder)}: is not at its end; go on with {how}")
         if manifest.get(NOISE) is not None:
             raise HardGNNError(f"{shown(folder)}: was trained with noise, of which an ensemble knows nothing")
         if not same_data(manifest, manifests[0]):

@@ -34,6 +34,7 @@ from hardgnn.runs.tables import learnt
 from hardgnn.runtime import keep_freed_memory, use_threads
 from hardgnn.storage.documents import Document
 from hardgnn.storage.tensors import read_seal
+from hardgnn.wording import option, said
 
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 """Shows how far the ranking of what it is told is."""
@@ -167,12 +168,12 @@ def check_comparable(
             sets.
     """
     if len(folders) < least:
-        raise HardGNNError("compare needs at least two runs; one is enough with --published")
+        raise HardGNNError("compare needs at least two runs; one is enough with " + option("published"))
     names = [run_name(folder) for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     if baseline is not None and baseline not in names:
-        raise HardGNNError(f"--baseline {baseline}: no such run, {nearest(baseline, names)}")
+        raise HardGNNError(f"{option('baseline')} {baseline}: no such run, {nearest(baseline, names)}")
     parted(metrics)
     checked_split(split)
     checked_protocol(protocol)
@@ -195,8 +196,17 @@ def check_ranked(folder: Path, protocol: str, split: str = "test") -> None:
     if not ranks_path(folder, split, protocol).exists():
         raise HardGNNError(
             f"{shown(folder)}: its {split} part is not ranked under {protocol} yet; "
-            f"rank it with `hardgnn evaluate {shown(folder)} --part {split} --protocol {protocol}`"
+            f"rank it with {ranking(folder, split, protocol)}"
         )
+
+
+def ranking(folder: Path, split: str, protocol: str, metrics: bool = False) -> str:
+    """What ranks a part of a run, in words."""
+    more = " --metrics …", ", metrics=[…]"
+    return said(
+        f"`hardgnn evaluate {shown(folder)} --part {split} --protocol {protocol}{more[0] if metrics else ''}`",
+        f"hardgnn.runs.evaluated.evaluate_run(folder, {split!r}, {protocol!r}{more[1] if metrics else ''})",
+    )
 
 
 def run_leaks(folder: Path) -> tuple[str, ...]:
@@ -252,7 +262,7 @@ def _stored(folder: Path, name: str, split: str, protocol: str, at: Sequence[int
         wanted = [f"{metric}@{n}" for n in at for metric in metrics]
         missing = [figure for figure in wanted if figure not in result.metrics and figure not in kept]
         if missing:
-            told = f"`hardgnn evaluate {shown(folder)} --part {split} --protocol {protocol} --metrics …`"
+            told = ranking(folder, split, protocol, metrics=True)
             raise HardGNNError(f"{shown(folder)}: {missing[0]} was not computed yet; compute it with {told}")
         result = replace(result, metrics={figure: (kept | result.metrics)[figure] for figure in wanted})
     return replace(result, leaks=run_leaks(folder), learnt_from=more_than_training(folder))

@@ -31,6 +31,7 @@ from hardgnn.training.callbacks import Callback, KeepLast, Lines, MovingAverage,
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.optimiser import optimiser_of
 from hardgnn.training.trainer import Trainer
+from hardgnn.wording import option, said
 
 
 @dataclass
@@ -171,7 +172,8 @@ def checked(config: Config, allow_leaks: bool) -> list[str]:
     leaking = leaks(config)
     if leaking and not allow_leaks:
         raise HardGNNError(
-            f"{' and '.join(leaking)}: such figures are not honest; ask for them with --allow-leaks, or set "
+            f"{' and '.join(leaking)}: such figures are not honest; ask for them with "
+            f"{option('allow_leaks', 'True')}, or set "
             "sampler.avoid=train and train.choose_on=valid"
         )
     if config.train is not None:
@@ -329,7 +331,8 @@ def _made(name: str, folder: Path | None) -> Callback:
 def _nothing_to_choose_by(model: Any) -> float:
     raise HardGNNError(
         "run.learn_from=train+valid leaves no validation to choose settings by: give every setting of the model, or "
-        "take them from a run that chose them (hardgnn train --refit RUN)"
+        "take them from a run that chose them "
+        + said("(hardgnn train --refit RUN)", "(refit(data) of a model that chose them)")
     )
 
 

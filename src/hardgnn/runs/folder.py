@@ -18,6 +18,7 @@ from hardgnn.storage.files import atomic_path, is_leftover
 from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.locks import LOCK, is_locked, locked
 from hardgnn.storage.records import check_file, digest, read_json, recorded, write_json
+from hardgnn.wording import option, said
 
 FORMAT_VERSION = 3
 READABLE = (1, 2, FORMAT_VERSION)  # 1 has no hashes; 1 and 2 name their settings as earlier versions did
@@ -115,7 +116,8 @@ def check_version(folder: Path) -> dict[str, Any]:
         raise HardGNNError(wrong)
     if not folder.is_dir():
         raise HardGNNError(
-            f"{shown(folder)}: no such run folder; make one with `hardgnn train DATA --out {shown(folder)}`"
+            f"{shown(folder)}: no such run folder; make one with "
+            + said(f"`hardgnn train DATA --out {shown(folder)}`", "HardGNN().fit(data).save(…)")
         )
     if not os.path.lexists(folder / ENVIRONMENT):
         raise HardGNNError(f"{shown(folder)}: not a run folder, {ENVIRONMENT} is missing")
@@ -243,9 +245,11 @@ def load_data(folder: Path, override: Path | None = None) -> Dataset:
     record = check_version(folder)
     path = override or (record["data"]["path"] and Path(record["data"]["path"]))
     if not path:
-        raise HardGNNError(f"{folder}: trained from memory; name the prepared folder with --data")
+        raise HardGNNError(f"{folder}: trained from memory; name the prepared folder with {option('data')}")
     if not Path(path).is_dir():
-        raise HardGNNError(f"{folder}: its data set {path} is not there; name the prepared folder with --data")
+        raise HardGNNError(
+            f"{folder}: its data set {path} is not there; name the prepared folder with {option('data')}"
+        )
     data = Dataset.load(path)
     trained_on = {key: value for key, value in record["data"]["manifest"].items() if key != NOISE}
     if not same_data(data.manifest, trained_on):

@@ -26,6 +26,7 @@ from hardgnn.storage.records import recorded, write_json
 from hardgnn.storage.tensors import open_tensors, read_seal
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, Checkpoint, MovingAverage
+from hardgnn.wording import option
 
 
 def train(
@@ -154,7 +155,8 @@ def _open_folder(
         run.start(folder, config, tables_of(config, data), data.manifest, **told)
         return
     if not resume:
-        raise HardGNNError(f"{shown(folder)}: holds a run already; go on with --resume or choose another --out")
+        how = f"go on with {option('resume', 'True')} or choose another {option('out')}"
+        raise HardGNNError(f"{shown(folder)}: holds a run already; {how}")
     record = run.check_version(folder)
     if run.load_config(folder) != config:
         raise HardGNNError(f"{shown(folder)}: was started with another config; resume it with the same settings")
@@ -162,7 +164,9 @@ def _open_folder(
         raise HardGNNError(f"{shown(folder)}: was started on another data set")
     if record.get("warm_start") != warm_start:
         from_where = record["warm_start"]["run"] if record.get("warm_start") else "no other run"
-        raise HardGNNError(f"{shown(folder)}: was started from {from_where}; resume it with the same --warm-start")
+        raise HardGNNError(
+            f"{shown(folder)}: was started from {from_where}; resume it with the same {option('warm_start')}"
+        )
     if record["format_version"] < run.FORMAT_VERSION and not run.read_result(folder).get("finished"):
         raise HardGNNError(
             f"{shown(folder)}: stopped under an earlier version, whose training this one cannot go on with; what it "

@@ -21,6 +21,7 @@ from hardgnn.runs.folder import AGAIN, MODEL, load_config, load_tables
 from hardgnn.runs.models import load_model
 from hardgnn.storage.records import sha256
 from hardgnn.storage.tensors import open_tensors
+from hardgnn.wording import said
 
 FREE = ("model.dropout", "model.edge_dropout")  # settings of the network that a warm start may change
 SHAPING = ("model", "encoder", "ssl")
@@ -86,7 +87,8 @@ def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:
         for key, value in new.get(section, {}).items():
             was = before.get(section, {}).get(key)
             if f"{section}.{key}" not in FREE and value != was and not _unused(config, section, key):
-                hint = "" if was is None else f" (--set {section}.{key}={was})"
+                asked = said(f"--set {section}.{key}={was}", f"{section}={{{key!r}: {was!r}}}")
+                hint = "" if was is None else f" ({asked})"
                 raise HardGNNError(
                     f"{folder}: its {section}.{key} is {was}, not {value}; a warm start needs the same network{hint}"
                 )

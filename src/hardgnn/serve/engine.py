@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import informed
-from hardgnn.evaluation.topn import NO_ITEM, best_of_rows
-from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, sources
+from hardgnn.evaluation.topn import NO_ITEM
+from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, meaning, sources
 from hardgnn.recommend.export import INDEX, open_index
+from hardgnn.recommend.why import alike, attention, reasons, window_of
 from hardgnn.runs.models import load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
 from hardgnn.storage.records import check_file, read_json
-
-REASONS = 3  # items of the history that a recommendation is told to be near to
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,7 @@ class Engine:
                     "user": ask.user,
                     "known_user": bool(rows[place] >= 0),
                     "source": SOURCES[which[place]],
+                    "meaning": meaning(SOURCES[which[place]], self.model.abilities, bool(rows[place] >= 0)),
                     "approximate": approximate,
                     "items": [
                         {
@@ -181,17 +181,7 @@ class Engine:
 
         Nor is such an item near to anything: its vector is random.
         """
-        if self.popularity[item] == 0:
-            return []
-        if not self.model.abilities.similar:
-            raise HardGNNError(f"{self.model.name}: the model cannot tell which items are alike")
-        likeness = np.array(self.model.similarity(item), dtype=np.float32)
-        likeness[item] = -np.inf
-        likeness[self.popularity == 0] = -np.inf
-        found, values = best_of_rows(likeness[None], min(n, int(np.count_nonzero(self.popularity)) - 1))
-        return [
-            {**self.named(int(one)), "similarity": float(value)} for one, value in zip(found[0], values[0], strict=True)
-        ]
+        return [{**self.named(one), "similarity": value} for one, value in alike(self.model, self.popularity, item, n)]
 
     def history(self, row: int, most: int) -> list[dict[str, Any]]:
         """The last items of a user, oldest first, each with its time and the number of its interval."""
@@ -223,30 +213,16 @@ class Engine:
 
     def _reasons(self, history: NDArray[np.int32], best: list[int]) -> list[list[dict[str, Any]]]:
         """For each recommended item the items of the window that speak for it most."""
-        window = np.array(list(dict.fromkeys(self._window(history).tolist())), dtype=np.int64)
-        window = window[self.popularity[window] > 0]
-        if len(window) == 0 or not best or not self.model.abilities.similar:
-            return [[] for _ in best]
-        near = self.model.reasons(window, np.array(best))  # (K, m)
-        places = np.argsort(-near, axis=1, kind="stable")[:, :REASONS]
-        return [
-            [{**self.named(int(window[place])), "similarity": float(near[row, place])} for place in columns]
-            for row, columns in enumerate(places)
-        ]
-
-    def _window(self, history: NDArray[np.int32]) -> NDArray[np.int32]:
-        """What the model looks at of a history."""
-        return history if self.model.window is None else history[-self.model.window :]
+        found = reasons(self.model, self.popularity, history, np.array(best, dtype=np.int64))
+        return [[{**self.named(item), "similarity": value} for item, value in one] for one in found]
 
     def _attention(self, history: NDArray[np.int32]) -> list[dict[str, Any]] | None:
         """The last layer's weight of each item of the window, oldest first; None where there is no such thing."""
-        if not self.model.abilities.attention or len(history) == 0:
+        weights = attention(self.model, history)
+        if weights is None:
             return None
-        window = self._window(history)
-        layers = self.model.attention(window)
-        if not layers:
-            return None
-        return [{**self.named(int(item)), "weight": weight} for item, weight in zip(window, layers[-1])]
+        window = window_of(self.model, history)
+        return [{**self.named(int(item)), "weight": weight} for item, weight in zip(window, weights)]
 
 
 def _first(numbers: Any, n: int) -> list[int]:

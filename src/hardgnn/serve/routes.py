@@ -140,8 +140,9 @@ async def recommendations(
 async def recommend(request: Request, wanted: schemas.Wanted) -> schemas.Recommendations:
     """The best items of anybody: a user, newer items, both, or neither.
 
-    A known user is scored by both terms, somebody unknown by their items alone, and popular items are what is left
-    where nothing is known; `source` tells which. Unknown items are skipped and named.
+    A user is scored by what the model has learnt of them, where it learns such things, and by their recent items;
+    somebody unknown by their items alone; popular items are what is left where nothing is known. `source` tells which,
+    and `meaning` what that means. Unknown items are skipped and named.
     """
     return schemas.Recommendations(**await _answer(request, Ask(**wanted.model_dump())))
 

@@ -50,7 +50,9 @@ class Attended(Item):
 class Recommended(Item):
     """One recommendation."""
 
-    score: float = Field(description="What the model ranks by; of popularity the training interactions.")
+    score: float = Field(
+        description="What the model ranks by; its own, or, where nothing is known, the training interactions."
+    )
     rank: int = Field(description="From 1.")
     because: list[Similar] | None = Field(None, description="The nearest items of the history, if asked for.")
 
@@ -59,8 +61,9 @@ class Recommendations(BaseModel):
     """Recommendations and what they are made of."""
 
     user: str | None
-    known_user: bool
-    source: str = Field(description="user+sequence, user, sequence or popularity: the terms of the score.")
+    known_user: bool = Field(description="Whether the run has the user's history.")
+    source: str = Field(description="user+sequence, user, sequence or popularity: what the scores are made of.")
+    meaning: str = Field(description="What that source means of this model and this user, in words.")
     approximate: bool = Field(description="Whether an index was searched instead of all items.")
     items: list[Recommended]
     attention: list[Attended] | None = Field(None, description="What the model looks at, oldest first, if asked for.")

@@ -6,6 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
+from hardgnn.wording import said
+
 KINDS = {
     "study.json": "a study",
     "environment.json": "a run folder",
@@ -16,10 +18,19 @@ KINDS = {
 }
 """What a folder is, by a file in it."""
 REMEDIES = {
-    ("a file", "a prepared folder"): "if it is a log, prepare it first: `hardgnn prepare {path} --out data/{stem}`",
-    ("a run folder", "a prepared folder"): "name the folder that `hardgnn prepare` wrote",
-    ("a prepared folder", "a run folder"): "train on it first: `hardgnn train {path} --out runs/{stem}`",
-    ("a study", "a run folder"): "name one of the folders in its runs/",
+    ("a file", "a prepared folder"): (
+        "if it is a log, prepare it first: `hardgnn prepare {path} --out data/{stem}`",
+        "if it is a log, prepare it first: Dataset.read({name}).prepare()",
+    ),
+    ("a run folder", "a prepared folder"): (
+        "name the folder that `hardgnn prepare` wrote",
+        "name the folder that Dataset.save wrote",
+    ),
+    ("a prepared folder", "a run folder"): (
+        "train on it first: `hardgnn train {path} --out runs/{stem}`",
+        "train on it first: HardGNN().fit({name})",
+    ),
+    ("a study", "a run folder"): ("name one of the folders in its runs/",) * 2,
 }
 
 
@@ -35,6 +46,10 @@ def mistaken(path: Path, expected: str) -> str | None:
     found = kind_of(path)
     if found in (None, expected):
         return None
-    remedy = REMEDIES.get((str(found), expected), "")
-    words = {"path": shlex.quote(str(path)), "stem": shlex.quote(path.name.partition(".")[0] or "log")}
+    remedy = said(*REMEDIES.get((str(found), expected), ("", "")))
+    words = {
+        "name": repr(str(path)),
+        "path": shlex.quote(str(path)),
+        "stem": shlex.quote(path.name.partition(".")[0] or "log"),
+    }
     return f"{path}: {found}, where {expected} is expected{'; ' + remedy.format(**words) if remedy else ''}"

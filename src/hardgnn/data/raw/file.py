@@ -15,6 +15,7 @@ from hardgnn.data.raw.layers import bare, opened
 from hardgnn.data.raw.recoded import Recoded, known_encoding
 from hardgnn.data.raw.stored import BUFFER_BYTES, Stored
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.wording import option, said
 
 HEAD_BYTES = 65_536
 BLOCK_BYTES = 1 << 20  # larger blocks were neither faster nor smaller in memory
@@ -23,7 +24,6 @@ BOM = b"\xef\xbb\xbf"
 PARQUET_MAGIC = b"PAR1"
 PARQUET_ENDINGS = (".parquet", ".pq")
 MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-ENCODING = "name another encoding with --encoding (in Python encoding), such as latin-1"
 
 
 class NotUnicode(HardGNNError):
@@ -89,7 +89,8 @@ class RawFile:
         name = base(members[-1]) if members else self.path.name if self.is_on_disk else "stdin"
         raw = replace(self, members=members, name=bare(name.lower()), head=head)
         if self.encoding is None and (mark := next((mark for mark in MARKS if head.startswith(mark)), None)):
-            raise NotUnicode(f"{raw.label}: text in {MARKS[mark]}; say so with --encoding {MARKS[mark]}")
+            name = said(MARKS[mark], repr(MARKS[mark]))
+            raise NotUnicode(f"{raw.label}: text in {MARKS[mark]}; say so with {option('encoding', name)}")
         if not head.strip(BOM + b" \t\r\n"):
             raise HardGNNError(f"{raw.label}: the file is empty")
         return raw
@@ -139,7 +140,7 @@ class RawFile:
             HardGNNError: the file is not UTF-8 text.
         """
         if b"\0" in self.head:
-            raise NotUnicode(f"{self.label}: binary data, expected a table in UTF-8 text; {ENCODING}")
+            raise NotUnicode(f"{self.label}: binary data, expected a table in UTF-8 text; {encoding()}")
         lines = self.head.removeprefix(BOM).split(b"\n")
         if len(lines) == 1 and self.head.strip().count(b"\r"):
             raise HardGNNError(f"{self.label}: its lines end in a carriage return alone; expected line feeds")
@@ -223,4 +224,9 @@ def not_unicode(raw: RawFile, data: bytes, line: int) -> NotUnicode:
         at = line
     except UnicodeDecodeError as error:
         at = line + data.count(b"\n", 0, error.start)
-    return NotUnicode(f"{raw.label}: line {at}: binary data or another encoding, expected UTF-8 text; {ENCODING}")
+    return NotUnicode(f"{raw.label}: line {at}: binary data or another encoding, expected UTF-8 text; {encoding()}")
+
+
+def encoding() -> str:
+    """What to do about a text in another encoding."""
+    return f"name another encoding with {option('encoding')}, such as latin-1"

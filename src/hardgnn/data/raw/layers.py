@@ -15,8 +15,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from hardgnn.data.raw.archives import TheOnlyFile, tar_member, zip_entry
-from hardgnn.data.raw.stored import ALLOW, BUFFER_BYTES, Counted, Stored
+from hardgnn.data.raw.stored import BUFFER_BYTES, Counted, Stored, allow
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
+from hardgnn.wording import said
 
 # real logs are packed 3 to 20 times smaller, deflate can pack 1,000 times, the others without bound
 RATIO, FREE_BYTES, MOST_BYTES = 50, 32 << 20, 64 << 30
@@ -38,7 +39,7 @@ def zstandard() -> Any:
             return importlib.import_module(name).ZstdDecompressor()
     raise HardGNNError(
         "reading .zst needs Python 3.14 or the package backports.zstd: pip install 'hardgnn[zstd]'; "
-        "or unpack it into a pipe: zstd -dc LOG | hardgnn prepare - --out DATA"
+        + said("or unpack it into a pipe: zstd -dc LOG | hardgnn prepare - --out DATA", "or unpack it first")
     )
 
 
@@ -138,11 +139,11 @@ def refuse_swelling(size: int, packed: int, kind: str, label: str, max_bytes: in
         if size > max_bytes:
             raise HardGNNError(f"{label}: the {kind} holds more than the {max_bytes:,} bytes that are allowed")
     elif size > MOST_BYTES:
-        raise HardGNNError(f"{label}: the {kind} holds more than {MOST_BYTES >> 30} GiB; {ALLOW}")
+        raise HardGNNError(f"{label}: the {kind} holds more than {MOST_BYTES >> 30} GiB; {allow()}")
     elif size > FREE_BYTES + RATIO * packed:
         raise HardGNNError(
             f"{label}: the {kind} swells to {size >> 20:,} MiB, more than {RATIO} times its size, as no log does; "
-            f"{ALLOW}"
+            f"{allow()}"
         )
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.wording import option
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 PIPE_BYTES = 8 << 30  # what comes through a pipe is kept on the disk until it is read
-ALLOW = "if that is meant, allow more with --max-bytes (in Python max_bytes)"
 PATIENCE_S = 3.0  # a pipe without a writer waits as long for one
 CHUNK_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 18  # of the streams over one another
@@ -102,7 +102,7 @@ def _copied(chunks: Iterator[bytes], label: str, max_bytes: int | None) -> IO[by
     for chunk in chunks:
         size += len(chunk)
         if size > most:
-            raise HardGNNError(f"{label}: more than {most:,} bytes came; {ALLOW}")
+            raise HardGNNError(f"{label}: more than {most:,} bytes came; {allow()}")
         copy.write(chunk)
     copy.flush()
     return copy
@@ -146,3 +146,8 @@ def _pipe(path: Path, label: str) -> Iterator[bytes]:
                 time.sleep(0.02)
     finally:
         os.close(handle)
+
+
+def allow() -> str:
+    """What to do where more bytes are meant than are allowed."""
+    return f"if that is meant, allow more with {option('max_bytes')}"

@@ -7,6 +7,7 @@ import re
 from hardgnn.data.raw.file import RawFile
 from hardgnn.data.readers.times import FIRST_YEAR, plausible_span
 from hardgnn.errors import HardGNNError
+from hardgnn.wording import option
 
 HIGHEST_RATING = 10
 
@@ -26,7 +27,7 @@ def refuse_implausible(raw: RawFile) -> None:
         raise HardGNNError(
             f"{raw.label}: no header, and four fields that are not the user, item, rating and time of MovieLens' and "
             f"Amazon's files: on line {number} {why}; put a header such as user,item,timestamp in front, or name the "
-            "format with --format (in Python format)"
+            f"format with {option('format')}"
         )
 
 

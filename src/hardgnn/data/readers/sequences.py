@@ -17,6 +17,7 @@ from hardgnn.data.readers.base import reader, text_sample
 from hardgnn.data.readers.source import Columns, Source, refuse_columns, streamed, text_lines
 from hardgnn.data.readers.tables import USUAL_NAMES, plain, read_csv, read_inter, read_parquet
 from hardgnn.errors import HardGNNError
+from hardgnn.wording import option, said
 
 BETWEEN = r"[ \t,]+"
 EMPTY = r"^[ \t]*,|,[ \t]*,"  # nothing in front of a comma
@@ -73,7 +74,8 @@ def refuse_tables(raw: RawFile) -> None:
             if seen[user] > 1:
                 raise HardGNNError(
                     f"{raw.label}: line {number}: user '{user}' has a line already; expected all items of a user on "
-                    "one line, or one item on each; a table with other columns needs a header and --format csv"
+                    "one line, or one item on each; a table with other columns needs a header and "
+                    f"{option('format', said('csv', repr('csv')))}"
                 )
 
 

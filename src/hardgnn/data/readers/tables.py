@@ -18,9 +18,11 @@ from hardgnn.data.raw.file import PARQUET_ENDINGS, PARQUET_MAGIC, RawFile
 from hardgnn.data.raw.layers import refuse_swelling
 from hardgnn.data.raw.quoted import Dialect, parsed, read_header, row_blocks
 from hardgnn.data.readers.base import Fit, named, reader, text_sample
+from hardgnn.data.readers.frames import Table
 from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
 from hardgnn.data.readers.values import checked_table
 from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.wording import option, said
 
 # guessed column names, best first, compared without case and punctuation
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
@@ -41,16 +43,16 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     RATING: ("rating", "ratings", "stars", "score", "overall"),
 }
 ROW_BYTES = 16  # of a row in memory
-OPTIONS = {
-    USER: "--user-col (in Python user_col)",
-    ITEM: "--item-col (in Python item_col)",
-    TIMESTAMP: "--time-col (in Python time_col)",
-    RATING: "--rating-col (in Python rating_col)",
-}
-
-
-ORDERED = "; users and their items without times, oldest first, are read with --format sequences"
+OPTIONS = {USER: "user_col", ITEM: "item_col", TIMESTAMP: "time_col", RATING: "rating_col"}
 SIGNS = {",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
+
+
+def without_times(table: bool) -> str:
+    """How users and their items are read that have no times."""
+    if table:
+        return "; give time=False where the rows are in order, oldest first"
+    how = option("format", said("sequences", "'sequences'"))
+    return f"; users and their items without times, oldest first, are read with {how}"
 
 
 def inter_fits(raw: RawFile) -> Fit:
@@ -148,20 +150,19 @@ def read_parquet(raw: RawFile, wanted: Columns) -> Source:
     return Source(whole, place, text=False, rows=sum(counts), names=names)
 
 
-def checked_frame(table: Any, label: str) -> tuple[pl.DataFrame, Reading]:
-    """A table of the caller's own as a log's, checked by the rules for files.
+def checked_frame(
+    table: Any, label: str, wanted: Columns | None = None, drop_missing: bool | None = None
+) -> tuple[pl.DataFrame, Reading]:
+    """A table of the caller's own (polars, pandas, Arrow, a dictionary) as a log's, checked by the rules for files.
 
     Raises:
         HardGNNError: it is no table, or as `chosen_names` and `checked_table`, naming the row.
     """
-    if not isinstance(table, pl.DataFrame):
-        kind = f"{type(table).__module__.split('.')[0]} {type(table).__name__}"
-        raise HardGNNError(f"{label}: expected a polars DataFrame, got a {kind}; polars.DataFrame(…) makes one")
-    wanted = dict.fromkeys((USER, ITEM, TIMESTAMP, RATING))
-    names = chosen_names(table.columns, wanted, label)
-    columns = table.lazy().select(pl.col(name).alias(meaning) for meaning, name in names.items())
+    found = Table(table, label)
+    names = chosen_names(found.columns, wanted or dict.fromkeys((USER, ITEM, TIMESTAMP, RATING)), label, table=True)
+    columns = found.select(names.values()).lazy().select(pl.col(name).alias(meaning) for meaning, name in names.items())
     source = Source(columns, lambda row: f"row {row + 1}", text=False, names=names)
-    return checked_table(source, label, "table")
+    return checked_table(source, label, "table", drop_missing)
 
 
 def parquet_table(raw: RawFile, file: Path) -> pl.LazyFrame:
@@ -215,8 +216,8 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
 
 
-def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str, str]:
-    """Which column means what: those asked for, or those with usual names.
+def chosen_names(found: Sequence[str], wanted: Columns, label: str, table: bool = False) -> dict[str, str]:
+    """Which column of a file, or of a table in memory, means what: those asked for, or those with usual names.
 
     Raises:
         HardGNNError: one is missing or there twice; names those found.
@@ -235,10 +236,15 @@ def chosen_names(found: Sequence[str], wanted: Columns, label: str) -> dict[str,
                 f"{label}: no column '{asked}'; columns found: {listed(found)}; {nearest(asked, bare.values())}"
             )
         elif meaning != RATING:
-            if len(found) == 1 or not any(re.match(r"\s*[\"']?[^\W\d]", name) for name in found if name):
-                remedy = "the first line looks like data: put a header such as user,item,timestamp in front" + ORDERED
+            if not table and (
+                len(found) == 1 or not any(re.match(r"\s*[\"']?[^\W\d]", name) for name in found if name)
+            ):
+                remedy = "the first line looks like data: put a header such as user,item,timestamp in front"
+                remedy += without_times(table)
             else:
-                remedy = f"name it with {OPTIONS[meaning]}{ORDERED if meaning == TIMESTAMP else ''}"
+                short = OPTIONS[meaning].removesuffix("_col")
+                asked_by = f"{short}=, as Dataset.from_frame has it" if table else option(OPTIONS[meaning])
+                remedy = f"name it with {asked_by}{without_times(table) if meaning == TIMESTAMP else ''}"
             raise HardGNNError(f"{label}: no {meaning} column; columns found: {listed(found)}; {remedy}")
     if len(set(columns.values())) < len(columns):
         raise HardGNNError(

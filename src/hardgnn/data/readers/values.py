@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
-from hardgnn.data.ids import FRACTION, glance, id_text, no_ids
+from hardgnn.data.ids import FRACTION, glance, id_text, is_number, no_ids
 from hardgnn.data.readers.source import Source
 from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Times, Unit, no_times, times_of, unit_of
 from hardgnn.errors import HardGNNError
+from hardgnn.wording import option
 
 
 def checked_table(
@@ -42,7 +43,7 @@ def checked_table(
     if RATING in schema:
         quick[RATING] = every[RATING] = rating(schema[RATING])
     missing = pl.any_horizontal(nothing(name, schema[name]) for name in (USER, ITEM))
-    remedy = "" if drop_missing is None else "; --drop-missing (in Python drop_missing=True) drops such rows"
+    remedy = "" if drop_missing is None else f"; {option('drop_missing', 'True')} drops such rows"
     rows = Rows(source, label, every, missing if drop_missing else None, remedy)
     table = rows.read(quick)
     skipped = rows.skipped()
@@ -67,7 +68,8 @@ def checked_table(
         told.append(f"{bad:,} of {len(table):,} ratings are no numbers and taken for none; the first: {first}")
         table = table.with_columns(pl.when(pl.col(RATING).is_finite()).then(pl.col(RATING)))
     table, unit = in_seconds(table, times, rows)
-    return table, Reading(kind, source.names, unit, tuple(told), bad_rating)
+    numbers = {name: str(schema[name]) for name in (USER, ITEM) if is_number(schema[name])}
+    return table, Reading(kind, source.names, unit, tuple(told), bad_rating, numbers)
 
 
 def in_seconds(table: pl.DataFrame, times: Times | None, rows: Rows) -> tuple[pl.DataFrame, str]:

@@ -38,6 +38,7 @@ LEFT_OUT = {
         "README.md",
         "hardgnn download gowalla",
     ): "needs the network, and hours",
+    ("README.md", "python -m venv"): "installs; tests/test_wheel.py builds the wheel and uses it in an environment",
     ("CONTRIBUTING.md", "make setup"): "installs; `make test` is what runs this test",
     ("docs/data.md", "hardgnn download amazon-book"): "needs the network; tests/data/test_download.py has an origin",
     ("docs/data.md", "hardgnn prepare Datasets/gowalla"): "the released pickles; tests/data/test_pickles.py makes some",

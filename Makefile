@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-MODULES := $(patsubst src/hardgnn/%.py,hardgnn.%,$(filter-out %/__init__.py,$(wildcard src/hardgnn/*.py)))
-MODULES += $(patsubst src/hardgnn/%/__init__.py,hardgnn.%,$(wildcard src/hardgnn/*/__init__.py))
 
 .PHONY: demo test test-all lint docs setup clean
 
@@ -34,7 +32,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 docs: $(READY)
-	$(BIN)/pdoc --docformat google --output-directory build/docs $(MODULES)
+	$(BIN)/python tools/apidocs.py build/docs
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from hardgnn.data.readers import READERS, RawFile, guess_format
 from hardgnn.metrics import METRICS
 from hardgnn.models.attention import reset
 from hardgnn.models.encoders.base import Encoder, Frame
-from hardgnn.parts import ENCODERS, LOSSES, MODELS, OBJECTIVES, SAMPLERS
+from hardgnn.parts import CALLBACKS, ENCODERS, LOSSES, MODELS, OBJECTIVES, SAMPLERS
 from hardgnn.recommend.export import item_vectors
 from hardgnn.runs.fitting import fit
 from hardgnn.runs.models import load_model
@@ -479,6 +479,13 @@ def leaves_the_test_part_alone(name: str, folder: Path) -> None:
 
 
 def changes_nothing_of_the_training(name: str, folder: Path) -> None:
+    for library in filter(None, (getattr(CALLBACKS.find(name), "library", ""),)):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    with chdir(folder):  # where loggers write
+        trains_the_same(name, folder)
+
+
+def trains_the_same(name: str, folder: Path) -> None:
     network = next(kind for kind, model in MODELS.sound() if model.objective)
     plain = config_with("model", network)
     listened = resolve(options=_with(plain, callbacks=name))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,6 +17,8 @@ import pytest
 import typer
 
 import hardgnn
+from extending import blocks as blocks_of_extending
+from extending import files
 from hardgnn.cli.app import app, run
 from hardgnn.config import flat, known_keys, presets, resolve
 from hardgnn.config.earlier import RENAMED
@@ -26,16 +30,25 @@ from hardgnn.prepare.simulate import write_simulated
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = Path(hardgnn.__file__).parent
-PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / name for name in ("README.md", "results/README.md"))]
-PAGES.append(ROOT / "results" / "released" / "README.md")
-CARRIED_OUT = {  # from the top, to a heading
-    "README.md": "## Reproducing the papers",
-    "docs/configuration.md": None,
-    "docs/metrics.md": None,
-    "docs/python.md": None,
-    "docs/tutorial.md": None,
+PAGES = [*sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("results/**/README.md"))]
+CARRIED_OUT = ["README.md", "docs/configuration.md", "docs/metrics.md", "docs/python.md", "docs/tutorial.md"]
+"""The pages whose blocks are carried out from the top to the bottom, but for those left out."""
+LEFT_OUT = {
+    (
+        "README.md",
+        "hardgnn download gowalla",
+    ): "needs the network, and hours",
+    ("README.md", "python -m venv"): "installs; tests/test_wheel.py builds the wheel and uses it in an environment",
+    ("CONTRIBUTING.md", "make setup"): "installs; `make test` is what runs this test",
+    ("docs/data.md", "hardgnn download amazon-book"): "needs the network; tests/data/test_download.py has an origin",
+    ("docs/data.md", "hardgnn prepare Datasets/gowalla"): "the released pickles; tests/data/test_pickles.py makes some",
+    ("docs/peers.md", "pip install 'hardgnn[peers]'"): "hours of training; tests/test_peers.py fits every peer",
+    ("docs/performance.md", "python benchmarks/epoch.py"): "minutes; tests/test_benchmarks.py runs every script",
+    ("docs/reliability.md", "python -m pytest tests/faults"): "these are tests themselves",
+    ("docs/serving.md", "pip install 'hardgnn[serve]'"): "all options at once; the tutorial serves",
 }
-ELSEWHERE = {"pip", "make", "curl"}  # what needs the network or a service
+"""Blocks that are not carried out, by page and beginning, and why. The results' are hours on logs that are not ours."""
+ELSEWHERE = {"pip": "needs the network", "make": "tests/test_demo.py and this test are what it runs"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 COMMAND = typer.main.get_command(app)
 of_pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -215,32 +228,109 @@ def test_the_settings_page_has_every_kind_section_and_old_name_and_readme_every_
     assert set(spans(ROOT / "README.md")) >= set(presets())
 
 
+def left_out(page: str, block: str) -> str:
+    """Why a block is not carried out; nothing where it is."""
+    found = [why for (where, start), why in LEFT_OUT.items() if where == page and block.startswith(start)]
+    return "hours on logs that are not ours" if page.startswith("results/") else "".join(found)
+
+
+def test_every_block_of_code_is_carried_out_or_left_out_for_a_reason() -> None:
+    used, shown = set(), {*files().values(), *blocks_of_extending("bash")}
+    for page in PAGES:
+        name = str(page.relative_to(ROOT))
+        for language, block in FENCE.findall(page.read_text("utf-8")):
+            assert language in ("sh", "bash", "python", "toml", "text"), f"{name}: of which language is\n{block}"
+            if language == "text":
+                continue
+            if name == "docs/extending.md":  # tests/test_extending.py and tests/test_package.py run what it shows
+                assert block in shown
+                continue
+            used |= {key for key in LEFT_OUT if key[0] == name and block.startswith(key[1])}
+            assert name in CARRIED_OUT or left_out(name, block), f"{name}: nothing carries out\n{block}"
+    assert used == set(LEFT_OUT)
+
+
+def test_the_notebook_is_the_tutorial() -> None:
+    subprocess.run([sys.executable, ROOT / "tools" / "notebook.py", "--check"], check=True)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="the kernel needs the extra hardgnn[notebook]")
+    import nbformat
+
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    notebook = nbformat.read(ROOT / "docs" / "tutorial.ipynb", 4)
+    nbclient.NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert (tmp_path / "runs" / "refreshed" / "result.json").exists()
+
+
 @pytest.mark.parametrize("page", CARRIED_OUT)
 def test_a_page_is_carried_out_from_its_top(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Path
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Path, services: Services
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_simulated(tmp_path / "events.csv", users=200, items=60, events=4000, seed=1)
     run(["train", str(market), "--out", "OTHER", "--preset", "popularity"])
     (tmp_path / "DATA").symlink_to(market)
     space: dict[str, object] = {}
-    text = (ROOT / page).read_text("utf-8")
-    told, end, _ = text.partition(CARRIED_OUT[page] or "\0")
-    assert end == (CARRIED_OUT[page] or "")
-    for language, block in blocks(told, "sh", "python"):
+    for language, block in blocks((ROOT / page).read_text("utf-8"), "sh", "python", "toml"):
+        if left_out(page, block):
+            continue
         if language == "python":
             exec(block.replace('preset="best")', 'preset="best", train={"epochs": 1})'), space)
-            continue
-        for line in lines(block):
-            carry_out(line)
+        elif language == "toml":
+            (tmp_path / "file.toml").write_text(block, "utf-8")
+            resolve("hardgnn", tmp_path / "file.toml")
+        else:
+            for line in lines(block):
+                carry_out(line, services)
 
 
-def carry_out(line: str) -> None:
-    """One line in the folder one is in; training has an epoch, and what serves, downloads or installs is left out."""
+class Services:
+    """The services that a page starts, each on a port of its own that its later lines ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.addresses: dict[str, str] = {}
+
+    def start(self, words: list[str]) -> None:
+        """`hardgnn serve RUN --port PORT` until the page is at its end."""
+        pytest.importorskip("fastapi")
+        from service import start
+
+        port = (values(words, "--port") or ["8000"])[0]
+        process, address = start(Path(words[0]), self.folder / f"serve-{port}.log")
+        self.processes.append(process)
+        self.addresses[f"http://127.0.0.1:{port}"] = address
+
+    def here(self, line: str) -> str:
+        """A line with the addresses as they are."""
+        for named, address in self.addresses.items():
+            line = line.replace(named, address)
+        return line
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    found = Services(tmp_path)
+    yield found
+    for process in found.processes:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def carry_out(line: str, services: Services) -> None:
+    """One line in the folder one is in; training has an epoch."""
     (first, *rest), *more = parts(line)
-    if first in ELSEWHERE or rest[:1] == ["serve"]:
+    if first in ELSEWHERE:
+        return
+    if rest[:1] == ["serve"]:
+        services.start(rest[1:])
         return
     if first != "hardgnn" or more:
+        line = services.here(line).replace("curl ", "curl --silent --show-error --fail ")
         subprocess.run(["bash", "-ec", line], check=True, timeout=60)
         return
     if rest[0] == "train" and resolve((values(rest, "--preset") or ["hardgnn"])[0]).train is not None:

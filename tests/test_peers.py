@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy import sparse
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
@@ -28,21 +30,19 @@ from hardgnn.experiments.folder import Study
 from hardgnn.experiments.peers import tuning
 from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
 from hardgnn.experiments.peers.light import Cap, FittedPeer, Peer, PeerFitting
-from hardgnn.experiments.peers.networks import PeerNetwork
-from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, Losses
+from hardgnn.experiments.peers.networks import normalised
+from hardgnn.experiments.peers.neural import BPR, GRU4REC, LIGHTGCN, NEURAL, SASREC, Losses, Neural
 from hardgnn.experiments.peers.tuning import CHOSEN, PEER_BY_NAME, Tuning, fitted_folder, peer_folder, run_peers
 from hardgnn.experiments.plan import Beside, Plan, Variant
 from hardgnn.metrics import summarise
 from hardgnn.models import linear
+from hardgnn.models.similarity import training_matrix
 from hardgnn.prepare.simulate import write_simulated
 from hardgnn.report.leaderboard import leaderboard, places
 from hardgnn.report.leaderboard_page import markdown
 from hardgnn.report.tables import p_value
 
 pytest.importorskip("optuna", reason="peers are tuned with the extra hardgnn[search]")
-needs_recbole = pytest.mark.skipif(
-    importlib.util.find_spec("recbole") is None, reason="neural peers need the extra hardgnn[peers]"
-)
 FEW = Tuning(trials=3, seeds=(0, 1))
 ORDINARY = {peer.name: peer.ordinary for peer in NEURAL}
 
@@ -206,14 +206,6 @@ def test_bad_peers_are_told_before_any_work(names: list[str], words: str, market
     assert not (tmp_path / "s").exists()
 
 
-def test_a_missing_library_names_the_extra(market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "recbole", None)
-    monkeypatch.delitem(__import__("sys").modules, "recbole.model.abstract_recommender", raising=False)
-    with pytest.raises(HardGNNError, match=r"pip install 'hardgnn\[peers\]'"):
-        run_peers([market], tmp_path / "s", ["pop", "sasrec"], FEW, workers=0)
-    assert not (tmp_path / "s").exists()
-
-
 # The leaderboard and the commands
 
 
@@ -337,12 +329,66 @@ def test_bad_words_get_one_sentence(
     assert sentence in " ".join(capsys.readouterr().err.split())
 
 
-# RecBole's networks
+# The neural peers
 
 
-@needs_recbole
+def in_recbole(kind: Neural, dataset: Dataset, setting: dict[str, Any]) -> Any:
+    """RecBole's own model with the same settings."""
+    pytest.importorskip("recbole.model.abstract_recommender", reason="RecBole is not installed")
+    module, name, fixed = {
+        "sasrec": ("sequential_recommender.sasrec", "SASRec", {"n_heads": 2, "inner_size": 256, "hidden_act": "gelu"}),
+        "gru4rec": ("sequential_recommender.gru4rec", "GRU4Rec", {}),
+        "lightgcn": ("general_recommender.lightgcn", "LightGCN", {"require_pow": False}),
+        "bpr": ("general_recommender.bpr", "BPR", {}),
+    }[kind.name]
+    found = getattr(importlib.import_module(f"recbole.model.{module}"), name)
+    torch.autograd.set_detect_anomaly(False)  # which RecBole turns on
+    edges = sparse.coo_matrix(training_matrix(dataset))
+    edges = sparse.coo_matrix((edges.data, (edges.row + 1, edges.col + 1)), (dataset.n_users + 1, dataset.n_items + 1))
+    sizes = SimpleNamespace(
+        num=lambda field: 1 + (dataset.n_users if field == "user" else dataset.n_items), inter_matrix=lambda form: edges
+    )
+    names = {"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "NEG_PREFIX": "neg_", "LIST_SUFFIX": "_list"}
+    names |= {"ITEM_LIST_LENGTH_FIELD": "length", "MAX_ITEM_LIST_LENGTH": setting.get("length")}
+    dropout = dict.fromkeys(("hidden_dropout_prob", "attn_dropout_prob", "dropout_prob"), setting.get("dropout"))
+    rest = {"layer_norm_eps": 1e-12, "initializer_range": 0.02, "loss_type": "CE", "device": torch.device("cpu")}
+    if kind is LIGHTGCN:  # it makes its graph by a method that SciPy removed
+        found = type("LightGCN", (found,), {"get_norm_adj_mat": lambda self: normalised(dataset)})
+    return found(names | dropout | rest | fixed | setting, sizes)
+
+
+@pytest.mark.parametrize("kind", [SASREC, GRU4REC, LIGHTGCN, BPR], ids=lambda one: one.name)
+def test_a_seed_begins_with_recboles_weights_and_the_loss_and_scores_are_recboles(kind: Neural) -> None:
+    dataset, setting = random_dataset(n_users=30, n_items=25), ORDINARY[kind.name]
+    torch.manual_seed(7)
+    theirs = in_recbole(kind, dataset, setting)
+    torch.manual_seed(7)
+    ours = kind.build(dataset, setting)
+    assert theirs.state_dict().keys() == ours.state_dict().keys()
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(weight, ours.state_dict()[name]), name
+    objective = Losses(64, ours, dataset, setting.get("length", 0))
+    asked, real = next(iter(objective.batches(np.random.default_rng(0))))
+    if real is not None:
+        theirs.gather_indexes = lambda output, last: output[real]
+    losses = []
+    for loss in (lambda: theirs.calculate_loss(asked), lambda: ours.loss(asked, real)):
+        torch.manual_seed(1)  # of dropout
+        losses.append(loss())
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
+    for loss in losses:
+        loss.backward()
+    for (name, one), other in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        np.testing.assert_allclose(one.grad, other.grad, rtol=1e-4, atol=1e-7, err_msg=name)
+    if real is not None:
+        del theirs.gather_indexes
+    with torch.no_grad():
+        scores = [theirs.eval().full_sort_predict(asked), ours.eval().scores(asked)]
+    np.testing.assert_allclose(scores[0].view(len(scores[1]), -1), scores[1], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("network", [SASREC, GRU4REC], ids=lambda one: one.name)
-def test_learning_from_every_position_is_learning_from_every_prefix(network: PeerNetwork) -> None:
+def test_learning_from_every_position_is_learning_from_every_prefix(network: Neural) -> None:
     dataset = random_dataset(n_users=6)
     torch.manual_seed(0)
     setting = ORDINARY[network.name] | {"dropout": 0.0}
@@ -352,16 +398,14 @@ def test_learning_from_every_position_is_learning_from_every_prefix(network: Pee
         sequence = torch.from_numpy(dataset.train.of(user).astype(np.int64)) + 1
         for place in range(1, len(sequence)):
             asked = {"item_list": sequence[None, :place], "length": torch.tensor([place])}
-            total += F.cross_entropy(model.full_sort_predict(asked), sequence[place : place + 1]).item()
+            total += F.cross_entropy(model.scores(asked), sequence[place : place + 1]).item()
             count += 1
-    whole = replace(network, batch=10_000)
-    objective = Losses(whole, model, dataset, setting)
+    objective = Losses(10_000, model, dataset, setting["length"])
     (batch,) = objective.batches(np.random.default_rng(0))
     _, loss = objective.losses(batch, None)["rec"]
     assert loss.item() == pytest.approx(total / count, rel=1e-5)
 
 
-@needs_recbole
 def test_lightgcn_propagates_over_the_normalised_training_graph() -> None:
     dataset = random_dataset()
     model = LIGHTGCN.build(dataset, ORDINARY["lightgcn"])
@@ -375,9 +419,8 @@ def test_lightgcn_propagates_over_the_normalised_training_graph() -> None:
     np.testing.assert_allclose(model.norm_adj_matrix.to_dense().numpy(), wanted, atol=1e-5)
 
 
-@needs_recbole
 @pytest.mark.parametrize("network", [SASREC, GRU4REC, LIGHTGCN, BPR], ids=lambda one: one.name)
-def test_a_killed_training_goes_on_to_the_same_scores(network: PeerNetwork, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_to_the_same_scores(network: Neural, tmp_path: Path) -> None:
     dataset = random_dataset(n_users=40, n_items=25)
     peer = PEER_BY_NAME[network.name]
 
@@ -397,7 +440,6 @@ def test_a_killed_training_goes_on_to_the_same_scores(network: PeerNetwork, tmp_
     assert fit(tmp_path / "whole").shape == (dataset.n_users, dataset.n_items)
 
 
-@needs_recbole
 def test_sequential_peers_see_the_validation_item_at_test_time(tmp_path: Path) -> None:
     dataset = random_dataset(n_users=40, n_items=25)
     other = replace(dataset, item=np.where(dataset.part == VALID, 3, dataset.item).astype(np.int32))
@@ -410,7 +452,6 @@ def test_sequential_peers_see_the_validation_item_at_test_time(tmp_path: Path) -
         assert (np.abs(before - after).max(axis=1) > 0).all() == sees
 
 
-@needs_recbole
 def test_sasrec_finds_a_planted_successor_that_popularity_does_not(tmp_path: Path) -> None:
     sequences = [[(start + step) % 20 for step in range(8)] for start in range(20)] * 10
     dataset = tiny_dataset(sequences)
@@ -422,7 +463,6 @@ def test_sasrec_finds_a_planted_successor_that_popularity_does_not(tmp_path: Pat
     assert summarise(rank_targets(pop, dataset, "test")["rank"].to_numpy())["ndcg@10"] < 0.5
 
 
-@needs_recbole
 def test_neural_peers_from_the_command_line_are_tuned_and_fitted_with_each_seed(tmp_path: Path) -> None:
     write_simulated(tmp_path / "log.inter", users=60, items=30, events=900, seed=2)
     Dataset.read(tmp_path / "log.inter").prepare(k_core=3, candidates=10).save(tmp_path / "small")
@@ -437,7 +477,6 @@ def test_neural_peers_from_the_command_line_are_tuned_and_fitted_with_each_seed(
         assert len(list(folder.glob("*-5"))) == 1
 
 
-@needs_recbole
 def test_a_training_that_ended_by_a_cap_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = random_dataset(n_users=40, n_items=25)
     peer = PEER_BY_NAME["gru4rec"]

@@ -139,4 +139,4 @@ ENCODERS: Parts[Any] = Parts("encoder", "hardgnn.encoders", "hardgnn.models.enco
 OBJECTIVES: Parts[Any] = Parts("objective", "hardgnn.objectives", "hardgnn.training.objectives")
 SAMPLERS: Parts[Any] = Parts("sampler", "hardgnn.samplers", "hardgnn.training.samplers")
 LOSSES: Parts[Any] = Parts("loss", "hardgnn.losses", "hardgnn.training.losses")
-CALLBACKS: Parts[Any] = Parts("callback", "hardgnn.callbacks", "hardgnn.training.callbacks")
+CALLBACKS: Parts[Any] = Parts("callback", "hardgnn.callbacks", "hardgnn.training.loggers")

@@ -221,6 +221,7 @@ def test_files_that_are_read_as_they_are_stay_so(
     assert log.read_bytes() == origin.body
     assert read_log(log).table.height == 2_000
     digest = hashlib.sha256(origin.body).hexdigest()
+    assert said[0] == f"terms: {module.SOURCES[name].terms}"
     assert any(f"no checksum is published for it, its SHA-256 is {digest}" in one for one in said) == (
         module.SOURCES[name].md5 is None
     )

@@ -153,13 +153,9 @@ def loggers(tensorboard: Path | None) -> list[Any]:
     """The loggers that the options name, as callbacks."""
     if tensorboard is None:
         return []
-    from hardgnn.training.callbacks import TensorBoard
+    from hardgnn.training.loggers.tensorboard import TensorBoard
 
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise HardGNNError("--tensorboard needs an extra: pip install 'hardgnn[tensorboard]'") from None
-    return [TensorBoard(SummaryWriter(str(tensorboard)))]
+    return [TensorBoard(logs=tensorboard)]
 
 
 def ensemble(

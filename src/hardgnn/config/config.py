@@ -54,7 +54,7 @@ class TrainSettings(Section):
     """Epochs that the moving average of the weights looks back: per step the past weighs 1 − 1 / (average_epochs ·
     steps of an epoch). Validation ranks, and the run keeps, the average; 0 keeps the weights as they are."""
     callbacks: str = ""
-    """Names of callbacks of your own, as in a,b (docs/extending.md)."""
+    """Names of callbacks, as in a,b: the loggers tensorboard, mlflow and wandb, and your own (docs/extending.md)."""
     optimiser: Chosen({"adam": AdamSettings, "adamw": AdamWSettings}, "adam") = AdamSettings()  # type: ignore[valid-type]
 
     @field_validator("callbacks")

@@ -49,12 +49,13 @@ class Source:
 
     `md5` is the sum that the origin publishes; where it publishes none, the file must be whole and of the format
     `kind`. `members` are unpacked under other names; without any the file stays as it is, for the readers take it so.
-    `log` is what `hardgnn prepare` is given, with `preset` if there is one.
+    `log` is what `hardgnn prepare` is given, with `preset` if there is one. `terms` are those of the data, in a line.
     """
 
     base: str
     archive: str
     log: str
+    terms: str
     md5: str | None = None
     kind: str = "movielens"
     members: dict[str, str] = field(default_factory=dict)
@@ -64,11 +65,17 @@ class Source:
 
 MOVIELENS = "https://files.grouplens.org/datasets/movielens"
 SNAP = "https://snap.stanford.edu/data"
+RESEARCH = (
+    "GroupLens allows research that cites Harper and Konstan 2015 (doi:10.1145/2827872) and implies no endorsement; "
+    "commercial use needs its permission"
+)
+KEPT = f"{RESEARCH}, and so does passing the data on"
+SHARED = f"{RESEARCH}; the data may be passed on under the same terms"
 
 
-def archive(name: str, md5: str, preset: str | None = None) -> Source:
+def archive(name: str, md5: str, terms: str, preset: str | None = None) -> Source:
     """One of GroupLens' larger archives, which is read as it is."""
-    return Source(base=MOVIELENS, archive=f"{name}.zip", log=f"{name}.zip", md5=md5, preset=preset)
+    return Source(base=MOVIELENS, archive=f"{name}.zip", log=f"{name}.zip", terms=terms, md5=md5, preset=preset)
 
 
 # the MD5 sums are those that GroupLens publishes beside the archives (NAME.zip.md5); SNAP publishes none
@@ -79,6 +86,7 @@ SOURCES: dict[str, Source] = {
         md5="0e33842e24a9c977be4e0107933c0723",
         members={"ml-100k/u.data": "u.data", "ml-100k/u.item": "u.item"},
         log="u.data",
+        terms=KEPT,
         wheel=Wheel(
             requirement="recbole==1.2.1",
             files={
@@ -99,15 +107,17 @@ SOURCES: dict[str, Source] = {
         md5="c4d9eecfca2ab87c1945afe126590906",
         members={"ml-1m/ratings.dat": "ratings.dat", "ml-1m/movies.dat": "movies.dat"},
         log="ratings.dat",
+        terms=KEPT,
     ),
-    "ml-10m": archive("ml-10m", "ce571fd55effeba0271552578f2648bd", "movielens-10m"),
-    "ml-20m": archive("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3"),
-    "ml-25m": archive("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
-    "ml-32m": archive("ml-32m", "d472be332d4daa821edc399621853b57"),
+    "ml-10m": archive("ml-10m", "ce571fd55effeba0271552578f2648bd", KEPT, "movielens-10m"),
+    "ml-20m": archive("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", f"{RESEARCH}; its README tells the rest"),
+    "ml-25m": archive("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", KEPT),
+    "ml-32m": archive("ml-32m", "d472be332d4daa821edc399621853b57", SHARED),
     "amazon-book": Source(
         base=f"{SNAP}/amazon/productGraph/categoryFiles",
         archive="ratings_Books.csv",
         log="ratings_Books.csv",
+        terms="no licence is published with it; publications cite McAuley, Targett, Shi, van den Hengel (SIGIR 2015)",
         kind="amazon",
         preset="amazon-book",
     ),
@@ -115,6 +125,7 @@ SOURCES: dict[str, Source] = {
         base=SNAP,
         archive="loc-gowalla_totalCheckins.txt.gz",
         log="loc-gowalla_totalCheckins.txt.gz",
+        terms="no licence is published with it; publications cite Cho, Myers, Leskovec (KDD 2011)",
         kind="gowalla",
         preset="gowalla",
     ),
@@ -158,6 +169,7 @@ def download(
     source, to, tell = SOURCES[name], Path(to), say or (lambda _: None)
     if to.exists() and not to.is_dir():
         raise HardGNNError(f"{to}: a file is in the way of the folder to be written")
+    tell(f"terms: {source.terms}")
     present = verified(name, to)
     if present is not None:
         (to / f".{source.archive}.part").unlink(missing_ok=True)  # of a call that was killed at its end

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from hardgnn.config import Config, TrainSettings, leaks
+from hardgnn.config import Config, TrainSettings, flat, leaks
 from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import evaluate
@@ -178,6 +178,8 @@ def checked(config: Config, allow_leaks: bool) -> list[str]:
         )
     if config.train is not None:
         check_choice(config.train.metric)
+        for name in filter(None, config.train.callbacks.split(",")):
+            CALLBACKS.find(name).check()
     autocast(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
     use_threads(config.run.threads)
     keep_freed_memory()
@@ -245,6 +247,9 @@ class Fitting:
         if settings.average_epochs > 0:
             average = MovingAverage(network, settings.average_epochs, len(objective))
         named = [_made(name, self.place.folder) for name in settings.callbacks.split(",") if name]
+        told = {f"{section}.{key}": value for section, of in flat(self.config).items() for key, value in of.items()}
+        for one in [*named, *self.callbacks]:
+            one.fits(self.place.name, told | {"data": self.data.name})
         # Those that are named come before the log, so that it has what they add.
         ours = [*self._judging(network, average, settings), *named, Lines(), *self.place.callbacks(average)]
         trainer = Trainer(

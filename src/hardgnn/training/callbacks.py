@@ -1,10 +1,9 @@
-"""What listens to training: validation, averages, checkpoints, loggers, your own (docs/extending.md)."""
+"""What listens to training: validation, averages, checkpoints, your own (docs/extending.md)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,15 @@ class Callback:
     def __init__(self, folder: Path | None = None) -> None:
         """One that is named is made so; nothing is kept of it here."""
 
+    @classmethod
+    def check(cls) -> None:
+        """Before anything is written: raises HardGNNError where the callback cannot be used, as without its library."""
+
+    def fits(self, name: str, settings: Mapping[str, Any]) -> None:
+        """First of all: what the model is called, and all settings by name, as in `model.dim`."""
+
     def restore(self, trainer: Trainer) -> None:
-        """Before anything else: what has kept a training that was stopped brings back where it stood."""
+        """Before any callback begins: what has kept a training that was stopped brings back where it stood."""
 
     def begin(self, trainer: Trainer) -> None:
         """Before the first step; a resumed training is at its epoch (`trainer.progress`)."""
@@ -241,28 +247,3 @@ class Lines(Callback):
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds it."""
         self.trainer.progress.lines.append(line)
-
-
-class TensorBoard(Callback):
-    """Every figure of every epoch, for TensorBoard.
-
-    Args:
-        writer: a `SummaryWriter`.
-    """
-
-    def __init__(self, writer: Any) -> None:
-        self.writer = writer
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """Writes the figures."""
-        for key, value in line.items():
-            if isinstance(value, float):
-                self.writer.add_scalar(f"train/{key}", value, line["epoch"])
-            elif isinstance(value, dict):
-                for name, figure in value.items():
-                    self.writer.add_scalar(f"{key}/{name}", figure, line["epoch"])
-
-    def close(self) -> None:
-        """Flushes what was written."""
-        with suppress(OSError):
-            self.writer.close()

@@ -1,6 +1,6 @@
 """What a neural peer learns from in an epoch: windows with all their targets, or pairs with a negative each.
 
-Indices are one higher than ours: RecBole keeps 0 for padding.
+Indices are one higher than ours: 0 is padding.
 """
 
 from __future__ import annotations

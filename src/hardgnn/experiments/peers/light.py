@@ -68,8 +68,6 @@ class Peer:
     space: dict[str, dict[str, Any]]
     ordinary: Setting
     deterministic: bool = False
-    needs: Callable[[], None] = lambda: None
-    """Raises HardGNNError where its library is not installed."""
 
 
 def _fit(kind: str, fitting: PeerFitting) -> FittedPeer:

@@ -1,4 +1,4 @@
-"""The peers that learn by gradient: RecBole's networks, initialisation and losses on our batches and early stopping.
+"""The peers that learn by gradient: trained on our batches with our early stopping, and ranked by our evaluation.
 
 Sequential ones learn from every position of a training sequence at once instead of one row per prefix: the same
 targets after the same items, many times cheaper. Pairwise ones draw one negative per interaction uniformly.
@@ -7,21 +7,24 @@ targets after the same items, many times cheaper. Pairwise ones draw one negativ
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import Histories
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
-from hardgnn.experiments.peers.batches import pair_batches, sequence_batches
+from hardgnn.experiments.peers.batches import pair_batches, sequence_batches, windows
 from hardgnn.experiments.peers.light import FittedPeer, Peer, PeerFitting, Setting
-from hardgnn.experiments.peers.networks import PeerNetwork, Trained, require_recbole
+from hardgnn.experiments.peers.networks import BPRMF, GRU4Rec, LightGCN, PeerNetwork, SASRec
 from hardgnn.metrics import MAIN_AT, mean_of
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
@@ -31,12 +34,46 @@ from hardgnn.training.trainer import Trainer
 BEST = "model.pt"
 
 
-class Losses:
-    """RecBole's loss of each batch, as an objective of the trainer."""
+@dataclass(frozen=True)
+class Neural:
+    """A network and how it is trained.
 
-    def __init__(self, network: PeerNetwork, model: Any, dataset: Dataset, setting: Setting) -> None:
-        self.network, self.model, self.dataset = network, model, dataset
-        self.length = setting.get("length", 0)
+    `batch` counts targets; a validation comes after `eval_every` epochs, and training ends after `patience`
+    validations without a better one.
+    """
+
+    name: str
+    build: Callable[[Dataset, Setting], PeerNetwork]
+    batch: int
+    eval_every: int
+    patience: int
+
+
+class Trained:
+    """A trained network as a `Ranker`."""
+
+    def __init__(self, name: str, network: PeerNetwork, length: int) -> None:
+        self.name, self.network, self.length = name, network, length
+
+    @torch.no_grad()
+    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
+        """Scores (B, I); a sequential model sees the end of the history as its window."""
+        self.network.eval()
+        if self.network.sequential:
+            ends = histories.offsets[1:]
+            starts = np.maximum(histories.offsets[:-1], ends - self.length)
+            window, sizes = windows(histories.items, starts, ends - starts)
+            asked = {"item_list": window, "length": torch.from_numpy(np.maximum(sizes, 1))}
+        else:
+            asked = {"user": torch.from_numpy(users.astype(np.int64) + 1)}
+        return self.network.scores(asked)[:, 1:].contiguous().numpy()
+
+
+class Losses:
+    """The network's loss of each batch, as an objective of the trainer."""
+
+    def __init__(self, batch: int, network: PeerNetwork, dataset: Dataset, length: int) -> None:
+        self.batch, self.network, self.dataset, self.length = batch, network, dataset, length
         self.negatives = None if network.sequential else UniformNegatives(dataset.train, dataset.n_items)
         self._seeded = False
 
@@ -44,7 +81,7 @@ class Losses:
         """Steps per epoch, about: where sequences are cut differs from epoch to epoch."""
         lengths = self.dataset.train.lengths
         targets = np.maximum(lengths - 1, 0) if self.network.sequential else lengths
-        return max(1, int(targets.sum()) // self.network.batch)
+        return max(1, int(targets.sum()) // self.batch)
 
     def new_epoch(self) -> None:
         """Dropout draws anew from the epoch's seed."""
@@ -55,37 +92,21 @@ class Losses:
         return {}
 
     def batches(self, rng: np.random.Generator) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
-        """What the model is asked, and, of a sequential one, the positions that have a target."""
+        """What the network is asked, and, of a sequential one, the positions that have a target."""
         if self.negatives is not None:
-            for asked in pair_batches(self.dataset.train, self.negatives, self.network.batch, rng):
+            for asked in pair_batches(self.dataset.train, self.negatives, self.batch, rng):
                 yield asked, None
             return
-        yield from sequence_batches(self.dataset.train, self.length, self.network.batch, rng)
+        yield from sequence_batches(self.dataset.train, self.length, self.batch, rng)
 
     def losses(
         self, batch: tuple[dict[str, Tensor], Tensor | None], generator: torch.Generator | None
     ) -> dict[str, tuple[float, Tensor]]:
-        """RecBole's loss."""
+        """The network's."""
         if generator is not None and not self._seeded:
             torch.manual_seed(generator.initial_seed())  # dropout draws from the global generator
             self._seeded = True
-        asked, real = batch
-        if real is None:
-            return {"rec": (1.0, self.model.calculate_loss(asked))}
-        # The model takes the output at the last position; here it takes that at every position with a target.
-        self.model.gather_indexes = lambda output, last: output[real]
-        try:
-            return {"rec": (1.0, self.model.calculate_loss(asked))}
-        finally:
-            del self.model.gather_indexes
-
-
-class _Forgets(Callback):
-    """LightGCN keeps its propagated vectors for ranking; they are stale after a step."""
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """Forgets them."""
-        _forget_vectors(self.trainer.network)
+        return {"rec": (1.0, self.network.loss(*batch))}
 
 
 class _Told(Callback):
@@ -110,22 +131,22 @@ class _Told(Callback):
         return "minutes" if over else ""
 
 
-def fit(network: PeerNetwork, fitting: PeerFitting) -> FittedPeer:
+def fit(kind: Neural, fitting: PeerFitting) -> FittedPeer:
     """Trains until validation is no longer better, and keeps the best epoch; goes on where it was killed.
 
     Raises:
-        HardGNNError: RecBole is not installed, or there is nothing to learn from.
+        HardGNNError: there is nothing to learn from.
     """
-    require_recbole()
     keep_freed_memory()
     dataset, setting, cap = fitting.dataset, fitting.setting, fitting.cap
-    if network.sequential and dataset.train.lengths.max(initial=0) < 2:
+    length = setting.get("length", 0)
+    if length and dataset.train.lengths.max(initial=0) < 2:
         raise HardGNNError(f"{dataset.name}: no user has two training interactions, so there is nothing to learn")
     torch.manual_seed(fitting.seed)
-    model = network.build(dataset, setting)
+    model = kind.build(dataset, setting)
     lr = setting["learning_rate"]
     optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=setting.get("weight_decay", 0.0))
-    ranker = Trained(network, model, setting.get("length", 0))
+    ranker = Trained(kind.name, model, length)
     best = fitting.folder / BEST
     of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"
 
@@ -136,15 +157,15 @@ def fit(network: PeerNetwork, fitting: PeerFitting) -> FittedPeer:
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         save_tensors(best, weights, of, make_parent=False)
 
-    validation = Validation(judge, keep, MAIN_AT, every=network.eval_every, patience=network.patience)
+    validation = Validation(judge, keep, MAIN_AT, every=kind.eval_every, patience=kind.patience)
     trainer = Trainer(
         model,
-        Losses(network, model, dataset, setting),
+        Losses(kind.batch, model, dataset, length),
         optimiser,
         epochs=cap.epochs,
         seed=fitting.seed,
         lr=lr,
-        callbacks=[_Forgets(), validation, Checkpoint(fitting.folder, of), _Told(fitting)],
+        callbacks=[validation, Checkpoint(fitting.folder, of), _Told(fitting)],
         clock=time.process_time,
     )
     progress = trainer.run()
@@ -152,7 +173,7 @@ def fit(network: PeerNetwork, fitting: PeerFitting) -> FittedPeer:
         if whose != of:
             raise HardGNNError(f"{best}: of another fit than the rest of its folder; remove it, and it is fitted again")
         model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 - no mapping
-    _forget_vectors(model)
+    model.train()  # nothing is kept of other weights
     record: dict[str, int | float | str] = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -162,53 +183,13 @@ def fit(network: PeerNetwork, fitting: PeerFitting) -> FittedPeer:
     return FittedPeer(ranker, sum(one.numel() for one in model.parameters()), record)
 
 
-def _forget_vectors(model: Any) -> None:
-    if hasattr(model, "restore_user_e"):
-        model.restore_user_e = model.restore_item_e = None
-
-
 RATE = {"low": 3e-4, "high": 5e-3, "log": True}
 DROPOUT = {"low": 0.1, "high": 0.6, "log": False}
 LENGTH = {"choices": [50, 100, 200]}
-SASREC = PeerNetwork(
-    "sasrec",
-    "recbole.model.sequential_recommender.sasrec",
-    "SASRec",
-    True,
-    {
-        "n_heads": 2,
-        "inner_size": 256,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "initializer_range": 0.02,
-        "loss_type": "CE",
-    },
-    batch=2048,
-    eval_every=2,
-)
-GRU4REC = PeerNetwork(
-    "gru4rec",
-    "recbole.model.sequential_recommender.gru4rec",
-    "GRU4Rec",
-    True,
-    {"loss_type": "CE"},
-    batch=2048,
-    eval_every=2,
-    patience=10,
-)
-LIGHTGCN = PeerNetwork(
-    "lightgcn",
-    "recbole.model.general_recommender.lightgcn",
-    "LightGCN",
-    False,
-    {"require_pow": False},
-    batch=4096,
-    eval_every=5,
-    patience=10,
-)
-BPR = PeerNetwork(
-    "bpr", "recbole.model.general_recommender.bpr", "BPR", False, {}, batch=2048, eval_every=5, patience=10
-)
+SASREC = Neural("sasrec", SASRec, batch=2048, eval_every=2, patience=5)
+GRU4REC = Neural("gru4rec", GRU4Rec, batch=2048, eval_every=2, patience=10)
+LIGHTGCN = Neural("lightgcn", LightGCN, batch=4096, eval_every=5, patience=10)
+BPR = Neural("bpr", BPRMF, batch=2048, eval_every=5, patience=10)
 
 NEURAL = (
     Peer(
@@ -223,7 +204,6 @@ NEURAL = (
             "length": LENGTH,
         },
         {"learning_rate": 1e-3, "hidden_size": 64, "n_layers": 2, "dropout": 0.5, "length": 50},
-        needs=require_recbole,
     ),
     Peer(
         "gru4rec",
@@ -245,7 +225,6 @@ NEURAL = (
             "dropout": 0.3,
             "length": 50,
         },
-        needs=require_recbole,
     ),
     Peer(
         "lightgcn",
@@ -258,7 +237,6 @@ NEURAL = (
             "reg_weight": {"low": 1e-6, "high": 1e-2, "log": True},
         },
         {"learning_rate": 2e-3, "embedding_size": 64, "n_layers": 2, "reg_weight": 1e-4},
-        needs=require_recbole,
     ),
     Peer(
         "bpr",
@@ -270,6 +248,5 @@ NEURAL = (
             "weight_decay": {"low": 1e-7, "high": 1e-3, "log": True},
         },
         {"learning_rate": 1e-3, "embedding_size": 64, "weight_decay": 1e-6},
-        needs=require_recbole,
     ),
 )

@@ -57,17 +57,14 @@ def checked_peers(words: Sequence[str]) -> list[Peer]:
     """The peers of these names.
 
     Raises:
-        HardGNNError: an unknown name (names the nearest), one twice, none at all, or a library that is not installed.
+        HardGNNError: an unknown name (names the nearest), one twice, or none at all.
     """
     for name in words:
         if name not in PEER_BY_NAME:
             raise HardGNNError(f"--peers: unknown peer '{name}'; {nearest(name, PEER_BY_NAME)}")
     if not words or len(set(words)) < len(words):
         raise HardGNNError("--peers: expected different names such as sasrec,ease,pop")
-    peers = [PEER_BY_NAME[name] for name in words]
-    for peer in peers:
-        peer.needs()
-    return peers
+    return [PEER_BY_NAME[name] for name in words]
 
 
 def run_peers(
@@ -299,11 +296,5 @@ def _tell(report: Report, before: float, share: float, done: float) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """The libraries that fit peers, where they are installed."""
-    found = {}
-    for name in ("recbole",):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    """The libraries that fit peers."""
+    return {name: importlib.metadata.version(name) for name in ("torch",)}

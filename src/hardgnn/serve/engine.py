@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
 from hardgnn.storage.records import check_file, read_json
 
+EXAMPLES = 5
 REASONS = 3  # items of the history that a recommendation is told to be near to
 
 
@@ -204,6 +206,16 @@ class Engine:
             }
             for place in range(max(first, last - most), last)
         ]
+
+    @cached_property
+    def examples(self) -> list[dict[str, Any]]:
+        """A few users whom training knows, evenly spread from the least to the most active."""
+        lengths = np.diff(self.histories.offsets)
+        known = np.flatnonzero(np.asarray(self.trained) & (lengths > 0))
+        order = known[np.argsort(lengths[known], kind="stable")]
+        places = np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1] if len(order) > EXAMPLES + 2 else range(len(order))
+        rows = [int(order[int(place)]) for place in places][:EXAMPLES]
+        return [{"user": self.users[row], "interactions": int(lengths[row])} for row in rows]
 
     def search_users(self, text: str, n: int) -> list[str]:
         """Ids of users that start with `text`, then such as contain it."""

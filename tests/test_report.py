@@ -31,10 +31,13 @@ from hardgnn.experiments.studies import run_study
 from hardgnn.experiments.sweep import Retraining, run_sweep
 from hardgnn.report.contents import Contents, of_runs, of_study
 from hardgnn.report.curves import hard_section
+from hardgnn.report.heat import heat_map
 from hardgnn.report.looks import ON_DARK, ON_LIGHT, PAGES, Looks
 from hardgnn.report.names import file_name
 from hardgnn.report.page import write_page, write_report
-from hardgnn.report.plots import Series, dots, heat_map, lines, panels
+from hardgnn.report.plots import Series, dots, lines, panels
+from hardgnn.report.ranking import within
+from hardgnn.report.standing import Standing
 from hardgnn.report.tables import Cell, Table
 from hardgnn.runs.evaluated import evaluate_run
 from hardgnn.runs.train import train
@@ -278,7 +281,9 @@ def test_a_report_of_plain_runs(market: Path, tmp_path: Path) -> None:
     for run in runs:
         evaluate_run(run)
     popular = evaluate(baseline("popularity", Dataset.load(market)), Dataset.load(market), "test")
-    best = popular[1].with_columns(rank=pl.lit(1, dtype=pl.Int32))  # as strong as can be
+    best = popular[1].with_columns(rank=pl.lit(0, dtype=pl.Int32))  # as strong as can be
+    standing = Standing("market", "full", "popularity", True, (popular[1],))
+    assert within(standing, np.array([10, 60])).tolist() == pytest.approx([popular[0].metrics["hr@10"], 1.0])
     write_report(runs, tmp_path / "r.html", {"popularity": {"full": best}})
     text = (tmp_path / "r.html").read_text("utf-8")
     assert "<strong>1.0000</strong>" in text
@@ -291,10 +296,10 @@ def test_a_report_of_plain_runs(market: Path, tmp_path: Path) -> None:
     ]
     ranks = {run.name: read_ranks(ranks_path(run, "test", "full")) for run in runs}
     for row in table.rows:
-        assert row[1].text == "recencyknn"  # the only one that needs no gradient
+        assert row[5].text == "recencyknn"  # the only one that needs no gradient
         (same,) = compare_ranks(ranks[row[0].text], ranks["recencyknn"], [10], ["ndcg"])
-        assert row[3].text == f"{same.difference:+.4f}"
-        assert row[3].interval == f"{same.low:+.4f} to {same.high:+.4f}"
+        assert row[1].text == f"{same.difference:+.4f}"
+        assert row[1].interval == f"{same.low:+.4f} to {same.high:+.4f}"
     with pytest.raises(HardGNNError, match="no data set 'x' here"):
         write_report([tmp_path / "selfgnn"], tmp_path / "n.html", published={"x": "gowalla"})
     with pytest.raises(HardGNNError, match="did you mean 'gowalla'"):

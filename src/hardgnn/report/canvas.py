@@ -47,6 +47,7 @@ class Figure:
         svg = _svg(self.canvas, self.stem)
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = re.sub(r">\s+<", "><", svg)
         return re.sub("<[^>]*>", lambda tag: _of_page(tag[0]), svg)  # text between the tags is what users named
 
     def save(self, folder: Path) -> None:
@@ -81,6 +82,7 @@ def _of_page(tag: str) -> str:
     if tag.startswith("<svg"):
         tag = re.sub(r' (width|height)="[^"]*"', "", tag)
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)  # the page's own
+    tag = re.sub(r"(\d\.\d\d)\d+", r"\1", tag).replace("\n", " ")  # a hundredth of a point is seen by nobody
     for number, colour in enumerate(ON_LIGHT):
         tag = tag.replace(colour, f"var(--c{number})")
     return tag.replace(INK, "currentColor")

@@ -8,7 +8,8 @@ import numpy as np
 
 from hardgnn.experiments.choices import Choice
 from hardgnn.report.canvas import Figure
-from hardgnn.report.plots import Series, heat_map, lines
+from hardgnn.report.heat import heat_map
+from hardgnn.report.plots import Series, lines
 from hardgnn.report.sections import SHOWN, PageSection
 from hardgnn.report.tables import Cell, Table, spread
 

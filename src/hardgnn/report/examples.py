@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hardgnn.data.provenance import Provenance
 from hardgnn.report.looks import Looks
 from hardgnn.report.tables import Cell, Table
+from hardgnn.runs.folder import check_version, load_tables
 from hardgnn.runs.tables import RunTables
 
 EXAMPLES = 5
@@ -25,6 +28,12 @@ class Example:
     title: str
     history: tuple[tuple[str, str], ...]
     table: Table
+
+
+def dated_tables(folder: Path) -> RunTables:
+    """The tables of a run, without times where these are only an order."""
+    tables, manifest = load_tables(folder), check_version(folder)["data"]["manifest"]
+    return tables if Provenance.of(manifest).dated else replace(tables, times=None)
 
 
 def example_users(tables: RunTables) -> NDArray[np.int64]:
@@ -52,7 +61,6 @@ def examples(data: str, tables: RunTables, models: Sequence[tuple[str, pl.DataFr
             mine = recommended.filter(pl.col("user") == user).sort("rank").head(RECOMMENDED)
             named = mine["title"].fill_null(mine["item"]) if "title" in mine.columns else mine["item"]
             columns.append((name, named.to_list()))
-        seen = [sum(item in theirs for _, theirs in columns) for item in columns[0][1]]
         rows = [
             [
                 Cell(str(rank + 1)),
@@ -60,12 +68,10 @@ def examples(data: str, tables: RunTables, models: Sequence[tuple[str, pl.DataFr
             ]
             for rank in range(RECOMMENDED)
         ]
-        shared = sum(count == len(columns) for count in seen)
-        notes = [] if len(columns) < 2 else [f"{shared} of {RECOMMENDED} items are in every list."]
         caption = f"What each model recommends to user {user} next"
         header = ["", *(name for name, _ in columns)]
         marks = [None, *(looks.of(name) for name, _ in columns)]
-        table = Table(f"example-{data}-{user}", caption, header, rows, notes, len(header), looks=marks)
+        table = Table(f"example-{data}-{user}", caption, header, rows, text_columns=len(header), looks=marks)
         first = slice(max(0, len(history) - HISTORY), None)
         past = [
             (_name(tables, int(item)), "" if tables.times is None else _day(float(time)))

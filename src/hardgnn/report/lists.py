@@ -14,7 +14,7 @@ from hardgnn.experiments.finished import Finished
 from hardgnn.metrics import summarise_lists
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.report.canvas import Figure
-from hardgnn.report.examples import EXAMPLES, Example, example_users, examples
+from hardgnn.report.examples import Example, dated_tables, example_users, examples
 from hardgnn.report.looks import Look, Looks
 from hardgnn.report.plots import Series, lines
 from hardgnn.report.tables import Cell, Table
@@ -57,7 +57,7 @@ def asked_lists(cells: Sequence[Finished]) -> list[Lists]:
         users: tuple[str, ...] = ()
         for cell in mine:
             recommender = Recommender(cell.folders[0], say=lambda sentence: None)
-            tables = recommender.tables
+            tables = dated_tables(cell.folders[0])
             users = users or _spread(tables)
             if users:
                 recommended = recommender.for_users(list(users), N)
@@ -123,6 +123,3 @@ def example_sections(lists: Sequence[Lists], looks: Looks) -> list[Example]:
         mine = [one for one in lists if one.data == data]
         found += examples(data, mine[0].tables, [(one.model, one.recommended) for one in mine], looks)
     return found
-
-
-__all__ = ["EXAMPLES", "Lists", "asked_lists", "example_sections", "exposure_figures"]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from hardgnn.experiments.finished import Finished
 from hardgnn.report.canvas import Figure
+from hardgnn.report.examples import dated_tables
 from hardgnn.report.plots import Series, columns, lines
 from hardgnn.report.tables import Cell, Table
-from hardgnn.runs.folder import check_version, load_tables
+from hardgnn.runs.folder import check_version
 from hardgnn.runs.tables import RunTables
 
 PERIODS = 36  # columns of the events over time
@@ -27,7 +28,7 @@ def data_parts(cells: Sequence[Finished]) -> tuple[list[Table], list[Figure]]:
     for data in names:
         mine = [cell for cell in cells if cell.data == data]
         folder = next((cell.folders[0] for cell in mine if not cell.learnt_from), mine[0].folders[0])
-        manifest, tables = check_version(folder)["data"]["manifest"], load_tables(folder)
+        manifest, tables = check_version(folder)["data"]["manifest"], dated_tables(folder)
         facts.append(_facts(manifest, tables))
         figures += [_over_time(data, tables), _activity(data, tables), _popularity(data, tables)]
     rows = [[Cell(what), *(Cell(one[what]) for one in facts)] for what in facts[0]]

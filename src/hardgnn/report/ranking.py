@@ -24,7 +24,7 @@ def rank_figures(plan: str, models: Sequence[Standing], looks: Looks, command: s
         most = max(int(frame["candidates"].max()) for one in mine for frame in one.frames)  # type: ignore[arg-type]
         places = np.unique(np.geomspace(1, max(2, most), POINTS).astype(int))
         series = [
-            Series(one.model, places.tolist(), _within(one, places).tolist(), look=looks.of(one.model)) for one in mine
+            Series(one.model, places.tolist(), within(one, places).tolist(), look=looks.of(one.model)) for one in mine
         ]
         title = f"{data}: share of targets within the first k, {protocol}, k logarithmic"
         name = f"ranks-{plan}-{data}"
@@ -32,7 +32,7 @@ def rank_figures(plan: str, models: Sequence[Standing], looks: Looks, command: s
     return figures
 
 
-def _within(one: Standing, places: np.ndarray) -> np.ndarray:
-    """The share of targets whose rank is at most k, for each k of `places`, over all seeds."""
+def within(one: Standing, places: np.ndarray) -> np.ndarray:
+    """HR@k, the share of targets among the first k, for each k of `places`, over all seeds; ranks count from 0."""
     ranks = np.sort(np.concatenate([frame["rank"].to_numpy() for frame in one.frames]))
-    return np.searchsorted(ranks, places, side="right") / len(ranks)
+    return np.searchsorted(ranks, places, side="left") / len(ranks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hardgnn.evaluation.comparisons import SeedComparison
@@ -12,11 +12,10 @@ from hardgnn.report import published
 from hardgnn.report.canvas import Figure
 from hardgnn.report.examples import Example
 from hardgnn.report.looks import Looks
-from hardgnn.report.plots import dots
-from hardgnn.report.standing import Standing, against_strongest
+from hardgnn.report.standing import Standing
+from hardgnn.report.strongest import SIGNIFICANT, against_strongest, lead, strongest_figures, strongest_table
 from hardgnn.report.tables import Cell, Table, between, p_value, spread
 
-SIGNIFICANT = 0.05
 SHOWN = tuple(f"{name}@10" for name in DEFAULT)  # what figures show, where it was computed
 PROTOCOL = "full"
 
@@ -49,81 +48,14 @@ def figures_section(
     if against:
         refitted = {one.model: one.learnt_from for one in models if one.learnt_from}
         plain = {one.model for one in models if one.baseline}
-        section.text += _lead([row for row in against if (row.a in refitted) == (row.b in refitted)], plain)
-        section.tables.append(_against_table(summary.study, against, refitted, looks))
-        section.figures += _against_figures(summary.study, against, looks, command)
+        section.text += lead([row for row in against if (row.a in refitted) == (row.b in refitted)], plain)
+        section.tables.append(strongest_table(summary.study, against, refitted, looks))
+        section.figures += strongest_figures(summary.study, against, looks, command)
     if comparisons:
         section.tables.append(_comparisons(summary.study, comparisons))
     if command:
         section.text.append(f"Made by: {command}")
     return section
-
-
-def _lead(against: Sequence[SeedComparison], baselines: Collection[str]) -> list[str]:
-    """What the figures come to, a sentence for each data set: the best model that is no baseline, if there is one."""
-    told = []
-    for data in dict.fromkeys(row.data for row in against):
-        mine = [row for row in against if row.data == data]
-        mine = [row for row in mine if row.protocol == mine[0].protocol]
-        best = max([row for row in mine if row.a not in baselines] or mine, key=lambda row: row.mean_a)
-        gap, p = f"{abs(best.difference):.4f}", p_value(best.permutation_p_holm)
-        tested = f"p = {p} over {best.users:,} users, Holm-corrected over {best.comparisons} comparisons"
-        if best.difference > 0:
-            leads = f"{best.a} leads with {best.metric} {best.mean_a:.4f}, {gap} above {best.b}, the strongest baseline"
-        else:
-            leads = f"the baseline {best.b} leads with {best.metric} {best.mean_b:.4f}, {gap} above {best.a}"
-        told.append(f"{data}, {best.protocol}: {leads} ({tested}).")
-    return told
-
-
-def _against_table(plan: str, against: Sequence[SeedComparison], refitted: Mapping[str, str], looks: Looks) -> Table:
-    rows = [
-        [
-            Cell(row.a, look=looks.of(row.a)),
-            Cell(row.b, look=looks.of(row.b)),
-            Cell(row.protocol),
-            Cell(f"{row.difference:+.4f}", interval=f"{row.low:+.4f} to {row.high:+.4f}"),
-            Cell(f"{100 * row.difference / row.mean_b:+.0f} %" if row.mean_b else "–"),
-            Cell(p_value(row.permutation_p)),
-            Cell(p_value(row.permutation_p_holm), row.permutation_p_holm < SIGNIFICANT),
-        ]
-        for row in against
-    ]
-    metric = against[0].metric
-    header = ["model", "strongest baseline", "protocol", f"{metric}, difference", "in %", "p", "p, Holm"]
-    notes = [
-        f"Paired over users: 95 % bootstrap interval, permutation test, Holm-corrected over these {len(rows)} "
-        f"comparisons; in bold p < {SIGNIFICANT}. A baseline is a model that needs no gradient; the strongest has the "
-        "highest test figure, so that no model gains by the choice.",
-        *(
-            f"{a} learnt from {refitted[a]}, and {b} from the training part alone."
-            for a, b in dict.fromkeys((row.a, row.b) for row in against)
-            if a in refitted and b not in refitted
-        ),
-    ]
-    data = ", ".join(dict.fromkeys(row.data for row in against))
-    caption = f"{data}: each model against the strongest baseline"
-    return Table(f"{plan}-strongest-baseline", caption, header, rows, notes, text_columns=3)
-
-
-def _against_figures(plan: str, against: Sequence[SeedComparison], looks: Looks, command: str) -> list[Figure]:
-    """The differences from the strongest baseline with their intervals, a figure for each data set and protocol."""
-    found = []
-    for data, protocol in dict.fromkeys((row.data, row.protocol) for row in against):
-        mine = [row for row in against if (row.data, row.protocol) == (data, protocol)]
-        mine.sort(key=lambda row: -row.difference)
-        found.append(
-            dots(
-                f"strongest-{plan}-{data}-{protocol}",
-                f"{data}: {mine[0].metric} minus that of {mine[0].b}, the strongest baseline; {protocol}, 95 %",
-                f"difference in {mine[0].metric}",
-                [(row.a, row.difference, row.low, row.high) for row in mine],
-                look=looks.of,
-                zero=True,
-                command=command,
-            )
-        )
-    return found
 
 
 def _main_table(

@@ -1,23 +1,21 @@
-"""How models stand on the test part: their figures with 95 % intervals over users, and each against the strongest
-baseline."""
+"""How models stand on the test part: their ranks, and their figures with 95 % intervals over users."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.evaluation.comparisons import Difference, SeedComparison, compare_ranks, correct
 from hardgnn.evaluation.protocols import TARGETS, means_of, metrics_of
 from hardgnn.evaluation.ranks import ranks_path, read_ranks
 from hardgnn.evaluation.stats import bootstrap_intervals
 from hardgnn.experiments.finished import Finished
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.results import BaselineFigures
-from hardgnn.metrics import DEFAULT, MAIN
+from hardgnn.metrics import DEFAULT
 from hardgnn.runs.folder import load_config
 
 BaselineRanks = Mapping[str, Mapping[str, pl.DataFrame]]
@@ -90,39 +88,3 @@ def baseline_figures(baselines: BaselineRanks, at: Sequence[int]) -> BaselineFig
         name: {protocol: means_of(frame, at) for protocol, frame in by_protocol.items()}
         for name, by_protocol in baselines.items()
     }
-
-
-def against_strongest(models: Sequence[Standing], at: int) -> list[SeedComparison]:
-    """Every model compared with the strongest baseline on its data under its protocol, by NDCG at `at`.
-
-    The strongest is that with the highest test figure, so that no model gains by the choice; among those that learnt
-    from the same parts, where there are such. p-values are corrected over all rows.
-    """
-    rows: list[SeedComparison] = []
-    for data, protocol in dict.fromkeys((one.data, one.protocol) for one in models):
-        mine = [one for one in models if (one.data, one.protocol) == (data, protocol)]
-        means = {one.model: float(next(iter(one.values([at], [MAIN]).values())).mean()) for one in mine}
-        baselines = [one for one in mine if one.baseline]
-        if not baselines:
-            continue
-        for one in mine:
-            fair = [other for other in baselines if other.learnt_from == one.learnt_from] or baselines
-            strongest = max(fair, key=lambda other: means[other.model])
-            if one is not strongest:
-                (row,) = compare_ranks(one.frames, strongest.frames, [at], [MAIN])
-                rows.append(_row(one, strongest, row))
-    return correct(rows)
-
-
-def _row(one: Standing, strongest: Standing, found: Difference) -> SeedComparison:
-    """A difference as that of two models; over seeds nothing is tested, for a baseline has one."""
-    return SeedComparison(
-        data=one.data,
-        protocol=one.protocol,
-        a=one.model,
-        b=strongest.model,
-        seeds=len(one.frames),
-        seed_p=None,
-        seed_effect_size=None,
-        **asdict(found),
-    )

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
+from hardgnn.data.provenance import Provenance
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import informed
 from hardgnn.evaluation.topn import NO_ITEM, best_of_rows
 from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, sources
 from hardgnn.recommend.export import INDEX, open_index
+from hardgnn.runs.folder import check_version
 from hardgnn.runs.models import load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
@@ -64,6 +66,8 @@ class Engine:
         self.users, self.items = Strings(folder, "users"), Strings(folder, "items")
         self.titles = Strings(folder, "titles") if (folder / "titles.text").exists() else None
         self.times, self.intervals = load("times"), load("intervals")
+        manifest = check_version(folder)["data"]["manifest"]
+        self.dated = self.times is not None and Provenance.of(manifest).dated
         self.histories = Histories(load("offsets"), load("history"), self.times)
         self.model = informed(self.model, self.histories)
         self.intervals_of_time: int = getattr(getattr(self.model, "scoring", None), "intervals", None) or 1
@@ -201,7 +205,7 @@ class Engine:
         return [
             {
                 **self.named(int(self.histories.items[place])),
-                "time": None if self.times is None else float(self.times[place]),
+                "time": float(self.times[place]) if self.dated else None,
                 "interval": None if self.intervals is None else int(self.intervals[place]) + 1,
             }
             for place in range(max(first, last - most), last)

@@ -6,7 +6,7 @@ from base64 import b64encode
 from hashlib import sha256
 from importlib import resources
 
-SCRIPTS = ("call.js", "combobox.js", "history.js", "page.js")
+SCRIPTS = ("call.js", "combobox.js", "history.js", "cards.js", "page.js")
 
 
 def _part(name: str) -> str:

@@ -515,6 +515,7 @@ PROBE = """(() => {
       .map(one => one.outerHTML.slice(0, 80)),
     small: shown.filter(one => one.matches("button, select, input:not([type=checkbox]), .check"))
       .filter(one => box(one).height < 32).map(one => one.outerHTML.slice(0, 80)),
+    broken: [...document.querySelectorAll(".why button")].filter(one => box(one).height > 40).length,
     unnamed: [...document.querySelectorAll("button, input, select")]
       .filter(one => !(one.ariaLabel || one.labels?.length || one.textContent.trim())).length,
     dark: getComputedStyle(document.body).backgroundColor,
@@ -578,7 +579,7 @@ def test_the_page_in_a_browser(run: Path, width: int, tmp_path: Path) -> None:
                 page.look(width, dark)
                 page.value("document.querySelector('#filters').open = true")
                 probe = page.value(PROBE)
-                assert (probe["outside"], probe["small"], probe["unnamed"]) == ([], [], 0)
+                assert (probe["outside"], probe["small"], probe["unnamed"], probe["broken"]) == ([], [], 0, 0)
                 assert probe["page"] <= width
                 assert (int(probe["dark"].split("(")[1].split(",")[0]) < 128) == dark
                 page.picture(tmp_path / f"page-{width}-{'dark' if dark else 'light'}.png")

@@ -333,8 +333,8 @@ PROBE = """(() => {
     halved: wide.flatMap(one => [...one.querySelectorAll("thead th:not(:first-child)")].filter(cell =>
       box(cell).left < box(one).left + one.clientWidth - 2 && box(cell).right > box(one).left + one.clientWidth + 2)
       .map(cell => one.innerText.slice(0, 60))),
-    spilt: [...document.querySelectorAll(".many td")].filter(cell => cell.scrollWidth > cell.clientWidth + 1)
-      .map(cell => cell.textContent),
+    spilt: [...document.querySelectorAll(".many td, .many thead th")]
+      .filter(cell => cell.scrollWidth > cell.clientWidth + 1).map(cell => cell.textContent),
     untold: wide.filter(one => !one.previousElementSibling.matches(".cue") || !box(one.previousElementSibling).height)
       .map(one => one.getAttribute("aria-labelledby")),
     background: getComputedStyle(document.body).backgroundColor,

@@ -26,13 +26,15 @@ def curve_figures(plan: str, cells: Sequence[Finished], looks: Looks, command: s
     for data in dict.fromkeys(cell.data for cell in cells):
         mine = [cell for cell in cells if cell.data == data]
         for kind, key in (("validation", _chosen_by), ("training", _loss)):
-            labels = list(dict.fromkeys(map(key, mine)))
-            for label in labels:
-                alike = [cell for cell in mine if key(cell) == label]
+            alike: dict[str, list[Series]] = {}
+            for cell in mine:
+                label = key(cell)
                 where = ("valid", label.partition(",")[0]) if kind == "validation" else ("loss_rec",)
-                series = [one for cell in alike if (one := _curve(cell, where, looks)) is not None]
+                if (one := _curve(cell, where, looks)) is not None:
+                    alike.setdefault(label, []).append(one)
+            for label, series in alike.items():
                 if any(not one.across for one in series):
-                    many = len(labels) > 1
+                    many = len(alike) > 1
                     name = f"curve-{kind}-{plan}-{data}{f'-{file_name(label)}' if many else ''}".lower()
                     title = f"{data}: {kind} by epoch{f', {label}' if many else ''}"
                     figures.append(lines(name, title, "epoch", label, series, command=command, band=True))

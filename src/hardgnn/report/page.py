@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.experiments.finished import Finished
@@ -17,6 +17,9 @@ from hardgnn.report.sections import PageSection
 from hardgnn.report.standing import BaselineRanks
 from hardgnn.runs.folder import check_version, load_config
 from hardgnn.storage.files import atomic_path
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def write_report(
@@ -67,6 +70,7 @@ def write_page(contents: Contents, out: Path, command: str, figures: Path | None
         finalize=_shown,
         loader=jinja2.PackageLoader("hardgnn.report"),
     )
+    page.filters["breakable"] = _breakable
     html = page.get_template("report.html").render(
         title=contents.title,
         sections=sections,
@@ -84,6 +88,13 @@ def write_page(contents: Contents, out: Path, command: str, figures: Path | None
 def _shown(value: object) -> object:
     """What the page is about to hold, text shown line by line; markup of our own stays."""
     return "\n".join(map(shown, value.split("\n"))) if type(value) is str else value
+
+
+def _breakable(name: str) -> Markup:
+    """The name of a metric, which a narrow column breaks before its cut-off and never inside."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(shown(name))).replace("@", "<wbr>@").replace("_", "_<wbr>"))
 
 
 def _write_figures(folder: Path, sections: list[PageSection]) -> None:

@@ -196,8 +196,9 @@ def published_section(
             texts = ["–" if figure is None else f"{figure:.{4 if papers.sources else 3}f}" for figure in figures]
             rows.append([Cell(one.model), Cell(one.source), *map(Cell, texts)])
         notes = [f"Published: {papers.how}. Ours: {table.protocol}."]
+        notes += [f"{source}: {meaning}." for source, meaning in papers.sources.items()]
         if differs := papers.differs(counts.get(table.data, {})):
-            notes.insert(0, f"{table.data} is not the published log ({differs}): nothing compares.")
+            section.text.append(f"{table.data} is not the published log ({differs}): nothing compares.")
         elif theirs != table.data and not papers.counts:
             notes.append(f"{table.data} may differ from the papers' {theirs}; if so, nothing compares.")
         caption = f"{table.data} beside the published {theirs}"

@@ -46,10 +46,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
-        phone = width < 600
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self.look(width, dark, height)
 
     def __enter__(self) -> Browser:
         return self
@@ -60,6 +57,13 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
         self._profile.cleanup()
+
+    def look(self, width: int, dark: bool, height: int = 900) -> None:
+        """Changes the width of the window, a phone's below 600 px, and what colours the user prefers."""
+        phone = width < 600
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, address: str) -> None:
         """Goes to an address."""

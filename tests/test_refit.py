@@ -21,7 +21,14 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.comparisons import compare_ranks
 from hardgnn.evaluation.protocols import evaluate, metrics_of, rank_targets
 from hardgnn.evaluation.quality import baseline, quality_on
+from hardgnn.experiments.finished import Finished
+from hardgnn.experiments.folder import Study
 from hardgnn.experiments.listed import tries
+from hardgnn.experiments.plan import Beside, Plan, Variant
+from hardgnn.report.leaderboard import leaderboard
+from hardgnn.report.leaderboard_page import markdown
+from hardgnn.report.standing import standings
+from hardgnn.report.strongest import against_strongest
 from hardgnn.runs.ensemble import ensemble
 from hardgnn.runs.evaluated import compare_runs, evaluate_run, rank_missing
 from hardgnn.runs.fitting import fit
@@ -87,6 +94,25 @@ def test_a_refit_is_told_apart_and_its_validation_is_not_judged(runs: Path, prep
         evaluate_run(tmp_path / "re", "valid")
     found = compare_runs([tmp_path / "re", runs / "best-0"])
     assert [one.learnt_from for one in found.runs] == ["train+valid", None]
+    study = Study(tmp_path / "s")
+    beside = Beside(runs=(str(tmp_path / "re"), str(runs / "best-0")))
+    study.save("peers", Plan("peers", study.add_data([prepared]), (), (0,), test=False, more=beside))
+    board = leaderboard(study)
+    assert {row.model: row.learnt_from for row in board.tables[0].rows} == {"re": "train+valid", "best-0": None}
+    assert "- re learnt from train+valid, with what was chosen on validation before" in markdown(board)
+
+
+def test_a_refit_is_held_against_a_baseline_that_learnt_from_as_much(
+    runs: Path, prepared: Path, tmp_path: Path
+) -> None:
+    for name in ("best-0", "knn"):
+        again = tmp_path / f"{name}-re"
+        assert command(["train", str(prepared), "--out", str(again), "--refit", str(runs / name)]) == 0
+    folders = [runs / "best-0", tmp_path / "best-0-re", runs / "knn", tmp_path / "knn-re"]
+    rank_missing(folders)
+    found = [Finished("data", Variant(folder.name, ""), [0], [folder]) for folder in folders]
+    pairs = [(row.a, row.b) for row in against_strongest(standings(found, {}), 10)]
+    assert pairs[:2] == [("best-0", "knn"), ("best-0-re", "knn-re")]
 
 
 def test_a_model_fitted_in_one_go_is_refitted_with_what_it_chose(runs: Path, prepared: Path, tmp_path: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
-import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,39 +11,53 @@ from typing import Any
 from xml.dom import minidom
 
 import numpy as np
+import polars as pl
 import pytest
+
+from browser import CHROMIUM, Browser
 
 pytest.importorskip("matplotlib")
 
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.comparisons import compare_ranks
+from hardgnn.evaluation.protocols import evaluate
+from hardgnn.evaluation.quality import baseline
+from hardgnn.evaluation.ranks import ranks_path, read_ranks
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.results import summary
 from hardgnn.experiments.studies import run_study
 from hardgnn.experiments.sweep import Retraining, run_sweep
-from hardgnn.report.curves import hard_figures
+from hardgnn.report.contents import Contents, of_runs, of_study
+from hardgnn.report.curves import hard_section
+from hardgnn.report.heat import heat_map
+from hardgnn.report.looks import ON_DARK, ON_LIGHT, PAGES, Looks
 from hardgnn.report.names import file_name
-from hardgnn.report.page import _of_study, write_report
-from hardgnn.report.plots import ON_DARK, ON_LIGHT, PAGES, Series, dots, heat_map, lines, panels
+from hardgnn.report.page import write_page, write_report
+from hardgnn.report.plots import Series, dots, lines, panels
+from hardgnn.report.ranking import within
+from hardgnn.report.standing import Standing
 from hardgnn.report.tables import Cell, Table
 from hardgnn.runs.evaluated import evaluate_run
 from hardgnn.runs.train import train
 
 SMALL = ("model.dim=16", "model.heads=2", "model.intervals=3", "train.eval_every=1", "train.epochs=2")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FIGURES = {
     *(f"figure-{metric}-against-hard-{key}" for metric in ("hr10", "ndcg10") for key in ("k", "weight")),
     *("figure-grid-gowalla", "figure-retrained-gowalla", "figure-components-gowalla", "figure-sparsity-gowalla"),
     *("figure-noise-hr10", "figure-noise-ndcg10", "figure-history-hr10", "figure-history-ndcg10"),
     *("figure-curve-validation-retrained-gowalla", "figure-curve-training-retrained-gowalla"),
-    *("figure-false-negatives-retrained-gowalla", "figure-temperature-retrained"),
+    *("figure-false-negatives-retrained-gowalla", "figure-ranks-retrained-gowalla", "figure-popularity-bias-gowalla"),
+    *("figure-events-gowalla", "figure-activity-gowalla", "figure-popularity-gowalla"),
+    *(f"figure-strongest-retrained-gowalla-{protocol}" for protocol in ("full", "sampled-999")),
 }
 PLANS = ("retrained", "components", "noise", "sparsity", "history")
 TABLES = {
     *(f"table-{plan}-gowalla-{protocol}" for plan in PLANS for protocol in ("full", "sampled-999")),
     *(f"table-{plan}-comparisons" for plan in PLANS),
     *("table-choice-gowalla", "table-published-gowalla", "table-runs", "table-noise-relative-gowalla-full"),
+    *("table-retrained-strongest-baseline", "table-exposure-gowalla", "table-data"),
     *("table-sparsity-groups-gowalla-full", "table-sparsity-groups-gowalla-sampled-999"),
 }
 
@@ -68,8 +79,13 @@ def study(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(study: Path) -> Path:
-    write_report([study], study.parent / "report.html", figures=study.parent / "figures")
+def contents(study: Path) -> Contents:
+    return of_study(Study(study), (10, 20), {})
+
+
+@pytest.fixture(scope="module")
+def page(study: Path, contents: Contents) -> Path:
+    write_page(contents, study.parent / "report.html", "hardgnn report s", study.parent / "figures")
     return study.parent / "report.html"
 
 
@@ -103,7 +119,7 @@ def test_the_page_has_every_figure_and_table_and_asks_nothing_from_the_network(p
     # Markers and clips are named by their content, so equal names are equal shapes.
     repeated = {one for one in reader.ids if reader.ids.count(one) > 1}
     assert [one for one in repeated if not re.fullmatch(r"[mpC][0-9a-f_]+", one)] == []
-    figures = [one for one in reader.labels if one != "Sections"]
+    figures = [one for one in reader.labels if one not in ("Sections", "Last interactions, newest first")]
     assert len(figures) >= len(FIGURES)
     assert all(len(label) > 40 and re.search(r"\d", label) for label in figures)
     for kind in ("sweep", "study components", "study noise", "study sparsity", "study history"):
@@ -117,17 +133,16 @@ def test_the_page_tells_the_figures_of_the_study_and_the_number_of_comparisons(p
         for row in table.rows:
             for figure in row.metrics.values():
                 assert f"{figure.mean:.4f} ± {figure.sd:.4f}" in text
-    for baseline in document.baselines["gowalla"].values():
-        assert f"{baseline['full']['ndcg@10']:.4f}" in text
+    for figures in document.baselines["gowalla"].values():
+        assert f"{figures['full']['ndcg@10']:.4f}" in text
     for plan in ("components", "noise", "sparsity", "history"):
         count = len(summary(Study(study), plan).comparisons)
         assert f"all {count} comparisons made" in text
     assert "0.637" in text  # HardGNN's published HR@10 on Gowalla stands beside ours
 
 
-def test_no_label_of_a_figure_is_cut(study: Path) -> None:
-    sections, _ = _of_study(Study(study), (10, 20), {})
-    for figure in (figure for section in sections for figure in section.figures):
+def test_no_label_of_a_figure_is_cut(contents: Contents) -> None:
+    for figure in (figure for section in contents.sections for figure in section.figures):
         figure.canvas.draw_without_rendering()
         box = figure.canvas.get_tightbbox()
         width, height = figure.canvas.get_size_inches()
@@ -255,19 +270,36 @@ def test_odd_figures_are_drawn() -> None:
 
 
 def test_a_report_of_plain_runs(market: Path, tmp_path: Path) -> None:
-    for name in ("selfgnn", "hardgnn"):
-        config = settings.resolve(name, settings=SMALL)
+    for name in ("selfgnn", "hardgnn", "recencyknn"):
+        config = settings.resolve(name, settings=SMALL if name != "recencyknn" else ())
         train(Dataset.load(market), config, tmp_path / name, preset=name, data_path=market)
     write_report([tmp_path / "hardgnn"], tmp_path / "early.html")
-    assert "table-runs-market" not in (tmp_path / "early.html").read_text("utf-8")
-    result = evaluate_run(tmp_path / "selfgnn")
-    evaluate_run(tmp_path / "hardgnn")
-    baselines = {"popularity": {"full": result.metrics | {"hr@10": 0.9999}}}
-    write_report([tmp_path / "selfgnn", tmp_path / "hardgnn"], tmp_path / "r.html", baselines)
+    early = (tmp_path / "early.html").read_text("utf-8")
+    assert "table-runs-market" not in early
+    assert "hardgnn was never evaluated on the test part" in early
+    runs = [tmp_path / name for name in ("selfgnn", "hardgnn", "recencyknn")]
+    for run in runs:
+        evaluate_run(run)
+    popular = evaluate(baseline("popularity", Dataset.load(market)), Dataset.load(market), "test")
+    best = popular[1].with_columns(rank=pl.lit(0, dtype=pl.Int32))  # as strong as can be
+    standing = Standing("market", "full", "popularity", True, (popular[1],))
+    assert within(standing, np.array([10, 60])).tolist() == pytest.approx([popular[0].metrics["hr@10"], 1.0])
+    write_report(runs, tmp_path / "r.html", {"popularity": {"full": best}})
     text = (tmp_path / "r.html").read_text("utf-8")
-    assert "<strong>0.9999</strong>" in text
+    assert "<strong>1.0000</strong>" in text
     assert "hardgnn − selfgnn" in text
     assert "One seed, so no spread can be told" in text
+    assert "the baseline popularity leads with ndcg@10 1.0000" in text
+    assert text.count('id="table-example-market-') == 5
+    (table,) = [
+        one for one in of_runs(runs, (10, 20), {}, {}).sections[0].tables if one.name == "runs-strongest-baseline"
+    ]
+    ranks = {run.name: read_ranks(ranks_path(run, "test", "full")) for run in runs}
+    for row in table.rows:
+        assert row[5].text == "recencyknn"  # the only one that needs no gradient
+        (same,) = compare_ranks(ranks[row[0].text], ranks["recencyknn"], [10], ["ndcg"])
+        assert row[1].text == f"{same.difference:+.4f}"
+        assert row[1].interval == f"{same.low:+.4f} to {same.high:+.4f}"
     with pytest.raises(HardGNNError, match="no data set 'x' here"):
         write_report([tmp_path / "selfgnn"], tmp_path / "n.html", published={"x": "gowalla"})
     with pytest.raises(HardGNNError, match="did you mean 'gowalla'"):
@@ -275,61 +307,69 @@ def test_a_report_of_plain_runs(market: Path, tmp_path: Path) -> None:
     with pytest.raises(HardGNNError, match="no finished run"):
         write_report([tmp_path], tmp_path / "n.html")
     assert not (tmp_path / "n.html").exists()
+    write_report(runs[:2], tmp_path / "p.html", published={"market": "beauty"})
+    assert "market is not the published log (200 users instead of 22,363" in (tmp_path / "p.html").read_text("utf-8")
 
 
-PROBE = """<script>
-addEventListener("load", () => {
+PROBE = """(() => {
+  const box = one => one.getBoundingClientRect();
   const across = (a, b) => a.left < b.left - 2 || a.right > b.right + 2;
   const outside = (a, b) => across(a, b) || a.top < b.top - 2 || a.bottom > b.bottom + 2;
   const size = text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
-  const figures = [...document.querySelectorAll("figure svg")].map(svg => [svg, svg.getBoundingClientRect()]);
-  const texts = figures.flatMap(([svg, box]) => [...svg.querySelectorAll("text")].map(text => [text, box]));
-  document.body.textContent = "PROBE" + JSON.stringify({
-    page: document.documentElement.scrollWidth, window: innerWidth, figures: figures.length,
-    empty: figures.filter(([svg, box]) => box.width < 200 || box.height < 40).length,
-    cut: texts.filter(([text, box]) => outside(text.getBoundingClientRect(), box)).map(([text]) => text.textContent),
+  const figures = [...document.querySelectorAll("figure svg")].map(svg => [svg, box(svg)]);
+  const texts = figures.flatMap(([svg, frame]) => [...svg.querySelectorAll("text")].map(text => [text, frame]));
+  const wide = [...document.querySelectorAll(".wide")].filter(one => one.scrollWidth > one.clientWidth + 1);
+  const inks = [...document.querySelectorAll("tbody th .mark path")].map(path =>
+    [path.closest("th").textContent.replace(" †", ""), path.getAttribute("fill") + path.getAttribute("d")].join("|"));
+  return {
+    page: document.documentElement.scrollWidth, figures: figures.length,
+    empty: figures.filter(([svg, frame]) => frame.width < 200 || frame.height < 40).length,
+    cut: texts.filter(([text, frame]) => outside(box(text), frame)).map(([text]) => text.textContent),
     small: texts.filter(([text]) => size(text) > 0 && size(text) < 8).map(([text]) => text.textContent),
-    asked: performance.getEntriesByType("resource").map(one => one.name),
+    fonts: [...new Set(texts.map(([text]) => getComputedStyle(text).fontFamily))],
+    font: getComputedStyle(document.body).fontFamily,
+    inks: [...new Set(inks)],
+    // Of a table that scrolls: no column is cut at its right edge, and something says that there is more.
+    halved: wide.flatMap(one => [...one.querySelectorAll("thead th:not(:first-child)")].filter(cell =>
+      box(cell).left < box(one).left + one.clientWidth - 2 && box(cell).right > box(one).left + one.clientWidth + 2)
+      .map(cell => one.innerText.slice(0, 60))),
+    spilt: [...document.querySelectorAll(".many td, .many thead th")]
+      .filter(cell => cell.scrollWidth > cell.clientWidth + 1).map(cell => cell.textContent),
+    untold: wide.filter(one => !one.previousElementSibling.matches(".cue") || !box(one.previousElementSibling).height)
+      .map(one => one.getAttribute("aria-labelledby")),
     background: getComputedStyle(document.body).backgroundColor,
-  }) + "PROBE";
-});
-</script>"""
+  };
+})()"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (390, "light"), (1280, "light")])
-def test_a_browser_shows_it_whole(page: Path, width: int, scheme: str, tmp_path: Path) -> None:
-    frame = tmp_path / "page.html"
-    frame.write_text(page.read_text("utf-8").replace("</body>", PROBE + "</body>"), "utf-8")
-    # A headless window is never narrower than 500 px, a frame is.
-    outer = tmp_path / "outer.html"
-    outer.write_text(
-        f'<iframe id="f" src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
-        "<script>onload = () => setTimeout(() => { document.body.append("
-        'document.getElementById("f").contentDocument.body.textContent) }, 200)</script>',
-        "utf-8",
-    )
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files"]
-    flags += ["--window-size=1400,1000"]
-    flags += [f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}", "--virtual-time-budget=5000"]
-    with tempfile.TemporaryDirectory() as profile:
-        command = [str(CHROMIUM), *flags, f"--user-data-dir={profile}", "--dump-dom", outer.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    seen = json.loads(done.stdout.split("PROBE")[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert seen["figures"] >= len(FIGURES)
-    assert (seen["empty"], seen["cut"], seen["small"], seen["asked"]) == (0, [], [], [])
-    assert seen["window"] == width
-    assert seen["page"] <= width  # tables scroll inside the page
-    assert (int(re.findall(r"\d+", seen["background"])[0]) > 128) == (scheme == "light")
+def test_a_browser_shows_it_whole(page: Path, tmp_path: Path) -> None:
+    with Browser(390) as browser:
+        browser.open(page.as_uri())
+        browser.wait("document.readyState == 'complete'")
+        for width, dark in ((390, False), (390, True), (1400, False), (1400, True)):
+            browser.look(width, dark)
+            seen = browser.value(PROBE)
+            assert seen["figures"] >= len(FIGURES)
+            assert (seen["empty"], seen["cut"], seen["small"], seen["spilt"]) == (0, [], [], [])
+            assert seen["page"] <= width  # tables scroll inside the page
+            assert seen["fonts"] == [seen["font"]]
+            assert (int(re.findall(r"\d+", seen["background"])[0]) > 128) != dark
+            names, marks = zip(*(one.split("|") for one in seen["inks"]))
+            assert len(set(names)) == len(set(marks)) == len(names) > 5  # one colour and marker per model, everywhere
+            if width == 390:
+                assert (seen["halved"], seen["untold"]) == ([], [])
+            browser.picture(tmp_path / f"report-{width}-{'dark' if dark else 'light'}.png")
+        assert browser.problems == []
+        assert browser.asked == [page.as_uri()]
 
 
-def test_one_temperature_is_one_line_whatever_the_number_of_seeds() -> None:
-    cells: list[Any] = [
-        SimpleNamespace(
-            data=data, variant=SimpleNamespace(name="best"), lines=[[{"epoch": 1, "temperature": 0.1}]] * seeds
-        )
-        for data, seeds in (("a", 2), ("b", 3))
-    ]
-    (figure,) = hard_figures("variants", cells, "")
-    assert figure.title == "Temperature by epoch, the same for all models"
+def test_what_stays_as_it_was_is_told_and_not_drawn() -> None:
+    def cell(name: str, *temperatures: float) -> Any:
+        found = [{"epoch": epoch, "temperature": value} for epoch, value in enumerate(temperatures, 1)]
+        return SimpleNamespace(data="a", variant=SimpleNamespace(name=name), lines=[found], results=[{}])
+
+    told, figures = hard_section("p", [cell("best", 0.1, 0.1), cell("paper", 0.2, 0.1)], Looks(), "")
+    assert told == ["a: temperature τ 0.1 throughout (best)."]
+    assert [figure.alt.count("best") for figure in figures] == [0]
+    assert hard_section("p", [cell("best", 0.1, 0.1)], Looks(), "")[1] == []

@@ -127,6 +127,10 @@ def test_users_items_and_histories_are_looked_up(run: Path, service: TestClient)
     assert service.get("/v1/items?q=i7").json()["items"][0] == {"item": "i7", "title": LONG}
     assert service.get("/v1/items?q=none").json()["items"] == []
     user = tables.user_ids[5]
+    first = service.get("/v1/users/examples").json()["users"]
+    assert len({one["user"] for one in first}) == 5
+    assert [one["interactions"] for one in first] == sorted(one["interactions"] for one in first)
+    assert all(len(service.get(f"/v1/users/{one['user']}/history").json()["history"]) for one in first)
     past = service.get(f"/v1/users/{user}/history").json()
     first, last = tables.histories.offsets[5:7]
     assert [one["item"] for one in past["history"]] == tables.item_ids.gather(tables.histories.of(5)).to_list()
@@ -509,37 +513,56 @@ PROBE = """(() => {
     page: document.documentElement.scrollWidth,
     outside: shown.filter(one => !one.closest(".strip") && (box(one).right > innerWidth + 1 || box(one).left < -1))
       .map(one => one.outerHTML.slice(0, 80)),
-    small: [...document.querySelectorAll("main button, main input")].filter(one => box(one).height < 32)
-      .map(one => one.outerHTML.slice(0, 80)),
-    unnamed: [...document.querySelectorAll("button, input")]
+    small: shown.filter(one => one.matches("button, select, input:not([type=checkbox]), .check"))
+      .filter(one => box(one).height < 32).map(one => one.outerHTML.slice(0, 80)),
+    broken: [...document.querySelectorAll(".why button")].filter(one => box(one).height > 40).length,
+    unnamed: [...document.querySelectorAll("button, input, select")]
       .filter(one => !(one.ariaLabel || one.labels?.length || one.textContent.trim())).length,
     dark: getComputedStyle(document.body).backgroundColor,
   };
 })()"""
+RING = """(style => style.outlineStyle == "solid" && parseFloat(style.outlineWidth) >= 2)
+  (getComputedStyle(document.activeElement))"""
+SEEN = "(box => box.height > 0 && box.top >= 0 && box.bottom <= innerHeight)"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
-def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_page_in_a_browser(run: Path, width: int, tmp_path: Path) -> None:
     process, address = start(run, tmp_path / "log")
     best, added = "document.querySelectorAll('#best li')", "document.querySelectorAll('#added button')"
     source = "document.querySelector('#source').textContent"
     names = "[...document.querySelectorAll('#best .name')].map(one => one.firstChild.textContent).join('|')"
     try:
-        with Browser(width, dark=dark) as page:
+        with Browser(width) as page:
+
+            def tab(which: str) -> None:
+                if width == 390:
+                    page.click(f"#tab-{which}")
+
             page.open(f"{address}/")
             page.wait(f"{best}.length == 20 && {source} == 'popularity'")
+            page.wait("document.querySelectorAll('#example-users button').length == 5")
+            page.picture(tmp_path / f"start-{width}.png")
+            page.press("Tab")
+            assert page.value(RING)
+            page.click("#example-users button:nth-child(2)")
+            page.wait(f"{source} == 'user+sequence' && document.querySelector('#examples').hidden")
             page.click("#user")
+            page.value("document.querySelector('#user').select()")
             page.type("u3")
             page.wait("document.querySelector('#users li')?.textContent == 'u3'")
             page.press("ArrowDown")
             page.press("Enter")
-            page.wait(f"{source} == 'user+sequence' && document.querySelectorAll('#seen li').length > 0")
+            page.wait("location.hash == '#user=u3' && !document.querySelector('#best').ariaBusy")
+            assert page.value("document.querySelectorAll('#seen li').length > 0")
             assert page.value("document.querySelectorAll('#strip button').length") == 4
-            assert page.value("location.hash") == "#user=u3"
             before = page.value(names)
+            if width == 390:  # the history is a tap away, before any card
+                top = "document.querySelector('#tab-past').getBoundingClientRect().top"
+                assert page.value(f"{top} < document.querySelector('#best li').getBoundingClientRect().top")
             page.click("#item")
             page.type("longer than")
             page.wait(f"document.querySelector('#items li')?.textContent.startsWith({json.dumps(LONG)})")
@@ -550,14 +573,25 @@ def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path
             page.wait(f"{added}.length == 2")
             page.click(".why button")
             page.wait("document.activeElement.classList.contains('near')")
-            probe = page.value(PROBE)
-            assert (probe["outside"], probe["small"], probe["unnamed"]) == ([], [], 0)
-            assert probe["page"] <= width
-            assert (int(probe["dark"].split("(")[1].split(",")[0]) < 128) == dark
-            page.picture(tmp_path / "page.png")
+            assert page.value(RING)
+            tab("found")
+            for dark in (False, True):
+                page.look(width, dark)
+                page.value("document.querySelector('#filters').open = true")
+                probe = page.value(PROBE)
+                assert (probe["outside"], probe["small"], probe["unnamed"], probe["broken"]) == ([], [], 0, 0)
+                assert probe["page"] <= width
+                assert (int(probe["dark"].split("(")[1].split(",")[0]) < 128) == dark
+                page.picture(tmp_path / f"page-{width}-{'dark' if dark else 'light'}.png")
             page.click("#added button")
             page.click("#added button")
             page.wait(f"{added}.length == 0 && {names} == {json.dumps(before)}")
+            _filters(page, before, names)
+            page.click("#best li:nth-child(3) .acts button:nth-child(2)")
+            page.wait("document.querySelectorAll('#alikes li').length == 10")
+            assert "Similar to" in page.value("document.querySelector('#alike').innerText")
+            page.press("Escape")
+            page.wait("!document.querySelector('#alike').open")
             page.click("#user")
             page.value("document.querySelector('#user').select()")
             page.type("nobody")
@@ -568,11 +602,38 @@ def test_the_page_in_a_browser(run: Path, width: int, dark: bool, tmp_path: Path
             assert all(one.startswith((address, "data:")) for one in page.asked)
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-            page.click("#best .add")
+            page.click("#best li:last-child .add")  # far down, and the error is there
             page.wait("document.querySelector('#error').textContent.includes('does not answer')")
+            assert page.value(f"{SEEN}(document.querySelector('#error').getBoundingClientRect())")
     finally:
         process.kill()
         process.wait()
+
+
+def _filters(page: Browser, before: str, names: str) -> None:
+    """How many, what was seen, nothing but, and never: each changes the list, and the address keeps them."""
+    choose = "(one => {{ {}; one.dispatchEvent(new Event('change')); }})(document.querySelector('{}'))"
+    page.value(choose.format("one.value = '5'", "#n"))
+    page.wait("document.querySelectorAll('#best li').length == 5")
+    page.value(choose.format("one.checked = true", "#seen-too"))
+    page.wait("location.hash.includes('seen=1')")
+    page.value(choose.format("one.checked = false", "#seen-too"))
+    page.wait(f"{names} == {json.dumps('|'.join(before.split('|')[:5]))}")
+    page.click("#best .acts button:nth-child(3)")
+    page.wait(f"{names}.startsWith({json.dumps('|'.join(before.split('|')[1:5]))})")
+    page.click("#never-chips button")
+    page.wait(f"{names} == {json.dumps('|'.join(before.split('|')[:5]))}")
+    other = before.split("|")[7]
+    page.click("#only")
+    page.type(other)
+    page.wait(f"document.querySelector('#onlies li')?.textContent.startsWith({json.dumps(other)})")
+    page.press("ArrowDown")
+    page.press("Enter")
+    page.wait(f"{names} == {json.dumps(other)}")
+    page.click("#only-chips button")
+    page.wait(f"{names} == {json.dumps('|'.join(before.split('|')[:5]))}")
+    page.value(choose.format("one.value = '20'", "#n"))
+    page.wait(f"{names} == {json.dumps(before)}")
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:

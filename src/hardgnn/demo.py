@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from hardgnn import config as settings
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
@@ -41,9 +43,12 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
     data.save(to / "data")
     say(f"prepared: {data.n_users:,} users, {data.n_items:,} items, {len(data.user):,} interactions")
     floors: dict[str, dict[str, dict[str, float]]] = {}
+    ranks: dict[str, dict[str, pl.DataFrame]] = {}
     for name in FLOORS:
         ranker = baseline(name, data)
-        floors[name] = {protocol: evaluate(ranker, data, "test", protocol)[0].metrics for protocol in PROTOCOLS}
+        found = {protocol: evaluate(ranker, data, "test", protocol) for protocol in PROTOCOLS}
+        floors[name] = {protocol: result.metrics for protocol, (result, _) in found.items()}
+        ranks[name] = {protocol: frame for protocol, (_, frame) in found.items()}
     runs = [to / "runs" / name for name in MODELS]
     for name, folder in zip(MODELS, runs):
         config = settings.resolve(name, settings=[f"train.epochs={epochs}"])
@@ -55,7 +60,7 @@ def demo(to: Path, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
             evaluate_run(folder, "test", protocol)
         say(f"trained {name}")
     report = to / "report.html"
-    write_report(runs, report, floors)
+    write_report(runs, report, ranks)
     compared = {p: compare_runs(runs[::-1], "test", p, baseline="selfgnn").to_dict() for p in PROTOCOLS}
     protocols = [
         {

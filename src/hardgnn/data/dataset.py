@@ -12,7 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.arguments import as_path
-from hardgnn.data.columns import ORDER
 from hardgnn.data.histories import Histories
 from hardgnn.data.log import InteractionLog, ReadOptions, read_log
 from hardgnn.data.provenance import FILES, FORMAT_VERSION, Provenance
@@ -173,8 +172,8 @@ class Dataset:
     @cached_property
     def timed(self) -> bool:
         """Whether timestamps are times, and not only an order."""
-        unit = str((self.provenance.read or {}).get("time_unit"))
-        return not unit.startswith(ORDER) and bool(len(self.timestamp)) and self.timestamp.min() < self.timestamp.max()
+        dated = self.provenance.dated
+        return dated and bool(len(self.timestamp)) and self.timestamp.min() < self.timestamp.max()
 
     def joined(self) -> Dataset:
         """The same interactions, those of the validation part in the training part: what is learnt from in the end."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hardgnn.data.columns import ORDER
 from hardgnn.errors import HardGNNError, reason
 from hardgnn.version import __version__
 
@@ -63,6 +64,11 @@ class Provenance:
     released: Mapping[str, int] | None = None
     noise: Noise | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dated(self) -> bool:
+        """Whether its times are times, and not only an order."""
+        return not str((self.read or {}).get("time_unit")).startswith(ORDER)
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], label: str = "the manifest of a data set") -> Provenance:

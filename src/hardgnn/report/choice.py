@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from hardgnn.experiments.choices import Choice
-from hardgnn.report.plots import Figure, Series, heat_map, lines
+from hardgnn.report.canvas import Figure
+from hardgnn.report.heat import heat_map
+from hardgnn.report.plots import Series, lines
 from hardgnn.report.sections import SHOWN, PageSection
 from hardgnn.report.tables import Cell, Table, spread
 
@@ -134,5 +136,12 @@ def _map(choice: Choice, keys: Sequence[str], grid: dict[str, list[str]], comman
         grid[row_key],
         values,
         chosen=place[id(choice.chosen)],
+        noise=_noise(choice),
         command=command,
     )
+
+
+def _noise(choice: Choice) -> float | None:
+    """The standard deviation of the metric over seeds, pooled over the points; None where each has one seed."""
+    spreads = [sd for point in choice.points if (sd := point.figures[choice.metric].sd) is not None]
+    return float(np.sqrt(np.mean(np.square(spreads)))) if spreads else None

@@ -1,4 +1,4 @@
-"""The report's figures by epoch: validation, loss, false negatives, temperature."""
+"""The report's figures by epoch: validation, loss, hard negatives."""
 
 from __future__ import annotations
 
@@ -7,60 +7,74 @@ from typing import Any
 
 import numpy as np
 
+from hardgnn.config import flat
 from hardgnn.experiments.finished import Finished
-from hardgnn.report.plots import Figure, Series, lines
+from hardgnn.report.canvas import Figure
+from hardgnn.report.looks import Looks
+from hardgnn.report.names import file_name
+from hardgnn.report.plots import Series, lines
+from hardgnn.runs.folder import load_config
 
 
-def curve_figures(plan: str, cells: Sequence[Finished], command: str) -> list[Figure]:
-    """Validation metric and recommendation loss by epoch, a figure per data set; the band spans the seeds."""
+def curve_figures(plan: str, cells: Sequence[Finished], looks: Looks, command: str) -> list[Figure]:
+    """Validation metric and recommendation loss by epoch, a figure per data set; the band spans the seeds.
+
+    What was chosen under another protocol, or trained with another loss, has a figure of its own: such numbers share no
+    axis. A model that is fitted in one go is a line across, and nothing is drawn where no model has two epochs.
+    """
     figures = []
     for data in dict.fromkeys(cell.data for cell in cells):
         mine = [cell for cell in cells if cell.data == data]
-        metric = mine[0].results[0]["chosen_by"].split(" ")[0]
-        protocol = mine[0].results[0]["chosen_by"].rpartition(", ")[2]
-        for kind, label, key in (
-            ("validation", f"{metric}, {protocol}", ("valid", metric)),
-            ("training", "recommendation loss", ("loss_rec",)),
-        ):
-            series = [one for cell in mine if (one := _curve(cell, key)) is not None]
-            if series:
-                name = f"curve-{kind}-{plan}-{data}".lower()
-                title = f"{data}: {kind} by epoch"
-                figures.append(lines(name, title, "epoch", label, series, command=command, band=True))
+        for kind, key in (("validation", _chosen_by), ("training", _loss)):
+            alike: dict[str, list[Series]] = {}
+            for cell in mine:
+                label = key(cell)
+                where = ("valid", label.partition(",")[0]) if kind == "validation" else ("loss_rec",)
+                if (one := _curve(cell, where, looks)) is not None:
+                    alike.setdefault(label, []).append(one)
+            for label, series in alike.items():
+                if any(not one.across for one in series):
+                    many = len(alike) > 1
+                    name = f"curve-{kind}-{plan}-{data}{f'-{file_name(label)}' if many else ''}".lower()
+                    title = f"{data}: {kind} by epoch{f', {label}' if many else ''}"
+                    figures.append(lines(name, title, "epoch", label, series, command=command, band=True))
     return figures
 
 
-def hard_figures(plan: str, cells: Sequence[Finished], command: str) -> list[Figure]:
-    """The share of false negatives among the hard ones, a figure per data set, and the temperature, by epoch."""
-    figures = []
+def _chosen_by(cell: Finished) -> str:
+    """What an epoch was chosen by, such as `ndcg@10, full`."""
+    told = cell.results[0]["chosen_by"]
+    return f"{told.split(' ')[0]}, {told.rpartition(', ')[2]}"
+
+
+def _loss(cell: Finished) -> str:
+    """What the recommendation loss is, such as `recommendation loss: hinge`."""
+    loss = flat(load_config(cell.folders[0])).get("loss", {}).get("kind")
+    return f"recommendation loss: {loss}" if loss else "recommendation loss"
+
+
+def hard_section(plan: str, cells: Sequence[Finished], looks: Looks, command: str) -> tuple[list[str], list[Figure]]:
+    """What the hard negatives were like: in words what stayed as it was, in figures what moved, by epoch."""
+    told, figures = [], []
     for data in dict.fromkeys(cell.data for cell in cells):
-        curves = [_curve(cell, ("false_negatives",)) for cell in cells if cell.data == data]
-        series = [curve for curve in curves if curve is not None]
-        if series:
-            name, title = f"false-negatives-{plan}-{data}", f"{data}: false negatives by epoch"
-            label = "share of hard negatives"
-            figures.append(lines(name, title, "epoch", label, series, command=command, band=True))
-    temperatures: dict[tuple[float, ...], Series] = {}
-    for cell in cells:
-        curve = _curve(cell, ("temperature",))
-        if curve is not None:
-            ends = (
-                round(curve.y[0], 9),
-                round(curve.y[-1], 9),
-            )  # means over two and three seeds differ in the last bit
-            known = temperatures.setdefault(ends, curve)
-            if len(curve.x) > len(known.x):
-                temperatures[ends] = curve
-    if temperatures:
-        drawn = list(temperatures.values())
-        if len(drawn) == 1:
-            drawn = [Series("all models", drawn[0].x, drawn[0].y)]
-        title = "Temperature by epoch" + (", the same for all models" if len(drawn) == 1 else "")
-        figures.append(lines(f"temperature-{plan}", title, "epoch", "temperature τ", drawn, command=command))
-    return figures
+        mine = [cell for cell in cells if cell.data == data]
+        for key, what, label in (
+            ("false_negatives", "false negatives", "false share of hard negatives"),
+            ("temperature", "temperature", "temperature τ"),
+        ):
+            curves = [curve for cell in mine if (curve := _curve(cell, (key,), looks)) is not None]
+            moving = [curve for curve in curves if np.ptp(curve.y) > 1e-9]
+            if moving:
+                name, title = f"{key.replace('_', '-')}-{plan}-{data}", f"{data}: {what} by epoch"
+                figures.append(lines(name, title, "epoch", label, moving, command=command, band=True))
+            still = [curve for curve in curves if curve not in moving]
+            for value in dict.fromkeys(round(curve.y[0], 9) for curve in still):
+                alike = ", ".join(curve.name for curve in still if round(curve.y[0], 9) == value)
+                told.append(f"{data}: {label} {value:g} throughout ({alike}).")
+    return told, figures
 
 
-def _curve(cell: Finished, key: tuple[str, ...]) -> Series | None:
+def _curve(cell: Finished, key: tuple[str, ...], looks: Looks) -> Series | None:
     """A figure of the epoch lines, mean over seeds at the epochs that all seeds have; None where there is none."""
     runs = []
     for logged in cell.lines:
@@ -78,4 +92,8 @@ def _curve(cell: Finished, key: tuple[str, ...]) -> Series | None:
     values = np.array([[run[epoch] for epoch in epochs] for run in runs])  # (S, epochs)
     several = len(runs) > 1
     low, high = (list(values.min(0)), list(values.max(0))) if several else (None, None)
-    return Series(cell.variant.name, epochs, list(values.mean(0)), low, high)
+    name, look, mean = cell.variant.name, looks.of(cell.variant.name), list(values.mean(0))
+    if len(epochs) < 2:
+        return Series(name, epochs, mean, look=look, across=True)
+    best = None if several or key[0] != "valid" else cell.results[0].get("best_epoch")
+    return Series(name, epochs, mean, low, high, epochs.index(best) if best in epochs else None, look)

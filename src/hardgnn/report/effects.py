@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hardgnn.experiments.results import GroupRow, NoiseRow, Summary, VariantRow
-from hardgnn.report.plots import Figure, Series, dots, lines
+from hardgnn.report.canvas import Figure
+from hardgnn.report.looks import DASHES, Look, Looks
+from hardgnn.report.plots import Series, dots, lines
 from hardgnn.report.sections import PROTOCOL, SHOWN
 from hardgnn.report.tables import Cell, Table, spread
 
 
-def components_figures(summary: Summary, command: str) -> list[Figure]:
+def components_figures(summary: Summary, looks: Looks, command: str) -> list[Figure]:
     """What each component is worth: the model without it, with the 95 % interval over seeds."""
     return [
         dots(
@@ -19,6 +22,7 @@ def components_figures(summary: Summary, command: str) -> list[Figure]:
             + (", 95 % over seeds" if table.rows[0].metrics[SHOWN[-1]].n > 1 else ""),
             SHOWN[-1],
             [(r.variant, f.mean, f.low, f.high) for r in table.rows for f in [r.metrics[SHOWN[-1]]]],
+            look=looks.of,
             command=command,
         )
         for table in summary.tables
@@ -26,7 +30,7 @@ def components_figures(summary: Summary, command: str) -> list[Figure]:
     ]
 
 
-def noise_section_parts(summary: Summary, command: str) -> tuple[list[Table], list[Figure]]:
+def noise_section_parts(summary: Summary, looks: Looks, command: str) -> tuple[list[Table], list[Figure]]:
     """Metrics relative to no noise, as a table and a figure per metric."""
     tables, figures = [], []
     for table in summary.relative or ():
@@ -50,8 +54,9 @@ def noise_section_parts(summary: Summary, command: str) -> tuple[list[Table], li
                 [row for row in table.rows if row.model == model],
                 metric,
                 [100 * row.noise for row in table.rows if row.model == model],
+                look_of(looks, model, place),
             )
-            for table in shown
+            for place, table in enumerate(shown)
             if metric in table.rows[0].metrics
             for model in dict.fromkeys(row.model for row in table.rows)
         ]
@@ -64,7 +69,7 @@ def noise_section_parts(summary: Summary, command: str) -> tuple[list[Table], li
     return tables, figures
 
 
-def groups_parts(summary: Summary, command: str) -> tuple[list[Table], list[Figure]]:
+def groups_parts(summary: Summary, looks: Looks, command: str) -> tuple[list[Table], list[Figure]]:
     """Metrics by activity group, as a table and a figure per data set."""
     tables, figures = [], []
     for table in summary.groups or ():
@@ -87,7 +92,9 @@ def groups_parts(summary: Summary, command: str) -> tuple[list[Table], list[Figu
         series = []
         for variant in dict.fromkeys(row.variant for row in table.rows):
             mine = [row for row in table.rows if row.variant == variant]
-            series.append(_series(variant, mine, SHOWN[-1], [labels.index(row.group) for row in mine]))
+            series.append(
+                _series(variant, mine, SHOWN[-1], [labels.index(row.group) for row in mine], looks.of(variant))
+            )
         title = f"{table.data}: test {SHOWN[-1]} by activity, {PROTOCOL}"
         axis = "training interactions of a user"
         figures.append(
@@ -96,19 +103,19 @@ def groups_parts(summary: Summary, command: str) -> tuple[list[Table], list[Figu
     return tables, figures
 
 
-def history_figures(summary: Summary, windows: dict[str, int], command: str) -> list[Figure]:
+def history_figures(summary: Summary, windows: dict[str, int], looks: Looks, command: str) -> list[Figure]:
     """Metrics against the window's length, a line per data set and model."""
     figures = []
     for metric in SHOWN:
         series = []
-        for table in summary.tables:
-            if table.protocol != PROTOCOL or metric not in table.rows[0].metrics:
-                continue
+        shown = [t for t in summary.tables if t.protocol == PROTOCOL and metric in t.rows[0].metrics]
+        for place, table in enumerate(shown):
             models = dict.fromkeys(row.variant.rpartition("-window-")[0] for row in table.rows)
             for model in models:
                 mine = [row for row in table.rows if row.variant.rpartition("-window-")[0] == model]
                 name = f"{table.data}, {model}" if len(models) > 1 else table.data
-                series.append(_series(name, mine, metric, [windows[row.variant] for row in mine]))
+                look = look_of(looks, model, place)
+                series.append(_series(name, mine, metric, [windows[row.variant] for row in mine], look))
         if series:
             ticks = sorted({x for one in series for x in one.x})
             title = f"{metric} against the window, test, {PROTOCOL}"
@@ -117,10 +124,17 @@ def history_figures(summary: Summary, windows: dict[str, int], command: str) -> 
     return figures
 
 
-def _series(name: str, rows: Sequence[VariantRow | NoiseRow | GroupRow], metric: str, x: Sequence[float]) -> Series:
+def look_of(looks: Looks, model: str, place: int) -> Look:
+    """A model's look on the data set of this place: its colour and marker, the dash that of the data set."""
+    return replace(looks.of(model), dash=DASHES[place % len(DASHES)])
+
+
+def _series(
+    name: str, rows: Sequence[VariantRow | NoiseRow | GroupRow], metric: str, x: Sequence[float], look: Look
+) -> Series:
     """A line of means with one standard deviation to each side, where there are several seeds."""
     figures = [row.metrics[metric] for row in rows]
     means = [figure.mean for figure in figures]
     if any(figure.sd is None for figure in figures):
-        return Series(name, x, means)
-    return Series(name, x, means, [f.band[0] for f in figures], [f.band[1] for f in figures])
+        return Series(name, x, means, look=look)
+    return Series(name, x, means, [f.band[0] for f in figures], [f.band[1] for f in figures], look=look)

@@ -21,7 +21,8 @@ from hardgnn.models.query import PARAMETERS
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.ops.graph import InteractionGraph
 from hardgnn.parts import MODELS
-from hardgnn.report.plots import Figure, panels
+from hardgnn.report.canvas import Figure
+from hardgnn.report.plots import panels
 from hardgnn.runs.folder import AGAIN, MODEL, check_version, load_config, load_data
 from hardgnn.runs.models import StoredTensors, load_model
 from hardgnn.storage.documents import Document

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +24,7 @@ from hardgnn.experiments.results import Figures, by_metric, compared
 from hardgnn.metrics import MAIN
 from hardgnn.runs.evaluated import check_ranked, run_leaks
 from hardgnn.runs.folder import CONFIG, check_version, load_config, load_data, run_name
-from hardgnn.storage.documents import Document
+from hardgnn.storage.documents import OPTIONAL, Document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class BoardRow(Document):
     tuning_seconds: float | None
     leaks: tuple[str, ...]
     comparison: SeedComparison | None = None
+    learnt_from: str | None = field(default=None, metadata=OPTIONAL)
+    """The parts that it was trained on, where that is more than the training part."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ def _row(study: Study, cell: Finished, frames: list[pl.DataFrame], at: Sequence[
         trials=len(chosen.points) if chosen else None,
         tuning_seconds=chosen.seconds if chosen else None,
         leaks=() if is_peer else run_leaks(cell.folders[0]),
+        learnt_from=cell.learnt_from,
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from hardgnn.experiments.peers.tuning import PEERS
 from hardgnn.metrics import split
 from hardgnn.report.leaderboard import BoardRow, Leaderboard
+from hardgnn.report.looks import Looks
 from hardgnn.report.tables import Cell, Table, markdown_line, markdown_text, p_value, spread
 from hardgnn.runs.folder import ENVIRONMENT
 from hardgnn.storage.records import read_json
 
+LEARNT = "learnt from {}, with what was chosen on validation before."
 
-def leaderboard_tables(board: Leaderboard) -> list[Table]:
-    """One table per data set, the best of each column marked, with the settings as notes."""
+
+def leaderboard_tables(board: Leaderboard, looks: Looks | None = None) -> list[Table]:
+    """One table per data set, the best of each column marked, with the settings as notes; `looks` are a page's."""
     metrics = list(board.tables[0].rows[0].metrics)
     compared_by, _ = split(board.metric)
     metrics.sort(key=lambda name: (split(name)[1], split(name)[0] != compared_by))
@@ -23,7 +26,7 @@ def leaderboard_tables(board: Leaderboard) -> list[Table]:
         best = {metric: max(row.metrics[metric].mean for row in table.rows) for metric in metrics}
         rows = [
             [
-                Cell(row.model + (" †" if row.leaks else "")),
+                Cell(row.model + (" †" if row.leaks else ""), look=looks.of(row.model) if looks else None),
                 Cell("any" if row.deterministic else str(len(row.seeds))),
                 *(Cell(spread(row.metrics[m]), row.metrics[m].mean == best[m]) for m in metrics),
                 *_compared_cells(row, board.reference),
@@ -46,6 +49,7 @@ def leaderboard_tables(board: Leaderboard) -> list[Table]:
                     f"Holm-corrected over all {count} comparisons.",
                     "Seconds to train one model: processor time for peers, the clock for ours.",
                     *(f"† {row.model} LEAKS: {'; '.join(row.leaks)}" for row in table.rows if row.leaks),
+                    *(f"{row.model} {LEARNT.format(row.learnt_from)}" for row in table.rows if row.learnt_from),
                     *(f"{row.model}: {_setting(row)}" for row in table.rows),
                 ],
             )

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hardgnn.evaluation.comparisons import SeedComparison
 from hardgnn.experiments.results import BaselineFigures, ResultTable, Summary, VariantRow
 from hardgnn.metrics import DEFAULT, split
 from hardgnn.report import published
-from hardgnn.report.plots import Figure
-from hardgnn.report.tables import Cell, Table, p_value, spread
+from hardgnn.report.canvas import Figure
+from hardgnn.report.examples import Example
+from hardgnn.report.looks import Looks
+from hardgnn.report.standing import Standing
+from hardgnn.report.strongest import SIGNIFICANT, against_strongest, lead, strongest_figures, strongest_table
+from hardgnn.report.tables import Cell, Table, between, p_value, spread
 
-SIGNIFICANT = 0.05
 SHOWN = tuple(f"{name}@10" for name in DEFAULT)  # what figures show, where it was computed
 PROTOCOL = "full"
 
 
 @dataclass
 class PageSection:
-    """One question: what was done in words, then tables and figures."""
+    """One question: what was done in words, then tables, figures and example users."""
 
     title: str
     text: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
 
 
-def figures_section(title: str, summary: Summary, command: str) -> PageSection:
-    """The test figures of one plan, the best of each column in bold, significance marked, every comparison listed."""
+def figures_section(
+    title: str, summary: Summary, models: Sequence[Standing], looks: Looks, command: str, at: int = 10
+) -> PageSection:
+    """The test figures of one plan with their intervals, every comparison, each model against the strongest baseline.
+
+    `models` are those of the summary, its baselines among them.
+    """
     section = PageSection(title)
     comparisons = summary.comparisons
     for table in summary.tables:
         baselines = (summary.baselines or {}).get(table.data, {})
-        section.tables.append(_main_table(summary.study, table, comparisons, baselines))
+        mine = [one for one in models if (one.data, one.protocol) == (table.data, table.protocol)]
+        section.tables.append(_main_table(summary.study, table, comparisons, baselines, mine, looks))
+    against = against_strongest(models, at)
+    if against:
+        refitted = {one.model: one.learnt_from for one in models if one.learnt_from}
+        plain = {one.model for one in models if one.baseline}
+        section.text += lead([row for row in against if (row.a in refitted) == (row.b in refitted)], plain)
+        section.tables.append(strongest_table(summary.study, against, refitted, looks))
+        section.figures += strongest_figures(summary.study, against, looks, command)
     if comparisons:
         section.tables.append(_comparisons(summary.study, comparisons))
     if command:
@@ -42,7 +59,12 @@ def figures_section(title: str, summary: Summary, command: str) -> PageSection:
 
 
 def _main_table(
-    plan: str, table: ResultTable[VariantRow], comparisons: Sequence[SeedComparison], baselines: BaselineFigures
+    plan: str,
+    table: ResultTable[VariantRow],
+    comparisons: Sequence[SeedComparison],
+    baselines: BaselineFigures,
+    models: Sequence[Standing],
+    looks: Looks,
 ) -> Table:
     data, protocol, rows = table.data, table.protocol, table.rows
     metrics = list(rows[0].metrics)
@@ -50,6 +72,11 @@ def _main_table(
     plain = [(name, by[protocol]) for name, by in baselines.items() if protocol in by]
     best = {
         name: max([row.metrics[name].mean for row in rows] + [by.get(name, 0.0) for _, by in plain]) for name in metrics
+    }
+    cutoffs = list(dict.fromkeys(split(name)[1] for name in metrics))
+    names = list(dict.fromkeys(split(name)[0] for name in metrics))
+    bounds = {
+        one.model: {name: between(*found) for name, found in one.intervals(cutoffs, names).items()} for one in models
     }
     marks = {
         (row.a, row.metric): ("*" if row.permutation_p_holm < SIGNIFICANT else "")
@@ -59,9 +86,12 @@ def _main_table(
     }
     body = [
         [
-            Cell(name),
+            Cell(name, look=looks.of(name)),
             Cell("–"),
-            *(Cell(f"{by.get(m, float('nan')):.4f}", by.get(m) == best[m]) for m in metrics),
+            *(
+                Cell(f"{by.get(m, float('nan')):.4f}", by.get(m) == best[m], interval=bounds.get(name, {}).get(m, ""))
+                for m in metrics
+            ),
             *(Cell(f"{by[m]:.4f}" if m in by else "–") for m in further),
         ]
         for name, by in plain
@@ -70,13 +100,21 @@ def _main_table(
         name, figures = row.variant, row.metrics
         body.append(
             [
-                Cell(name + (" †" if row.leaks else "")),
+                Cell(name + (" †" if row.leaks else ""), look=looks.of(name)),
                 Cell(str(len(row.seeds))),
-                *(Cell(spread(figures[m]), figures[m].mean == best[m], marks.get((name, m), "")) for m in metrics),
+                *(
+                    Cell(
+                        spread(figures[m]),
+                        figures[m].mean == best[m],
+                        marks.get((name, m), ""),
+                        bounds.get(name, {}).get(m, ""),
+                    )
+                    for m in metrics
+                ),
                 *(Cell(spread(row.further[m]) if m in row.further else "–") for m in further),
             ]
         )
-    notes = []
+    notes = ["Below each figure its 95 % bootstrap interval over users."] if bounds else []
     if any(figures.sd is not None for row in rows for figures in row.metrics.values()):
         notes.append("Mean ± standard deviation over seeds; best of a column in bold.")
     else:
@@ -128,8 +166,17 @@ def _comparisons(plan: str, comparisons: Sequence[SeedComparison]) -> Table:
     return Table(f"{plan}-comparisons", caption, header, rows, notes, text_columns=4, folded=True)
 
 
-def published_section(summary: Summary, names: dict[str, str]) -> PageSection | None:
-    """The published figures beside ours, for data sets that the papers have; `names` maps ours to theirs."""
+def published_section(
+    summary: Summary, names: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], looks: Looks
+) -> PageSection | None:
+    """The published figures beside ours, for data sets that the papers have.
+
+    Args:
+        summary: our figures.
+        names: maps our name of a data set to theirs.
+        counts: how many users, items and interactions our data sets have; another size is another log.
+        looks: of the page.
+    """
     section = PageSection("Published figures")
     for table in summary.tables:
         theirs = names.get(table.data)
@@ -137,14 +184,22 @@ def published_section(summary: Summary, names: dict[str, str]) -> PageSection | 
             continue
         metrics = list(table.rows[0].metrics)
         rows = [
-            [Cell(row.variant), Cell("ours"), *(Cell(spread(row.metrics[m])) for m in metrics)] for row in table.rows
+            [
+                Cell(row.variant, look=looks.of(row.variant)),
+                Cell("ours"),
+                *(Cell(spread(row.metrics[m])) for m in metrics),
+            ]
+            for row in table.rows
         ]
         for one in papers.rows:
             figures = [one.metrics.get(metric) for metric in metrics]
             texts = ["–" if figure is None else f"{figure:.{4 if papers.sources else 3}f}" for figure in figures]
             rows.append([Cell(one.model), Cell(one.source), *map(Cell, texts)])
         notes = [f"Published: {papers.how}. Ours: {table.protocol}."]
-        if theirs != table.data:
+        notes += [f"{source}: {meaning}." for source, meaning in papers.sources.items()]
+        if differs := papers.differs(counts.get(table.data, {})):
+            section.text.append(f"{table.data} is not the published log ({differs}): nothing compares.")
+        elif theirs != table.data and not papers.counts:
             notes.append(f"{table.data} may differ from the papers' {theirs}; if so, nothing compares.")
         caption = f"{table.data} beside the published {theirs}"
         name = f"published-{table.data}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hardgnn.errors import shown
+from hardgnn.report.looks import Look
 from hardgnn.report.names import file_name
 
 if TYPE_CHECKING:
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry: its text, whether it is the best of its column, and marks of significance."""
+    """One entry: its text, whether it is the best of its column, and marks of significance.
+
+    `interval` stands below the text, and `look` is the mark of the model that the text names.
+    """
 
     text: str
     best: bool = False
     marks: str = ""
+    interval: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Table:
     notes: Sequence[str] = field(default=())
     text_columns: int = 1
     folded: bool = False
+    looks: Sequence[Look | None] = ()
+    """The marks of the models that the header names, where it names models."""
 
     @property
     def stem(self) -> str:
@@ -81,7 +89,8 @@ def markdown_line(text: str) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     text = markdown_text(cell.text)
-    return (f"**{text}**" if cell.best and text else text) + markdown_text(cell.marks)
+    below = markdown_text(f" [{cell.interval}]") if cell.interval else ""
+    return (f"**{text}**" if cell.best and text else text) + markdown_text(cell.marks) + below
 
 
 LATEX = {
@@ -114,12 +123,18 @@ def _latex_row(row: Sequence[Cell]) -> str:
 def _latex_cell(cell: Cell) -> str:
     text = _latex(cell.text)
     marks = f"\\textsuperscript{{{_latex(cell.marks)}}}" if cell.marks else ""
-    return (f"\\textbf{{{text}}}" if cell.best and text else text) + marks
+    below = _latex(f" [{cell.interval}]") if cell.interval else ""
+    return (f"\\textbf{{{text}}}" if cell.best and text else text) + marks + below
 
 
 def spread(figure: OverSeeds) -> str:
     """A mean with its standard deviation over seeds, or alone for a single seed."""
     return f"{figure.mean:.4f}" + (f" ± {figure.sd:.4f}" if figure.sd is not None else "")
+
+
+def between(low: float, high: float) -> str:
+    """An interval of a metric."""
+    return f"{low:.4f} – {high:.4f}"
 
 
 def p_value(value: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
+from hardgnn.data.provenance import Provenance
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import informed
 from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, meaning, sources
 from hardgnn.recommend.export import INDEX, open_index
 from hardgnn.recommend.why import alike, attention, reasons, window_of
+from hardgnn.runs.folder import check_version
 from hardgnn.runs.models import load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
 from hardgnn.storage.records import check_file, read_json
+
+EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Engine:
         self.users, self.items = Strings(folder, "users"), Strings(folder, "items")
         self.titles = Strings(folder, "titles") if (folder / "titles.text").exists() else None
         self.times, self.intervals = load("times"), load("intervals")
+        manifest = check_version(folder)["data"]["manifest"]
+        self.dated = self.times is not None and Provenance.of(manifest).dated
         self.histories = Histories(load("offsets"), load("history"), self.times)
         self.model = informed(self.model, self.histories)
         self.intervals_of_time: int = getattr(getattr(self.model, "scoring", None), "intervals", None) or 1
@@ -189,11 +196,21 @@ class Engine:
         return [
             {
                 **self.named(int(self.histories.items[place])),
-                "time": None if self.times is None else float(self.times[place]),
+                "time": float(self.times[place]) if self.dated else None,
                 "interval": None if self.intervals is None else int(self.intervals[place]) + 1,
             }
             for place in range(max(first, last - most), last)
         ]
+
+    @cached_property
+    def examples(self) -> list[dict[str, Any]]:
+        """A few users whom training knows, evenly spread from the least to the most active."""
+        lengths = np.diff(self.histories.offsets)
+        known = np.flatnonzero(np.asarray(self.trained) & (lengths > 0))
+        order = known[np.argsort(lengths[known], kind="stable")]
+        places = np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1] if len(order) > EXAMPLES + 2 else range(len(order))
+        rows = [int(order[int(place)]) for place in places][:EXAMPLES]
+        return [{"user": self.users[row], "interactions": int(lengths[row])} for row in rows]
 
     def search_users(self, text: str, n: int) -> list[str]:
         """Ids of users that start with `text`, then such as contain it."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
-from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -15,6 +12,7 @@ from hardgnn.serve import schemas
 from hardgnn.serve.batcher import Batcher
 from hardgnn.serve.engine import Ask, Engine
 from hardgnn.serve.metrics import count_answer, exposition
+from hardgnn.serve.page import PAGE, POLICY
 from hardgnn.serve.schemas import MOST_ITEMS
 from hardgnn.serve.state import State
 
@@ -34,22 +32,6 @@ class AnyText(StringConvertor):
 
 
 register_url_convertor("any", AnyText())
-PAGE = resources.files("hardgnn.serve").joinpath("page.html").read_text("utf-8")
-
-
-def _policy(page: str) -> str:
-    """What the page may do: run its own script and style, by their hashes, and ask this service; nothing else."""
-    hashes = {
-        tag: b64encode(sha256(page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0].encode()).digest()).decode()
-        for tag in ("script", "style")
-    }
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    )
-
-
-POLICY = _policy(PAGE)
 router = APIRouter(responses=PROBLEMS)
 
 
@@ -117,6 +99,12 @@ async def reload(request: Request) -> schemas.Reloading:
 async def users(request: Request, q: Text = "", n: Few = 10) -> schemas.Users:
     """Users whose id starts with `q` or contains it."""
     return schemas.Users(users=_engine(request).search_users(q, n))
+
+
+@router.get("/v1/users/examples", tags=["look up"])
+async def examples(request: Request) -> schemas.Examples:
+    """A few users whom training knows, from little to much active: whom to look at first."""
+    return schemas.Examples(users=[schemas.ExampleUser(**one) for one in _engine(request).examples])
 
 
 @router.get("/v1/items", tags=["look up"])

@@ -92,6 +92,19 @@ class Users(BaseModel):
     users: list[str]
 
 
+class ExampleUser(BaseModel):
+    """A user to look at first."""
+
+    user: str
+    interactions: int = Field(description="Length of the whole history.")
+
+
+class Examples(BaseModel):
+    """Users to look at first, the least active first."""
+
+    users: list[ExampleUser]
+
+
 class Items(BaseModel):
     """Items found."""
 

@@ -2,20 +2,23 @@
 
 from hardgnn.config.config import Config, TrainSettings, leaks, search_space
 from hardgnn.config.layout import flat, known_keys
-from hardgnn.config.resolve import build, load, presets, resolve
+from hardgnn.config.resolve import DEFAULT_PRESET, build, differences, load, preset_notes, presets, resolve
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
 
 __all__ = [
+    "DEFAULT_PRESET",
     "Chosen",
     "Config",
     "PartSettings",
     "Section",
     "TrainSettings",
     "build",
+    "differences",
     "flat",
     "known_keys",
     "leaks",
     "load",
+    "preset_notes",
     "presets",
     "resolve",
     "search",

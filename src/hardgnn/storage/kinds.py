@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from pathlib import Path
 
+DOWNLOAD = "download.json"
 KINDS = {
     "study.json": "a study",
     "environment.json": "a run folder",
     "config.toml": "a run folder",  # of which a kill may have left no more
     "manifest.json": "a prepared folder",
     "export.json": "an exported folder",
-    "download.json": "a download",
+    DOWNLOAD: "a download",
 }
 """What a folder is, by a file in it."""
 REMEDIES = {
     ("a file", "a prepared folder"): "if it is a log, prepare it first: `hardgnn prepare {path} --out data/{stem}`",
+    ("a file", "a run folder"): "if it is a log, prepare it and train on it first: `hardgnn prepare {path} --out "
+    "data/{stem}`, then `hardgnn train data/{stem} --out runs/{stem}`",
+    ("a download", "a prepared folder"): "prepare it first: `hardgnn prepare {log} --out data/{stem}`",
     ("a run folder", "a prepared folder"): "name the folder that `hardgnn prepare` wrote",
     ("a prepared folder", "a run folder"): "train on it first: `hardgnn train {path} --out runs/{stem}`",
     ("a study", "a run folder"): "name one of the folders in its runs/",
@@ -36,5 +41,14 @@ def mistaken(path: Path, expected: str) -> str | None:
     if found in (None, expected):
         return None
     remedy = REMEDIES.get((str(found), expected), "")
-    words = {"path": shlex.quote(str(path)), "stem": shlex.quote(path.name.partition(".")[0] or "log")}
+    words = {name: shlex.quote(str(one)) for name, one in (("path", path), ("log", _log_in(path)))}
+    words["stem"] = shlex.quote(path.name.partition(".")[0] or "log")
     return f"{path}: {found}, where {expected} is expected{'; ' + remedy.format(**words) if remedy else ''}"
+
+
+def _log_in(folder: Path) -> Path:
+    """The log of a download, where its record tells; otherwise the folder itself."""
+    try:
+        return folder / str(json.loads((folder / DOWNLOAD).read_text("utf-8"))["log"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder

@@ -16,7 +16,7 @@ import typer
 
 import hardgnn
 from hardgnn.cli.app import app, run
-from hardgnn.config import flat, known_keys, presets, resolve
+from hardgnn.config import DEFAULT_PRESET, flat, known_keys, presets, resolve
 from hardgnn.config.earlier import RENAMED
 from hardgnn.errors import HardGNNError
 from hardgnn.experiments.studies import variants_from
@@ -242,7 +242,7 @@ def carry_out(line: str) -> None:
     if first != "hardgnn" or more:
         subprocess.run(["bash", "-ec", line], check=True, timeout=60)
         return
-    if rest[0] == "train" and resolve((values(rest, "--preset") or ["hardgnn"])[0]).train is not None:
+    if rest[0] == "train" and resolve((values(rest, "--preset") or [DEFAULT_PRESET])[0]).train is not None:
         rest += ["--set", "train.epochs=1"]
     try:
         assert run(rest) == 0

@@ -30,6 +30,7 @@ PLAIN = {"markup": False, "emoji": False, "highlight": False}
 """For every console of rich: what it prints is text."""
 REPLACED = "hardgnn.replaced"
 COMMAND = re.compile(r"`[^`]*`|(?<=goes on with: )hardgnn .*")
+HELD = "\ue000"  # stands for a blank where no line breaks; it is of no script
 SHORTEST_BAR, LONGEST_BAR = 8, 40  # columns
 
 
@@ -68,14 +69,14 @@ def in_lines(text: str, on: Console) -> str:
     """Text as it is, or on a terminal broken between words; a command in it stays whole, so that it can be copied."""
     if not on.is_terminal:
         return text
-    whole = COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
+    whole = COMMAND.sub(lambda found: found[0].replace(" ", HELD), text)
     lines: list[str] = []
     for word in whole.split(" "):
         if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= on.width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    return "\n".join(lines).replace("\0", " ")
+    return "\n".join(lines).replace(HELD, " ")
 
 
 _waiting: list[Status] = []

@@ -24,6 +24,7 @@ class TrainingBar(Callback):
         self.name = name
         self._bar = screen.Bar()
         self._task: Any = None
+        self._epoch: list[str] = []
         self._best: list[str] = []
         self._now: list[str] = []
         self._began, self._first = 0.0, 0
@@ -37,7 +38,7 @@ class TrainingBar(Callback):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._task is not None:  # one that was fitted in one go, or ended early
-            self._bar.update(self._task, total=1, completed=1)
+            self._bar.update(self._task, total=1, completed=1, notes=[*self._epoch, *self._best])
         self._bar.stop()
 
     def begin(self, trainer: Trainer) -> None:
@@ -51,12 +52,13 @@ class TrainingBar(Callback):
         done = (epoch - 1) * steps + step
         pace = (time.perf_counter() - self._began) / (done - self._first * steps)  # validation is in it
         speed = f"{1 / pace:.0f} steps/s" if pace < 1 else f"{pace:.1f} s/step"
+        self._epoch = [f"epoch {epoch}/{epochs}"]
         earliest = max(0, min(epochs, self._earliest()) * steps - done)
         self._bar.update(
             self._task,
             total=epochs * steps,
             completed=done,
-            notes=[f"epoch {epoch}/{epochs}", *self._best, f"loss {loss:.3g}", speed, *self._now],
+            notes=[*self._epoch, *self._best, f"loss {loss:.3g}", speed, *self._now],
             left=(earliest * pace, (epochs * steps - done) * pace),
         )
 

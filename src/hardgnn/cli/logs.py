@@ -93,7 +93,7 @@ def prepare(
         return
     if source is None or out is None:
         raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
-    if str(source) != "-" and kind_of(source) in OURS:
+    if format_ is None and str(source) != "-" and kind_of(source) in OURS:
         raise HardGNNError(str(mistaken(source, "a raw log")))
     settings = {
         "drop_missing": drop_missing,

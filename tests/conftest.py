@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small f
 
 from hardgnn.data.dataset import Dataset
 from hardgnn.prepare.simulate import write_simulated
+from terminals import Terminal
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,14 @@ def market(market_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "market"
     Dataset.read(market_log).prepare(k_core=3, candidates=30).save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def terminal() -> Iterator[Terminal]:
+    """A terminal of 80 columns."""
+    opened = Terminal()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hardgnn import demo
+from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import PROTOCOLS
 
 
@@ -18,7 +19,7 @@ def test_the_demo_trains_evaluates_and_reports_and_goes_on(tmp_path: Path, monke
     raw.write_text("\n".join(rows) + "\n")
     monkeypatch.setattr(demo, "download", lambda name, to, say: raw)
     told: list[str] = []
-    document = demo.demo(tmp_path / "demo", 1, told.append)
+    document = demo.demo(tmp_path / "demo", demo.SHORT, 1, told.append)
     assert [one["protocol"] for one in document["protocols"]] == list(PROTOCOLS)
     for protocol in document["protocols"]:
         assert {row["model"] for row in protocol["rows"]} == {*demo.FLOORS, *demo.MODELS}
@@ -28,5 +29,10 @@ def test_the_demo_trains_evaluates_and_reports_and_goes_on(tmp_path: Path, monke
     assert "recencyknn" in page
     assert "hardgnn" in page
     written = (tmp_path / "demo" / "runs" / "best" / "model.safetensors").stat().st_mtime_ns
-    assert demo.demo(tmp_path / "demo", 1, told.append) == document  # what is finished is not trained again
+    assert demo.demo(tmp_path / "demo", demo.SHORT, 1, told.append) == document  # what is finished is not trained again
     assert (tmp_path / "demo" / "runs" / "best" / "model.safetensors").stat().st_mtime_ns == written
+    before = len(told)
+    with pytest.raises(HardGNNError, match="other settings"):  # checked before anything is done
+        demo.demo(tmp_path / "demo", demo.SHORT, 2, told.append)
+    assert len(told) == before
+    assert "run again it goes on" in told[0]

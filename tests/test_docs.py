@@ -20,7 +20,7 @@ import hardgnn
 from extending import blocks as blocks_of_extending
 from extending import files
 from hardgnn.cli.app import app, run
-from hardgnn.config import flat, known_keys, presets, resolve
+from hardgnn.config import DEFAULT_PRESET, flat, known_keys, presets, resolve
 from hardgnn.config.earlier import RENAMED
 from hardgnn.errors import HardGNNError
 from hardgnn.experiments.studies import variants_from
@@ -333,7 +333,7 @@ def carry_out(line: str, services: Services) -> None:
         line = services.here(line).replace("curl ", "curl --silent --show-error --fail ")
         subprocess.run(["bash", "-ec", line], check=True, timeout=60)
         return
-    if rest[0] == "train" and resolve((values(rest, "--preset") or ["hardgnn"])[0]).train is not None:
+    if rest[0] == "train" and resolve((values(rest, "--preset") or [DEFAULT_PRESET])[0]).train is not None:
         rest += ["--set", "train.epochs=1"]
     try:
         assert run(rest) == 0

@@ -75,5 +75,5 @@ def test_all_four_parts_of_an_installed_package_are_used_by_name(environment: Pa
 
 
 def test_a_name_that_is_nearly_one_of_the_package_is_offered(environment: Path) -> None:
-    words = ["train", "data/plays", "--out", "runs/other", "--set", "encoder.kind=recen"]
+    words = ["train", "data/plays", "--out", "runs/other", "--preset", "hardgnn", "--set", "encoder.kind=recen"]
     assert "did you mean 'recent'?" in hardgnn_in(environment, *words, status=2)

@@ -206,6 +206,16 @@ def test_bad_peers_are_told_before_any_work(names: list[str], words: str, market
     assert not (tmp_path / "s").exists()
 
 
+def test_a_peer_without_settings_asks_for_no_extra(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    study = run_peers([market], tmp_path, ["pop"], Tuning(seeds=(0,)), workers=0)
+    assert tuning.Chosen.read(study.folder / "peers" / "market" / "pop").setting == {}
+    with pytest.raises(HardGNNError, match=r"hardgnn\[search\]"):
+        run_peers([market], tmp_path / "other", ["ease"], Tuning(), workers=0)
+
+
 # The leaderboard and the commands
 
 

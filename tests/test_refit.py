@@ -126,6 +126,7 @@ def test_a_model_fitted_in_one_go_is_refitted_with_what_it_chose(runs: Path, pre
     np.testing.assert_allclose(load_model(tmp_path / "knn").scores(everybody, known), counted.scores(everybody, known))
     with pytest.raises(HardGNNError, match="nothing is left|leaves no validation"):
         train(data, resolve("recencyknn", settings=["run.learn_from=train+valid"]), tmp_path / "none")
+    assert not (tmp_path / "none").exists()  # refused before anything was trained, it leaves no begun run
 
 
 def test_what_cannot_be_refitted_is_refused(runs: Path, prepared: Path, tmp_path: Path) -> None:

@@ -104,9 +104,11 @@ def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path)
 def test_other_metrics_from_validation_to_the_report(runs: Path, market: Path, tmp_path: Path) -> None:
     run, asked = tmp_path / "by-mrr", ("--metrics", "hr,ndcg,mrr,coverage,gini")
     assert "train.metric: unknown metric 'mmr'; did you mean 'mrr'" in refused(
-        "train", market, "--out", run, *settings("train.metric=mmr@10")
+        "train", market, "--out", run, "--preset", "selfgnn", *settings("train.metric=mmr@10")
     )
-    assert "'gini' is of whole lists" in refused("train", market, "--out", run, *settings("train.metric=gini@10"))
+    assert "'gini' is of whole lists" in refused(
+        "train", market, "--out", run, "--preset", "selfgnn", *settings("train.metric=gini@10")
+    )
     hardgnn("train", market, "--out", run, "--preset", "selfgnn", *settings("train.metric=mrr@5"))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max((line for line in lines if "valid" in line), key=lambda line: line["valid"]["mrr@5"])
@@ -252,7 +254,7 @@ def test_a_moved_run_recommends_without_its_data(runs: Path, tmp_path: Path) -> 
 
 
 def test_a_killed_run_resumes_to_the_same_weights(market: Path, tmp_path: Path) -> None:
-    more = settings("train.epochs=12", "train.patience=0")
+    more = ["--preset", "hardgnn", *settings("train.epochs=12", "train.patience=0")]
     hardgnn("train", market, "--out", tmp_path / "whole", *more)
     command = [sys.executable, "-c", "from hardgnn.cli import main; main()", "train", market]
     command += ["--out", tmp_path / "cut", *more]
@@ -415,7 +417,7 @@ def test_other_bad_input_gets_one_sentence(market: Path, runs: Path, tmp_path: P
     assert "no such file" in refused("prepare", tmp_path / "nothing.csv", "--out", out)
     assert "did you mean 'model.dim'" in refused("train", market, "--out", out, "--set", "model.dims=8")
     assert "did you mean 'hardgnn'" in refused("train", market, "--out", out, "--preset", "hardgn")
-    assert "model.heads" in refused("train", market, "--out", out, "--set", "model.dim=10")
+    assert "model.heads" in refused("train", market, "--out", out, "--set", "model.dim=11")
     assert "no such folder" in refused("train", tmp_path / "nothing", "--out", out)
     assert "no such run folder" in refused("evaluate", out)
     assert "did you mean 'sampled-999'" in refused("evaluate", runs / "hardgnn", "--protocol", "sampled-99")

@@ -106,7 +106,7 @@ def test_what_swells_is_told(name: str, stage: Stage, tmp_path: Path) -> None:
 
 NESTED = "[" * 5000
 WORDS = {
-    "--set": ["train", "DATA", "--out", "run", *settings(), "--set", f"model.dim={NESTED}"],
+    "--set": ["train", "DATA", "--out", "run", "--preset", "hardgnn", *settings(), "--set", f"model.dim={NESTED}"],
     "--grid": ["sweep", "DATA", "--out", "study", "--grid", f"hard.k={NESTED}"],
     "--at": ["evaluate", "DATA", "--at", "9" * 5000],
     "--items": ["recommend", "RUN", "--items", "i1," * 50_000],

@@ -7,19 +7,21 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from hardgnn.cli import evaluating, logs, serving, studies, training
 from hardgnn.cli import peers as others
 from hardgnn.errors import HardGNNError, shown
-from hardgnn.screen import say
+from hardgnn.screen import say, wait
+from hardgnn.version import __version__
 from hardgnn.wording import typed
 
 COMMANDS = (
     logs.download,
     logs.prepare,
+    training.presets,
     training.train,
     training.ensemble,
     evaluating.evaluate,
@@ -37,14 +39,30 @@ COMMANDS = (
     training.demo,
 )
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of all that the parser refuses; Typer has no name for it
+HELP = ("-h", "--help")
+COMPLETING = "_HARDGNN_COMPLETE"  # as shells ask for words that may follow
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Sequential recommendation with SelfGNN and HardGNN, honestly measured.",
+    context_settings={"help_option_names": [*HELP]},
 )
 for one in COMMANDS:
     app.command()(one)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hardgnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def hardgnn(
+    version: Annotated[
+        bool, typer.Option("--version", help="Tells the version and ends.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Sequential recommendation with SelfGNN and HardGNN, honestly measured."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -53,11 +71,15 @@ def run(words: Sequence[str]) -> int:
     Raises:
         HardGNNError: bad usage, told in one sentence that names the command's help; or what the command raises.
     """
+    if COMPLETING in os.environ:
+        app(prog_name="hardgnn")
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     _check_words(words)
     command = typer.main.get_command(app)
     try:
         with typed(), command.make_context("hardgnn", list(words) or ["--help"]) as context:
+            if not set(HELP) & set(words):
+                wait("loading the libraries")
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code

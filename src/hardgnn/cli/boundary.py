@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import io
 import os
 import shlex
@@ -24,12 +25,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
-from hardgnn.screen import REPLACED, printable
+from hardgnn.screen import REPLACED, console, end_wait, in_lines, printable
 
 INPUT, FAULT, READER_GONE = HardGNNError.status, 70, 128 + 13
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 LEAST_ROOM = 2 << 30  # bytes of addresses
 TRACEBACK = "HARDGNN_TRACEBACK"
+GARBAGE = 20_000  # objects more than before, after which it is looked for
 LISTENING: list[signal.Signals] = []
 GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
 
@@ -39,10 +41,14 @@ def main() -> None:
     _open_streams()
     _end_where_libraries_abort()
     heard = _listen()
+    # Importing the libraries makes many objects and no garbage, which looking for takes a sixth of the time, and at
+    # the end the system takes all of it back.
+    gc.set_threshold(GARBAGE)
     try:
         status = ended(_command, sys.argv[1:], heard)
     finally:
         _stop_listening()
+    gc.freeze()
     sys.exit(status)
 
 
@@ -88,10 +94,12 @@ def ended(command: Callable[[], int], words: Sequence[str], heard: Sequence[sign
     """
     try:
         status = command()
+        end_wait()
         sys.stdout.flush()
         return status
     except BaseException as error:
         _stop_listening()
+        end_wait()
         status, sentence = _outcome(error, heard, words)
         _say(error, sentence)
         return status
@@ -164,7 +172,7 @@ def _say(error: BaseException, sentence: str) -> None:
         if sentence and os.environ.get(TRACEBACK):
             traceback.print_exception(error)
         if sentence:
-            print(f"error: {printable(sentence, sys.stderr)}", file=sys.stderr, flush=True)
+            print(in_lines(f"error: {printable(sentence, sys.stderr)}", console), file=sys.stderr, flush=True)
 
 
 def _open_streams() -> None:

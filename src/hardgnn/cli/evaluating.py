@@ -14,6 +14,7 @@ from hardgnn.cli.options import Json, Metrics, Workers, chosen_metrics, cutoffs_
 from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
+from hardgnn.screen import wait
 
 if TYPE_CHECKING:
     from hardgnn.evaluation.comparisons import Comparison
@@ -39,6 +40,7 @@ def evaluate(
     """
     from hardgnn.runs.evaluated import evaluate_run
 
+    wait(f"reading {run}")
     with users_bar(f"{part}, {protocol}") as bar:
         result = evaluate_run(run, part, protocol, cutoffs_of(at), data, bar, chosen_metrics(metrics))
     if as_json:
@@ -126,6 +128,7 @@ def compare(
         studies.compare_study(runs[0], protocol, cutoffs_of(at), chosen_metrics(metrics), as_json)
         return
     record = papers.record(published) if published else None
+    wait("reading the runs")
     protocol = protocol or (record.protocol if record else "full")
     cutoffs, names = cutoffs_of(at), chosen_metrics(metrics)
     check_comparable(runs, part, protocol, baseline, names, least=1 if published else 2)
@@ -170,6 +173,7 @@ def report(
         names[ours] = theirs
     if len(runs) == 1 and Study.is_one(runs[0]):
         others.rank_beside(Study(runs[0]))
+    wait("drawing the page")
     write_report(runs, out, figures=figures, published=names, at=cutoffs_of(at))
     print_json({"out": str(out), "figures": figures and str(figures)}) if as_json else print_line(out)
 
@@ -204,7 +208,7 @@ def print_published(record: Record, found: Compared, protocol: str, counts: Mapp
             for one in figures
         ]
         if rows:
-            print_table(f"{what} {record.name}: {record.how}", ["model", "source", *metrics], rows)
+            print_table(f"{what} {record.name}: {record.how}", ["model", "source", *metrics], rows, texts=2)
     for source, meaning in record.sources.items():
         print_line(f"{source}: {meaning}")
     if protocol != record.protocol:
@@ -227,4 +231,4 @@ def print_paired(comparisons: Sequence[Comparison]) -> None:
         for row in comparisons
     ]
     header = ["difference", "metric", "mean", "95 % interval", "Wilcoxon p (Holm)", "permutation p (Holm)"]
-    print_table(f"paired over users, {len(rows)} comparisons", header, rows)
+    print_table(f"paired over users, {len(rows)} comparisons", header, rows, texts=2)

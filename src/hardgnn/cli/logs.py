@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,12 @@ import typer
 
 from hardgnn.cli.options import Json
 from hardgnn.cli.progress import bytes_bar
-from hardgnn.cli.terminal import print_json, print_line, print_table
+from hardgnn.cli.terminal import print_block, print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
-from hardgnn.screen import say
+from hardgnn.screen import say, wait
+from hardgnn.storage.kinds import kind_of, mistaken
+
+OURS = ("a prepared folder", "a run folder", "a study", "an exported folder")  # which are no logs
 
 
 def download(
@@ -85,10 +89,12 @@ def prepare(
         from hardgnn.data.readers import formats
 
         names = list(prepare_presets()) if list_presets else formats()
-        print_json(names) if as_json else print("\n".join(names))
+        print_json(names) if as_json else print_block("\n".join(names))
         return
     if source is None or out is None:
         raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
+    if format_ is None and str(source) != "-" and kind_of(source) in OURS:
+        raise HardGNNError(str(mistaken(source, "a raw log")))
     settings = {
         "drop_missing": drop_missing,
         "since": since,
@@ -103,6 +109,7 @@ def prepare(
     columns = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
     reading = {**columns, "items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
     reading["drop_missing"] = drop_missing
+    wait(f"reading {source}")
     data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
     data.save(out)
     for warning in data.provenance.warnings:
@@ -112,12 +119,13 @@ def prepare(
         return
     if read := data.provenance.read:
         meanings = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
-        print(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
+        print_line(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
     rows = [
         [step.step, *(f"{count:,}" for count in (step.interactions, step.users, step.items))]
         for step in data.provenance.steps
     ]
     print_table(f"{data.name} → {out}", ["step", "interactions", "users", "items"], rows)
+    print_line(f"next: `hardgnn train {shlex.quote(str(out))} --out runs/{shlex.quote(out.name)}`")
     if found := data.provenance.released:
         print_table("found in the released pickles", ["what", "count"], [[k, f"{v:,}"] for k, v in found.items()])
 
@@ -136,5 +144,6 @@ def simulate(
     """
     from hardgnn.prepare.simulate import write_simulated
 
+    wait("drawing events")
     write_simulated(out, users, items, events, seed)
     print_json({"out": str(out)}) if as_json else print_line(out)

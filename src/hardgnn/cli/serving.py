@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from hardgnn.cli.options import Json
 from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
-from hardgnn.screen import say
+from hardgnn.screen import say, wait
 
 
 def recommend(
@@ -72,6 +73,7 @@ def recommend(
     users = chosen or None
     if newer is not None and not chosen and not all_users:
         users = newer["user"].unique(maintain_order=True).to_list()
+    wait(f"reading {run}")
     use_threads(0)
     recommender = Recommender(run, say=lambda sentence: say(f"warning: {sentence}"))
     with users_bar("recommend") as bar:
@@ -85,11 +87,13 @@ def recommend(
     elif as_json:
         print_json(table.to_dicts())
     else:
+        named = [name for name in ("user", "item", "title") if name in table.columns]
+        table = table.select(*named, pl.exclude(named))
         rows = [
             [f"{value:.4f}" if isinstance(value, float) else str("" if value is None else value) for value in row]
             for row in table.iter_rows()
         ]
-        print_table(str(run), table.columns, rows)
+        print_table(str(run), table.columns, rows, texts=len(named))
 
 
 def export(
@@ -155,7 +159,20 @@ def serve(
     log_json()
     token = None if token_file is None else read_token(token_file)
     settings = Settings(token, max_body, timeout, access_log, allowed_hosts(host, allowed_host or ()))
-    Supervisor(run, host, port, workers, settings, approximate).serve()
+    service = Supervisor(run, host, port, workers, settings, approximate, ready=open_page)
+    say(f"reading {run}, to be served at {page_of(service.address)}; Ctrl-C ends it")
+    service.serve()
+
+
+def open_page(address: str) -> None:
+    """Says where the page is, once it answers."""
+    print_line(f"open {page_of(address)}")
+    sys.stdout.flush()
+
+
+def page_of(address: str) -> str:
+    """The address that a browser on this machine opens; one that listens everywhere is none."""
+    return address.replace("//0.0.0.0:", "//localhost:").replace("//[::]:", "//localhost:")
 
 
 def verify(
@@ -168,13 +185,14 @@ def verify(
     """
     from hardgnn.verify import verify as run_verify
 
+    wait("reading every file")
     found = [one for folder in folders for one in run_verify(folder)]
     broken = [one for one in found if one.problem]
     if as_json:
         print_json([{"path": str(one.path), "what": one.what, "problem": one.problem or None} for one in found])
     else:
         rows = [[str(one.path), one.what, "damaged" if one.problem else "ok"] for one in found]
-        print_table(f"{len(found)} checked", ["path", "what", "state"], rows)
+        print_table(f"{len(found)} checked", ["path", "what", "state"], rows, texts=2)
     if broken:
         more = f" ({len(broken)} of {len(found)} are damaged)" if len(broken) > 1 else ""
         raise HardGNNError(f"{broken[0].problem}{more}")

@@ -14,7 +14,7 @@ from hardgnn.cli.progress import RunsBar
 from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.report.tables import p_value, spread
-from hardgnn.screen import say
+from hardgnn.screen import say, wait
 from hardgnn.storage.documents import plain
 
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ def inspect(
     """
     from hardgnn.report import inspect as inspecting
 
+    wait(f"reading {run}")
     found = inspecting.inspect_user(run, user, n, data)
     if figure is not None:
         inspecting.draw(found).write(figure)
@@ -209,7 +210,10 @@ def inspect(
     layers = found.window[0].attention or ()
     rows = [[*named(row), *(f"{weight:.3f}" for weight in row.attention or ())] for row in found.window]
     print_table(
-        f"window, oldest first: {len(rows)} items", [*head, *(f"layer {i + 1}" for i in range(len(layers)))], rows
+        f"window, oldest first: {len(rows)} items",
+        [*head, *(f"layer {i + 1}" for i in range(len(layers)))],
+        rows,
+        texts=len(head),
     )
     rows = [
         [str(row.interval), str(row.interactions), "–" if row.weight is None else f"{row.weight:.3f}"]
@@ -217,14 +221,14 @@ def inspect(
     ]
     print_table("intervals", ["interval", "interactions", "weight w"], rows)
     rows = [[*named(row), f"{row.similarity:+.3f}", "seen" if row.seen else ""] for row in found.nearest]
-    print_table(f"nearest items by cosine to {found.anchor}", [*head, "similarity", ""], rows)
+    print_table(f"nearest items by cosine to {found.anchor}", [*head, "similarity", ""], rows, texts=len(head))
     rows = [
         [*named(row), f"{row.similarity:+.3f}", "the validation item" if row.false_negative else ""]
         for row in found.hard_negatives
     ]
     unsearched = "nearest items not seen (this model does not search its hard negatives among all items)"
     title = "hard negatives" if found.mined else unsearched
-    print_table(title, [*head, "similarity", ""], rows)
+    print_table(title, [*head, "similarity", ""], rows, texts=len(head))
 
 
 def compare_study(
@@ -322,7 +326,7 @@ def print_groups(table: ResultTable[GroupRow]) -> None:
         for row in table.rows
     ]
     title = f"{table.data}: test, {table.protocol}{_spread_told(table)}"
-    print_table(title, ["variant", "training items", "users", *metrics], rows)
+    print_table(title, ["variant", "training items", "users", *metrics], rows, texts=2)
 
 
 def _spread_told(table: ResultTable[VariantRow] | ResultTable[GroupRow]) -> str:
@@ -352,7 +356,7 @@ def print_comparisons(comparisons: Sequence[SeedComparison], protocol: str | Non
         ]
         title = f"{data}: test, {under}; p-values are Holm-corrected over all {count} comparisons made"
         header = ["compared", "metric", "difference (95 % over users)", "d_z", "p: Wilcoxon, permutation"]
-        print_table(title, [*header, "seeds", "d_z over seeds", "p: t over seeds"], rows)
+        print_table(title, [*header, "seeds", "d_z over seeds", "p: t over seeds"], rows, texts=2)
 
 
 def with_epochs(settings: list[str] | None, epochs: int | None) -> list[str]:

@@ -10,21 +10,38 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.cells import cell_len
 
 from hardgnn.errors import UNSEEN
-from hardgnn.screen import PLAIN, printable
+from hardgnn.screen import PLAIN, REPLACED, end_wait, in_lines, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WIDTH = 160  # columns, where standard output is no terminal
+EDGES = 3  # what a column takes beside its text: blanks and a line
+LEAST_TEXT = 12  # columns that text may be folded to
 
 
 def print_line(text: object) -> None:
-    """One line."""
-    print(printable(text))
+    """One line, or on a terminal as many as it takes."""
+    from rich.console import Console
+
+    end_wait()
+    print(in_lines(printable(text), Console()))
+
+
+def print_block(text: str) -> None:
+    """Several lines as they are, of our own."""
+    end_wait()
+    print(text.encode(sys.stdout.encoding or "utf-8", REPLACED).decode(sys.stdout.encoding or "utf-8"))
 
 
 def print_json(document: Any) -> None:
     """One machine-readable document, valid whatever the encoding; what is no finite number is null."""
+    end_wait()
     try:
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -45,21 +62,61 @@ def _finite(document: Any) -> Any:
     return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
-def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table whose first column is text, under a title that may be wider."""
-    from rich.console import Console
-    from rich.table import Table
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """A table whose first `texts` columns are text, under a title that may be wider.
 
-    table = Table()
-    for number, name in enumerate(header):
-        table.add_column(printable(name), justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(printable, row))
+    Where it is wider than the terminal, text folds and figures stay whole: columns without room follow in a table
+    below, beside the first ones again.
+    """
+    from rich.console import Console
+
     console = Console(**PLAIN)  # type: ignore[arg-type]
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console = Console(width=WIDTH, **PLAIN)  # type: ignore[arg-type]
-    console.print(printable(title), style="italic")
-    console.print(table)
+    end_wait()
+    console.print(in_lines(printable(title), console), style="italic")
+    table = [[printable(cell) for cell in row] for row in (header, *rows)]
+    for columns, widths in _split(table, texts, console.width):
+        console.print(_table(table, columns, widths, texts))
+
+
+def _split(table: list[list[str]], texts: int, width: int) -> list[tuple[list[int], list[int]]]:
+    """Which columns stand beside each other on a terminal of so many columns, and how wide each of them is."""
+    needed = [_needed(column, number < texts) for number, column in enumerate(zip(*table))]
+    named, figures = needed[:texts], [min(one, width - 2 * EDGES - LEAST_TEXT) for one in needed[texts:]]
+    room = width - 1 - EDGES * texts
+    for_all = room - sum(one + EDGES for one in figures)
+    while sum(named) > (for_all if for_all >= LEAST_TEXT * texts else width // 3) and max(named) > LEAST_TEXT:
+        named[named.index(max(named))] -= 1  # the widest text folds first
+    found = [(list(range(texts)), list(named))]
+    left = room - sum(named)
+    for number, one in enumerate(figures, texts):
+        if left < one + EDGES and len(found[-1][0]) > texts:
+            found.append((list(range(texts)), list(named)))
+            left = room - sum(named)
+        found[-1][0].append(number)
+        found[-1][1].append(one)
+        left -= one + EDGES
+    return found
+
+
+def _needed(column: Sequence[str], is_text: bool) -> int:
+    """How wide a column is: figures on one line, the words of a header one below the other."""
+    header, *cells = column
+    words = [header] if is_text else header.split()
+    return max(map(cell_len, [*cells, *words, ""]))
+
+
+def _table(table: list[list[str]], columns: list[int], widths: list[int], texts: int) -> Table:
+    from rich.table import Table
+
+    shown = Table()
+    for column, width in zip(columns, widths):
+        justify: Literal["left", "right"] = "left" if column < texts else "right"
+        shown.add_column(table[0][column], justify=justify, overflow="fold", width=width)
+    for row in table[1:]:
+        shown.add_row(*(row[column] for column in columns))
+    return shown
 
 
 def marked(name: str, leaks: Sequence[str] | None) -> str:

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hardgnn.cli.options import Json
-from hardgnn.cli.terminal import marked, print_json, print_leaks, print_line, print_table
+from hardgnn.cli.terminal import marked, print_block, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError, shown
-from hardgnn.screen import console, say
+from hardgnn.screen import say
 
 if TYPE_CHECKING:
     from hardgnn.config import Config
     from hardgnn.data.dataset import Dataset
 
-PRESET = "hardgnn"  # where none is named
+
+def preset_names() -> list[str]:
+    """The presets, for a shell that completes words."""
+    from hardgnn.config.resolve import presets
+
+    return list(presets())
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Named settings (see `hardgnn presets`); A+B puts those of B over those of A.",
+        show_default="best",
+        autocompletion=preset_names,
+    ),
+]
+
+
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Shows all settings of this one, as TOML; A+B stacks.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What `train --preset` can be, and when to take it.
+
+    Example: `hardgnn presets`, or `hardgnn presets best`
+    """
+    from hardgnn import config as settings
+
+    if name is not None:
+        resolved = settings.resolve(name)
+        print_json(settings.flat(resolved)) if as_json else print_block(resolved.to_toml())
+        return
+    notes = settings.preset_notes()
+    if as_json:
+        print_json([{"preset": one, "what": what, "when": when} for one, (what, when) in notes.items()])
+        return
+    first = sorted(notes, key=lambda one: one != settings.DEFAULT_PRESET)
+    rows = [[f"{one} *" if one == settings.DEFAULT_PRESET else one, *notes[one]] for one in first]
+    print_table("presets of train; * is the default", ["preset", "what it is", "take it"], rows, texts=3)
+    print_line("all settings of one: `hardgnn presets best`; those of prepare: `hardgnn prepare --list-presets`")
 
 
 def train(
     data: Annotated[Path | None, typer.Argument(help="A prepared folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to write.")] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Named settings (see --list-presets); A+B puts those of B over those of A.", show_default=PRESET
-        ),
-    ] = None,
+    preset: Preset = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, as in model.dim=64.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
@@ -47,36 +82,40 @@ def train(
         bool, typer.Option("--allow-leaks", help="Accept settings that let the test part steer training.")
     ] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's logs.")] = None,
-    list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
+    list_presets: Annotated[
+        bool, typer.Option("--list-presets", help="Lists the names of the presets and ends.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Trains one model, validates as it goes and keeps the best epoch.
 
-    Example: `hardgnn train data/ml-100k --out runs/hardgnn --preset hardgnn --set train.epochs=60`
+    Example: `hardgnn train data/ml-100k --out runs/best --set train.epochs=60`
     """
     from hardgnn import config as settings
 
     if list_presets:
         names = list(settings.presets())
-        print_json(names) if as_json else print("\n".join(names))
+        print_json(names) if as_json else print_block("\n".join(names))
         return
     if data is None or out is None:
         raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
     from hardgnn.data.dataset import Dataset
     from hardgnn.runs.folder import is_started, read_result
+    from hardgnn.runs.train import check_place
     from hardgnn.runs.train import train as run
     from hardgnn.training.bar import TrainingBar
 
     if tune is not None:
         if refit or config or warm_start or tensorboard or allow_leaks:
             raise HardGNNError("--tune stands with --preset, --set and --seed alone")
-        tuned(Dataset.load(data), preset or PRESET, out, tune, set_ or [], seed, data, as_json)
+        tuned(Dataset.load(data), preset or settings.DEFAULT_PRESET, out, tune, set_ or [], seed, data, as_json)
         return
     prepared = Dataset.load(data)
     resolved, preset = asked_for(refit, prepared, preset, config, set_ or [], seed)
-    console.print(resolved.to_toml())
+    check_place(out, resume)
     if resume and not is_started(out):
         say(f"warning: {shown(out)}: no run is there to go on with, so a new one begins")
+    say(told_settings(resolved, preset))
     with TrainingBar(out.name) as bar:
         result = run(
             prepared,
@@ -106,6 +145,18 @@ def train(
     print_leaks([(out.name, result.leaks)])
     each = "" if resolved.train is None else " per epoch"
     print_line(f"{result.seconds_per_epoch:.2f} s{each}, peak memory {result.peak_memory_mb:.0f} MB")
+    print_line(f"next: `hardgnn evaluate {shlex.quote(str(out))}`")
+
+
+def told_settings(config: Config, preset: str | None) -> str:
+    """The settings of a run as what differs from its preset."""
+    from hardgnn.config import differences
+
+    seed = f"seed {config.run.seed}"
+    if preset is None:
+        return f"settings: those of an older run, {seed}"
+    differing = differences(config, preset)
+    return f"preset {preset}, {seed}" + (f"; set: {', '.join(differing)}" if differing else ", nothing else set")
 
 
 def asked_for(
@@ -117,7 +168,7 @@ def asked_for(
     from hardgnn.runs.refit import refit_run
 
     if refit is None:
-        preset = preset or PRESET
+        preset = preset or settings.DEFAULT_PRESET
         return settings.resolve(preset, file, words, seed), preset
     if preset or file:
         raise HardGNNError("--refit takes the settings of its run: leave out --preset and --config")
@@ -183,17 +234,26 @@ def ensemble(
 
 
 def demo(
-    to: Annotated[Path, typer.Option(help="Folder for data, runs and the report.")] = Path("demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most for each model.")] = 60,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder for data, runs and the report.", show_default="demo, or demo-full"),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Train for longer: up to 60 epochs of each model.")] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs at most for each model.", show_default="12, or 60")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The whole job on MovieLens-100K: download, prepare, train three models, evaluate, compare, report.
 
+    It takes some minutes and tells how many. Stop it at any point and run it again to go on.
+
     Example: `hardgnn demo`
     """
+    from hardgnn.demo import FULL, SHORT
     from hardgnn.demo import demo as run
 
-    document = run(to, epochs, say=say)
+    document = run(to or Path("demo-full" if full else "demo"), FULL if full else SHORT, epochs, say=say)
     if as_json:
         print_json(document)
         return

@@ -3,7 +3,7 @@
 from hardgnn.config.config import Config, TrainSettings, leaks, search_space
 from hardgnn.config.difference import as_words, difference, known_preset
 from hardgnn.config.layout import flat, known_keys
-from hardgnn.config.resolve import DEFAULT_PRESET, build, load, presets, resolve
+from hardgnn.config.resolve import DEFAULT_PRESET, build, differences, load, preset_notes, presets, resolve
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
 
 __all__ = [
@@ -16,11 +16,13 @@ __all__ = [
     "as_words",
     "build",
     "difference",
+    "differences",
     "flat",
     "known_keys",
     "known_preset",
     "leaks",
     "load",
+    "preset_notes",
     "presets",
     "resolve",
     "search",

@@ -101,20 +101,9 @@ def rank_targets(
         HardGNNError: an unknown split or protocol, nobody to rank for, or NaN or misshapen scores.
     """
     enter()
-    split_index = checked_split(split)
-    checked_protocol(protocol)
-    asked, places = dataset.target_rows(split_index, TARGETS[protocol])
-    if users is not None:
-        kept = np.isin(asked, users)
-        asked, places = asked[kept], places[kept]
+    asked, places, sampled = targets_of(dataset, split, protocol, users)
     targets = dataset.item[places]
-    sampled: NDArray[np.int32] | None = None
-    if protocol == SAMPLED:
-        _, rows, stored = np.intersect1d(asked, dataset.candidates.users, return_indices=True)
-        asked, targets, sampled = asked[rows], targets[rows], dataset.candidates.items[stored]
-    if len(asked) == 0:
-        raise HardGNNError(f"{dataset.name}: no user can be ranked in part {split} under protocol {protocol}")
-
+    split_index = checked_split(split)
     known = dataset.before(split_index)
     ranker = informed(ranker, known)
     ranks = np.empty(len(asked), dtype=np.int32)
@@ -132,6 +121,29 @@ def rank_targets(
         if progress is not None:
             progress(block.stop, len(asked))
     return pl.DataFrame({"user": asked.astype(np.int32), "target": targets, "rank": ranks, "candidates": candidates})
+
+
+def targets_of(
+    dataset: Dataset, split: str, protocol: str, users: NDArray[np.integer] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32] | None]:
+    """Whom a protocol ranks in a part (B,), the rows of their targets (B,), and the items it samples, if any (B, C).
+
+    Raises:
+        HardGNNError: an unknown split or protocol, or nobody to rank for.
+    """
+    split_index = checked_split(split)
+    checked_protocol(protocol)
+    asked, places = dataset.target_rows(split_index, TARGETS[protocol])
+    if users is not None:
+        kept = np.isin(asked, users)
+        asked, places = asked[kept], places[kept]
+    sampled: NDArray[np.int32] | None = None
+    if protocol == SAMPLED:
+        _, rows, stored = np.intersect1d(asked, dataset.candidates.users, return_indices=True)
+        asked, places, sampled = asked[rows], places[rows], dataset.candidates.items[stored]
+    if len(asked) == 0:
+        raise HardGNNError(f"{dataset.name}: no user can be ranked in part {split} under protocol {protocol}")
+    return asked, places, sampled
 
 
 def evaluate(

@@ -199,6 +199,6 @@ def require_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise HardGNNError("--trials needs an extra: pip install 'hardgnn[search]'") from None
+        raise HardGNNError("a search for settings needs an extra: pip install 'hardgnn[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

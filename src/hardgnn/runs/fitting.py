@@ -15,7 +15,7 @@ import torch
 from hardgnn.config import Config, TrainSettings, flat, leaks
 from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import evaluate
+from hardgnn.evaluation.protocols import evaluate, targets_of
 from hardgnn.evaluation.quality import quality_on
 from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
@@ -69,6 +69,10 @@ class Paused:
         if warm_start != self.warm_start:
             of = "no other run" if self.warm_start is None else self.warm_start["run"]
             raise HardGNNError(f"resume: the fit was started from {of}; go on with the same warm_start")
+
+
+class Refused(HardGNNError):
+    """A fit that cannot begin: nothing to learn from, or nothing to choose settings by."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -209,6 +213,7 @@ class Fitting:
         """
         kind = MODELS.find(self.config.model.kind)
         try:
+            self._check_choice()
             if self.config.train is not None:
                 return self._by_steps(kind, self.config.train)
             return self._in_one_go(kind)
@@ -216,9 +221,18 @@ class Fitting:
             for one in self.callbacks:
                 one.close()
 
+    def _check_choice(self) -> None:
+        if self.final:
+            return
+        part = "valid" if self.config.train is None else self.config.train.choose_on
+        try:
+            targets_of(self.data, part, self.config.run.protocol)
+        except HardGNNError as error:
+            raise Refused(str(error)) from None
+
     def _in_one_go(self, kind: type[ClosedForm]) -> Fitted:
         if self.warm is not None:
-            raise HardGNNError(f"model.kind={self.config.model.kind} has no weights to start from")
+            raise Refused(f"model.kind={self.config.model.kind} has no weights to start from")
         began = time.perf_counter()
         protocol = self.config.run.protocol
         quality = _nothing_to_choose_by if self.final else quality_on(self.data, protocol=protocol)
@@ -242,7 +256,7 @@ class Fitting:
         assert asked is not None
         objective = OBJECTIVES.find(asked.kind)(asked, network, self.data)
         if len(objective) == 0:
-            raise HardGNNError(f"{self.data.name}: {_nothing_to_learn(self.data)}")
+            raise Refused(f"{self.data.name}: {_nothing_to_learn(self.data)}")
         average = None
         if settings.average_epochs > 0:
             average = MovingAverage(network, settings.average_epochs, len(objective))
@@ -334,7 +348,7 @@ def _made(name: str, folder: Path | None) -> Callback:
 
 
 def _nothing_to_choose_by(model: Any) -> float:
-    raise HardGNNError(
+    raise Refused(
         "run.learn_from=train+valid leaves no validation to choose settings by: give every setting of the model, or "
         "take them from a run that chose them "
         + said("(hardgnn train --refit RUN)", "(refit(data) of a model that chose them)")

@@ -14,7 +14,7 @@ from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError, reason, shown
 from hardgnn.models.base import Model
 from hardgnn.runs import folder as run
-from hardgnn.runs.fitting import Fitted, Fitting, checked
+from hardgnn.runs.fitting import Fitted, Fitting, Refused, checked
 from hardgnn.runs.models import save_model
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import RunTables, tables_of
@@ -64,7 +64,9 @@ def train(
     """
     leaking = checked(config, allow_leaks)
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
+    new = not folder.exists()
     with _entered(folder, patience_s) as held:
+        begins = not run.is_started(folder)
         _open_folder(folder, config, data, data_path, preset, resume, None if warm is None else warm.record)
         try:
             earlier = run.read_result(folder)
@@ -76,10 +78,22 @@ def train(
             _ended(folder, held, fitted)
             return fitted.result
         except (HardGNNError, MemoryError, OSError, RuntimeError) as error:
+            if begins and isinstance(error, Refused):
+                _undo(folder, new)
+                raise
             with suppress(HardGNNError):  # where even this cannot be written, the error itself says why
                 held.check()
                 write_json(folder / run.FAILURE, {"error": reason(error)}, make_parent=False)
             raise
+
+
+def _undo(folder: Path, new: bool) -> None:
+    """Takes away what was begun in a folder for a fit that could not begin; the folder too, if it is `new`."""
+    with suppress(OSError):
+        for name in (run.ENVIRONMENT, *run.BEGUN):
+            (folder / name).unlink(missing_ok=True)
+        if new:
+            shutil.rmtree(folder)
 
 
 class _InFolder:
@@ -139,6 +153,19 @@ def _entered(folder: Path, patience_s: float) -> Iterator[Held]:
         yield held
 
 
+def check_place(folder: Path, resume: bool) -> None:
+    """Makes sure that a run may begin in a folder, or with `resume` go on there.
+
+    Raises:
+        HardGNNError: it holds a run that is not to be resumed, or something else.
+    """
+    if not run.is_started(folder):
+        run.check_free(folder)
+    elif not resume:
+        how = f"go on with {option('resume', 'True')} or choose another {option('out')}"
+        raise HardGNNError(f"{shown(folder)}: holds a run already; {how}")
+
+
 def _open_folder(
     folder: Path,
     config: Config,
@@ -149,14 +176,11 @@ def _open_folder(
     warm_start: dict[str, Any] | None,
 ) -> None:
     """A new run folder, or with `resume` the one that is there, if config and data are the same."""
+    check_place(folder, resume)
     if not run.is_started(folder):
-        run.check_free(folder)
         told: dict[str, Any] = {"data_path": data_path, "preset": preset, "warm_start": warm_start}
         run.start(folder, config, tables_of(config, data), data.manifest, **told)
         return
-    if not resume:
-        how = f"go on with {option('resume', 'True')} or choose another {option('out')}"
-        raise HardGNNError(f"{shown(folder)}: holds a run already; {how}")
     record = run.check_version(folder)
     if run.load_config(folder) != config:
         raise HardGNNError(f"{shown(folder)}: was started with another config; resume it with the same settings")

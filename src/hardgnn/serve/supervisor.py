@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +59,20 @@ class Supervisor:
         workers: processes that answer.
         settings: of the service.
         export: the folder of an export whose index to search.
+        ready: told the address once the first worker answers.
     """
 
     def __init__(
-        self, run: Path, host: str, port: int, workers: int, settings: Settings, export: Path | None = None
+        self,
+        run: Path,
+        host: str,
+        port: int,
+        workers: int,
+        settings: Settings,
+        export: Path | None = None,
+        ready: Callable[[str], None] = lambda address: None,
     ) -> None:
-        self.run, self.settings, self.export, self.count = run, settings, export, workers
+        self.run, self.settings, self.export, self.count, self.ready = run, settings, export, workers, ready
         raise_handles()
         self.socket = listen(host, port)
         self.root: Path
@@ -193,6 +202,8 @@ class Supervisor:
             sign = self.signs[worker.slot]
             if sign != worker.seen:
                 if worker.seen == 0:
+                    if not self.began:
+                        self.ready(self.address)
                     self.failures, self.began = 0, True
                 worker.seen, worker.silent = sign, 0
             worker.silent += 1

@@ -155,6 +155,14 @@ class Validation(Callback):
         """Whether it has waited long enough."""
         return "patience" if 0 < self.patience <= self.trainer.progress.waited else ""
 
+    def last_epoch(self) -> int:
+        """The epoch that training ends after if no look is better any more."""
+        progress = self.trainer.progress
+        if self.patience == 0:
+            return self.trainer.epochs
+        looks = max(0, self.patience - progress.waited)
+        return min(self.trainer.epochs, (progress.epoch // self.every + looks) * self.every)
+
 
 class KeepLast(Callback):
     """Keeps the last epoch, where there is nothing to judge one by.

@@ -93,7 +93,8 @@ def run_peers(
     """
     watched = watched or Watched()
     peers = checked_peers(names)
-    require_optuna()
+    if any(peer.space for peer in peers):
+        require_optuna()
     with opened(out) as study:
         listed = study.add_data(data)
         for name in listed:
@@ -194,7 +195,9 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
     Raises:
         HardGNNError: no trial could be fitted; the first one's reason.
     """
-    search = Asked(peer.space, tuning.seeds, _trials(peer, tuning))
+    if not peer.space:
+        return untuned(peer, data, folder, tuning, share, report)
+    search = Asked(peer.space, tuning.seeds, tuning.trials)
     trials = optuna_trials(search, folder, peer.name)
     if not trials.trials:
         trials.enqueue_trial(peer.ordinary)
@@ -229,6 +232,23 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
         tuning=tuning.record(),
         seconds=round(seconds, 1),
         points=points,
+    )
+
+
+def untuned(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, report: Report) -> Chosen:
+    """The one setting of a peer that has nothing to search, so that no library for a search is asked for."""
+    seed = 0 if peer.deterministic else tuning.seeds[0]
+    began = time.perf_counter()
+    told = partial(_tell, report, 0.0, share)
+    place = fitted_folder(folder, peer.ordinary, seed)
+    result, _ = fit_once(peer, data, peer.ordinary, seed, tuning.cap, place, told)
+    value = result.valid[FULL][MAIN_AT]
+    return Chosen(
+        setting=peer.ordinary,
+        valid=value,
+        tuning=tuning.record(),
+        seconds=round(time.perf_counter() - began, 1),
+        points=(PeerPoint(0, "complete", peer.ordinary, value),),
     )
 
 

@@ -157,8 +157,7 @@ def test_interval_level_with_the_same_numbers_dropped(monkeypatch: pytest.Monkey
     kept = torch.rand(intervals, nodes, dim) < 0.5
     level = Level(nn.GRU(dim, dim), nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), 2, False, 1e-3)
 
-    mask = kept.permute(2, 0, 1).contiguous()
-    monkeypatch.setattr("hardgnn.ops.interval_level.kept_numbers", lambda *asked: mask)
+    monkeypatch.setattr("hardgnn.ops.interval_level._kept", lambda *asked: kept.permute(2, 0, 1).contiguous())
     monkeypatch.setattr("hardgnn.ops.interval_level.dropout", lambda hidden, share, generator: hidden * kept * 2)
     x = torch.randn(intervals, nodes, dim, requires_grad=True)
     assert_alike(lambda: [encode(x, level, 0.5, torch.Generator())], (x, *level.recurrent.parameters()), 1e-4)

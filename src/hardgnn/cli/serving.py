@@ -13,7 +13,7 @@ from hardgnn.cli.options import Json
 from hardgnn.cli.progress import users_bar
 from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
-from hardgnn.screen import say, wait
+from hardgnn.screen import console, say, wait
 
 
 def recommend(
@@ -160,7 +160,8 @@ def serve(
     token = None if token_file is None else read_token(token_file)
     settings = Settings(token, max_body, timeout, access_log, allowed_hosts(host, allowed_host or ()))
     service = Supervisor(run, host, port, workers, settings, approximate, ready=open_page)
-    say(f"reading {run}, to be served at {page_of(service.address)}; Ctrl-C ends it")
+    if console.is_terminal:  # elsewhere standard error is for the log, a document a line
+        say(f"reading {run}, to be served at {page_of(service.address)}; Ctrl-C ends it")
     service.serve()
 
 

@@ -163,14 +163,18 @@ class Blocks:
         sums[first + 3] = of_bias
         return sums
 
-    def blocks(self, x: Tensor) -> list[tuple[slice, Tensor]]:
-        """Blocks of x (T, N, d), the last one with nodes of zeros up to a multiple of `NODES_TOGETHER`."""
+    def parts(self, x: Tensor) -> list[tuple[slice, int]]:
+        """The nodes of each block of x (T, N, d), and how many the block has, a multiple of `NODES_TOGETHER`."""
         size = max(1, BLOCK_NUMBERS // (x.shape[0] * x.shape[2]) // NODES_TOGETHER) * NODES_TOGETHER
+        ends = [(start, min(start + size, x.shape[1])) for start in range(0, x.shape[1], size)]
+        return [(slice(start, end), end - start + -(end - start) % NODES_TOGETHER) for start, end in ends]
+
+    def blocks(self, x: Tensor) -> list[tuple[slice, Tensor]]:
+        """The blocks, the last one with nodes of zeros at its end."""
         found = []
-        for start in range(0, x.shape[1], size):
-            block = x[:, start : start + size]
-            missing = -block.shape[1] % NODES_TOGETHER
-            found.append((slice(start, start + block.shape[1]), F.pad(block, (0, 0, 0, missing)) if missing else block))
+        for rows, size in self.parts(x):
+            missing = size - (rows.stop - rows.start)
+            found.append((rows, F.pad(x[:, rows], (0, 0, 0, missing)) if missing else x[:, rows]))
         return found
 
 

@@ -43,12 +43,21 @@ def encode(x: Tensor, level: Level, share: float, generator: torch.Generator | N
     blocks = Blocks(**vars(level))
     kept, times = None, 1.0
     if share > 0 and generator is not None:
-        intervals, nodes, dim = x.shape
-        kept, times = kept_numbers((dim, intervals, nodes), share, generator), scale(share)
+        kept, times = _kept(x, blocks, share, generator), scale(share)
     functions = native(x) if serves(level.recurrent, x.shape[2]) else None
     if functions is not None:
         return encode_natively(x, functions, blocks, kept, times)
     return encode_blocks(x, blocks, kept, times)
+
+
+def _kept(x: Tensor, blocks: Blocks, share: float, generator: torch.Generator) -> Tensor:
+    """The numbers that dropout keeps, (d, T, N), drawn block by block: all versions draw the same."""
+    intervals, _, dim = x.shape
+    drawn = [
+        kept_numbers((dim, intervals, size), share, generator)[:, :, : rows.stop - rows.start]
+        for rows, size in blocks.parts(x)
+    ]
+    return drawn[0].contiguous() if len(drawn) == 1 else torch.cat(drawn, 2)
 
 
 def _reference(x: Tensor, level: Level, share: float, generator: torch.Generator | None) -> Tensor:

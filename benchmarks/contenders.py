@@ -38,6 +38,13 @@ class Split:
             self.asked, self.target = found["asked"], found["target"]
             self.n_items = int(found["n_items"])
 
+    @staticmethod
+    def save(data: Any, folder: Path) -> None:
+        """Writes that of a prepared data set as `split.npz` of a folder; nothing of the test part is in it."""
+        asked, target = data.targets(1)
+        known = {"offsets": data.train.offsets, "items": data.train.items, "n_items": data.n_items}
+        np.savez(folder / "split.npz", asked=asked, target=target, **known)
+
     def windows(self, users: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The last items of `users` (B,), from 1 and padded with 0 on the left, (B, length), and how many they are."""
         ends, sizes = self.offsets[users + 1], np.minimum(np.diff(self.offsets)[users], length)
@@ -123,11 +130,14 @@ def fit_best(options: argparse.Namespace, split: Split) -> tuple[Meter, str]:
     best = max(one["ndcg"] for one in meter.epochs)
     if abs(found - best) > 1e-5:
         raise SystemExit(f"the two ways to judge differ: {found:.6f} and {best:.6f}")
-    return meter, "minutes" if meter.over() else "patience or epochs"
+    return meter, meter.over() or ("epochs" if fitted.result.epochs == config.train.epochs else "patience")
 
 
 def fit_rectools(options: argparse.Namespace, split: Split) -> tuple[Meter, str]:
-    """RecTools' SASRec: softmax over all items, 64 numbers, 2 blocks, 2 heads, batches of 128 users, rate 1e-3."""
+    """RecTools' SASRec: 64 numbers, 2 blocks, 2 heads, batches of 128 users, rate 1e-3.
+
+    Its loss by default: gBCE with 256 negatives and t = 0.75, as published for gSASRec (Petrov and Macdonald, 2023).
+    """
     import pandas as pd
     import pytorch_lightning as lightning
     import torch
@@ -244,7 +254,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--patience", type=int, default=10)
-    parser.add_argument("--rectools-loss", default="softmax")
+    parser.add_argument("--rectools-loss", default="gBCE")
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]  # its profile.py is not Python's

@@ -27,8 +27,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from contenders import LOGS
+from contenders import LOGS, Split
 
 HERE = Path(__file__).resolve().parent
 CLOCKS = ("wall_s", "processor_s")
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=list(LOGS), metavar="LOG", help=", ".join(LOGS))
     parser.add_argument("--rectools", type=Path, help="interpreter of an environment with RecTools")
     parser.add_argument("--recbole", type=Path, help="interpreter of an environment with RecBole")
-    parser.add_argument("--rectools-loss", choices=["softmax", "gBCE", "sampled_softmax"], default="softmax")
+    parser.add_argument("--rectools-loss", choices=["softmax", "gBCE", "sampled_softmax"], default="gBCE")
     parser.add_argument(
         "--logs", type=Path, default=HERE.parent.parent / "shared" / "data", help="folder of LOG.inter.gz"
     )
@@ -94,7 +93,6 @@ def main() -> None:
     import shapes
 
     from hardgnn import InteractionLog
-    from hardgnn.data.dataset import VALID
     from hardgnn.prepare.pipeline import PrepareConfig, prepare
 
     pythons = {"best": Path(sys.executable), "rectools": options.rectools, "recbole": options.recbole}
@@ -104,9 +102,7 @@ def main() -> None:
         for log in options.names:
             data = prepare(InteractionLog.read(options.logs / f"{log}.inter.gz"), PrepareConfig(k_core=5))
             data.save(folder / log)
-            asked, target = data.targets(VALID)
-            known = {"offsets": data.train.offsets, "items": data.train.items, "n_items": data.n_items}
-            np.savez(folder / log / "split.npz", asked=asked, target=target, **known)
+            Split.save(data, folder / log)
             for seed in options.seeds:
                 runs = [
                     run(options, who, python.absolute(), log, seed, folder) for who, python in pythons.items() if python

@@ -3,18 +3,21 @@
     python benchmarks/released.py --checkout ../HardGNN --python ../tensorflow/bin/python
         [--shapes gowalla amazon] [--models selfgnn hardgnn] [--epochs 2] [--repeat 2] [--threads 1] [--json]
 
-`--checkout` is a clone of HardGNN's released code (github.com/lucyZihanZ/HardGNN; without its hard negatives it is
-SelfGNN), `--python` the interpreter of an environment for it (`pip install 'tensorflow==2.15.*' scipy 'numpy<2'`).
-Neither comes with this package. Both sides get the same simulated market (benchmarks/shapes.py), the
-published settings and 20 steps of 512 users; ours attends over one token per user at the Amazon shape as the released
-code does (`encoder.kind=pooled`). A first epoch warms up and does not count, nor does what comes before it. Each
-measurement is a process of its own. The released process only trains; ours also validates once and keeps a checkpoint,
-which its peak memory holds.
+`--checkout` is a clone of the released code of HardGNN (github.com/lucyZihanZ/HardGNN; without its hard negatives it is
+SelfGNN) or of SelfGNN (github.com/HKUDS/SelfGNN; what it asks of TensorFlow 1, which has no wheel for a Python of today,
+is in benchmarks/contrib.py). `--python` is the interpreter of an environment for either: `pip install
+'tensorflow==2.15.*' scipy 'numpy<2' matplotlib`. Neither the code nor the environment comes with this package.
+
+Both sides get the same simulated market (benchmarks/shapes.py), the published settings and 20 steps of 512 users; ours
+attends over one token per user at the Amazon shape as the released code does (`encoder.kind=pooled`). A first epoch
+warms up and does not count, nor does what comes before it. Each measurement is a process of its own. The released
+process only trains; ours also validates once and keeps a checkpoint, which its peak memory holds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import pickle
@@ -29,7 +32,8 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("HardGNN_model.py", "DataHandler.py", "Params.py", "Utils/TimeLogger.py")
+PARTS = ("DataHandler.py", "Params.py", "Utils/TimeLogger.py")
+MODULES = {"HardGNN_model": ["selfgnn", "hardgnn"], "model": ["selfgnn"]}  # of each checkout, and what it trains
 SAME_WORK = {"gowalla": [], "amazon": ["encoder.kind=pooled"]}
 # Our settings and the released flags; what stands in neither is the same constant in both (40 pairs of each user).
 FLAGS = {
@@ -107,14 +111,26 @@ def renumbered(node: np.ndarray, interval: np.ndarray, count: int, intervals: in
     return numbers
 
 
+def module_of(checkout: Path) -> str | None:
+    """The module of a checkout that has the model; None where it is no checkout."""
+    whole = all((checkout / name).is_file() for name in PARTS)
+    return next((name for name in MODULES if whole and (checkout / f"{name}.py").is_file()), None)
+
+
 def train_released(checkout: Path, epochs: int, threads: int, words: list[str]) -> dict[str, Any]:
     """One warm epoch and `epochs` measured ones of the released code, in this process and folder."""
-    sys.path = [str(checkout), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+    sys.path = [str(checkout), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE), str(HERE)]
     sys.argv = ["main.py", *words]
-    import tensorflow as tf
-    from DataHandler import DataHandler
-    from HardGNN_model import Recommender
+    import tensorflow
 
+    tf, module = tensorflow, module_of(checkout)
+    if module == "model":
+        import contrib
+
+        contrib.provide()
+    from DataHandler import DataHandler
+
+    Recommender = importlib.import_module(str(module)).Recommender
     np.random.seed(100)  # noqa: NPY002 (the released code draws from it)
     tf.compat.v1.set_random_seed(100)
     handler = DataHandler()
@@ -186,14 +202,18 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def missing(checkout: Path | None, python: Path | None) -> str | None:
+def missing(checkout: Path | None, python: Path | None, models: list[str] | None = None) -> str | None:
     """What the released side lacks, in one sentence; None where it can run."""
     if checkout is None or python is None:
         return (
             "the released code is not measured without --checkout (its clone) and --python (TensorFlow's interpreter)"
         )
-    if absent := [name for name in PARTS if not (checkout / name).is_file()]:
-        return f"{checkout} is no checkout of HardGNN's released code: it has no {absent[0]}"
+    module = module_of(checkout)
+    if module is None:
+        needs = f"{', '.join(PARTS)} and {' or '.join(f'{name}.py' for name in MODULES)}"
+        return f"{checkout} is no checkout of the released code, which has {needs}"
+    if other := [model for model in models or [] if model not in MODULES[module]]:
+        return f"the released code in {checkout} has no {other[0]}"
     asked = "import tensorflow, scipy; print(tensorflow.__version__)"
     try:
         done = subprocess.run([str(python), "-c", asked], capture_output=True, text=True, cwd="/")
@@ -210,10 +230,10 @@ def missing(checkout: Path | None, python: Path | None) -> str | None:
 def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkout", type=Path, help="clone of HardGNN's released code")
+    parser.add_argument("--checkout", type=Path, help="clone of the released code")
     parser.add_argument("--python", type=Path, help="interpreter that has TensorFlow 2.15 and SciPy")
     parser.add_argument("--shapes", nargs="+", choices=list(SAME_WORK), default=list(SAME_WORK))
-    parser.add_argument("--models", nargs="+", choices=["selfgnn", "hardgnn"], default=["selfgnn", "hardgnn"])
+    parser.add_argument("--models", nargs="+", choices=["selfgnn", "hardgnn"], help="all of the checkout")
     parser.add_argument("--epochs", type=int, default=2, help="measured epochs of a run, after one that warms up")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each side, in turn")
     parser.add_argument("--threads", type=int, default=0, help="of both sides; 0 is what each takes by itself")
@@ -226,7 +246,7 @@ def main() -> None:
         report = train_released(options.checkout, options.epochs, options.threads, options.child)
         Path("released.json").write_text(json.dumps(report))
         return
-    if lacking := missing(options.checkout, options.python):
+    if lacking := missing(options.checkout, options.python, options.models):
         raise SystemExit(lacking)
     import shapes
 
@@ -239,7 +259,7 @@ def main() -> None:
         for shape in options.shapes:
             intervals = int(dict(one.split("=") for one in shapes.SHAPES[shape].settings)["model.intervals"])
             write_market(shapes.stored_market(shape, options.data), intervals, folder / "Datasets" / shape)
-            for model in options.models:
+            for model in options.models or MODULES[str(module_of(options.checkout))]:
                 runs: dict[str, list[dict[str, Any]]] = {"released": [], "ours": []}
                 for _ in range(options.repeat):
                     runs["released"].append(released(options, shape, model, folder))

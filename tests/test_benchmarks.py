@@ -79,7 +79,7 @@ def test_the_released_code_gets_the_same_market(monkeypatch: pytest.MonkeyPatch,
     assert (np.sort(popularity[0])[::-1][:50] == np.sort(popularity[1])[::-1][:50]).all()
     assert read.provenance.released["edges_only_in_released_graphs"] == 0
     assert "--checkout" in str(released.missing(None, None))
-    assert "no HardGNN_model.py" in str(released.missing(tmp_path, tmp_path / "python"))
+    assert "no checkout of the released code" in str(released.missing(tmp_path, tmp_path / "python"))
 
 
 def test_peers_are_judged_as_we_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +69,29 @@ class Split:
         return float(total / len(self.asked))
 
 
+class TimeOver(Exception):
+    """A contender's processor time is over, within an epoch."""
+
+
 class Meter:
-    """Seconds that training took, and what it was worth after each epoch."""
+    """Seconds that training took, and what it was worth after each epoch, written to `epochs.json` as it goes.
+
+    What goes on when the processor time is over ends in `TimeOver`.
+    """
 
     def __init__(self, minutes: float, patience: int) -> None:
         self.minutes, self.patience = minutes, patience
         self.spent, self.mark = np.zeros(2), self.now()
         self.epochs: list[dict[str, float]] = []
+        signal.signal(signal.SIGPROF, self._ends)
+        self._go()
+
+    def _go(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, max(0.001, 60 * self.minutes - self.spent[1]))
+        self.mark = self.now()
+
+    def _ends(self, *_: Any) -> None:
+        raise TimeOver
 
     @staticmethod
     def now() -> np.ndarray:
@@ -81,19 +99,29 @@ class Meter:
         return np.array([time.perf_counter(), time.process_time()])
 
     def lap(self) -> None:
-        """What was since the last call is training."""
+        """What was since the last call is training; the timer rests until the next epoch."""
+        self.rest()
         now = self.now()
         self.spent, self.mark = self.spent + now - self.mark, now
+
+    @staticmethod
+    def rest() -> None:
+        """Stops the timer."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
     def judged(self, epoch: int, value: float) -> str:
         """Notes an epoch; what was since the last call does not count. Why training ends, or nothing."""
         self.epochs.append({"epoch": epoch, "wall_s": self.spent[0], "processor_s": self.spent[1], "ndcg": value})
-        Path("epochs.json").write_text(json.dumps({"epochs": self.epochs, "ended": "not yet"}))
-        self.mark = self.now()
         best = int(np.argmax([one["ndcg"] for one in self.epochs]))
-        if 0 < self.patience < len(self.epochs) - best:
-            return "patience"
-        return self.over()
+        why = "patience" if 0 < self.patience < len(self.epochs) - best else self.over()
+        self.write(why or "minutes")
+        if not why:
+            self._go()
+        return why
+
+    def write(self, ended: str) -> None:
+        """Writes what is known; `ended` says why training ends, if it ends here."""
+        Path("epochs.json").write_text(json.dumps({"epochs": self.epochs, "ended": ended}))
 
     def over(self) -> str:
         """Whether its time is over."""
@@ -119,6 +147,7 @@ def fit_best(options: argparse.Namespace, split: Split) -> tuple[Meter, str]:
         def epoch(self, line: dict[str, Any]) -> None:
             if "valid" in line:
                 meter.judged(line["epoch"], line["valid"]["ndcg@10"])
+                meter.rest()
             meter.mark = meter.now()
 
         def ends(self) -> str:
@@ -258,8 +287,10 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]  # its profile.py is not Python's
-    meter, ended = FITS[options.contender](options, Split(options.data / "split.npz"))
-    Path("epochs.json").write_text(json.dumps({"epochs": meter.epochs, "ended": ended}))
+    Path("epochs.json").write_text(json.dumps({"epochs": [], "ended": "minutes"}))
+    with suppress(TimeOver):
+        meter, ended = FITS[options.contender](options, Split(options.data / "split.npz"))
+        meter.write(ended)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ preset validates) every user's validation item is ranked among all items but tho
 The same code judges both peers; `best` judges itself as in use, and the peers' code must find the same of its best.
 Time counts from before the model is built, with what a library prepares for it; judging does not count, for anyone, nor
 do copies of the state. A peer ends after `--patience` epochs without a better one, `best` as its preset says, everybody
-after `--minutes` of processor time: what a peer might have reached later is then not known.
+after `--minutes` of processor time: what a contender might have reached later is then not known.
 """
 
 from __future__ import annotations
@@ -54,9 +54,12 @@ def reached(run: dict[str, Any], level: float) -> dict[str, float] | None:
 
 def show(runs: list[dict[str, Any]]) -> None:
     """Prints a log's runs of one seed: what each reached, and when each reached what the others did."""
-    bests = {one["contender"]: max(one["epochs"], key=lambda epoch: epoch["ndcg"]) for one in runs}
+    bests = {one["contender"]: max(one["epochs"], key=lambda epoch: epoch["ndcg"]) for one in runs if one["epochs"]}
     print(f"{runs[0]['log']}, seed {runs[0]['seed']}: training seconds on one thread, wall (processor)")
     for one in runs:
+        if not one["epochs"]:
+            print(f"  {one['contender']:<9} not one epoch, ended by {one['ended']}")
+            continue
         best, last = bests[one["contender"]], one["epochs"][-1]
         each = seconds({key: last[key] / last["epoch"] for key in CLOCKS})
         found = f"NDCG@10 {best['ndcg']:.4f} at epoch {best['epoch']} of {last['epoch']} of {each} s"
@@ -64,7 +67,7 @@ def show(runs: list[dict[str, Any]]) -> None:
     for name, best in bests.items():
         when = {one["contender"]: reached(one, best["ndcg"]) for one in runs}
         told = [f"{who} " + ("never" if at is None else f"{seconds(at)} s") for who, at in when.items()]
-        if name != "best" and (ours := when["best"]):
+        if name != "best" and (ours := when.get("best")):
             told.append(f"best in {seconds({key: ours[key] / best[key] for key in CLOCKS})} of its time")
         print(f"  to {name}'s {best['ndcg']:.4f}: {', '.join(told)}", flush=True)
 

@@ -4,9 +4,9 @@
         [--shapes gowalla amazon] [--models selfgnn hardgnn] [--epochs 2] [--repeat 2] [--threads 1] [--json]
 
 `--checkout` is a clone of the released code of HardGNN (github.com/lucyZihanZ/HardGNN; without its hard negatives it is
-SelfGNN) or of SelfGNN (github.com/HKUDS/SelfGNN; what it asks of TensorFlow 1, which has no wheel for a Python of today,
-is in benchmarks/contrib.py). `--python` is the interpreter of an environment for either: `pip install
-'tensorflow==2.15.*' scipy 'numpy<2' matplotlib`. Neither the code nor the environment comes with this package.
+SelfGNN) or of SelfGNN (github.com/HKUDS/SelfGNN; it asks for TensorFlow 1, which no Python of today has, and gets what
+TensorFlow 2 lacks from benchmarks/contrib.py). `--python` is the interpreter of an environment for either:
+`pip install 'tensorflow==2.15.*' scipy 'numpy<2' matplotlib`. Neither code nor environment comes with this package.
 
 Both sides get the same simulated market (benchmarks/shapes.py), the published settings and 20 steps of 512 users; ours
 attends over one token per user at the Amazon shape as the released code does (`encoder.kind=pooled`). A first epoch

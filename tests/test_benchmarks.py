@@ -106,5 +106,5 @@ def test_time_to_quality_without_a_peer(tmp_path: Path) -> None:
     with gzip.open(log, "wt") as lines:
         lines.write("user_id:token\titem_id:token\ttimestamp:float\n")
         lines.writelines(f"{user}\t{(user + at) % 7}\t{at}\n" for user in range(30) for at in range(7))
-    said = timed(["peers.py", "toys-s3rec", "--logs", str(tmp_path), "--minutes", "0.01"])
+    said = timed(["peers.py", "toys-s3rec", "--logs", str(tmp_path), "--set", "train.epochs=2", "model.dim=16"])
     assert "to best's" in said

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hardgnn
+from hardgnn.evaluation.protocols import evaluate
+from hardgnn.prepare.released.selfgnn import read_selfgnn
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = [
@@ -56,3 +61,50 @@ def test_settings_of_today_have_their_older_names_on_an_older_tree(monkeypatch: 
     monkeypatch.setattr(shapes, "Callback", object)
     older = ["train.objective=positions", "model.sequence=full", "train.l2=0.1", "model.dim=3"]
     assert shapes.known(today) == older
+
+
+def test_the_released_code_gets_the_same_market(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    import released
+    import shapes
+
+    market = shapes.market(60, 150, 900)
+    market.save(tmp_path / "market")
+    released.write_market(tmp_path / "market", 3, tmp_path / "pickles")
+    (tmp_path / "pickles" / "test_dict").write_bytes(pickle.dumps({1: [1]}))
+    read = read_selfgnn(tmp_path / "pickles", allow_leaks=True)
+    assert read.counts == market.counts
+    assert (np.sort(read.train.lengths) == np.sort(market.train.lengths)).all()
+    popularity = [np.bincount(data.item[data.part == 0]) for data in (read, market)]
+    assert (np.sort(popularity[0])[::-1][:50] == np.sort(popularity[1])[::-1][:50]).all()
+    assert read.provenance.released["edges_only_in_released_graphs"] == 0
+    assert "--checkout" in str(released.missing(None, None))
+    assert "no checkout of the released code" in str(released.missing(tmp_path, tmp_path / "python"))
+
+
+def test_peers_are_judged_as_we_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+    import contenders
+    import shapes
+
+    class Drawn:
+        name = "drawn"
+
+        def scores(self, users: np.ndarray, histories: object = None) -> np.ndarray:
+            return drawn[users].copy()
+
+    market = shapes.market(60, 40, 900)
+    drawn = np.random.default_rng(0).integers(8, size=(60, 40)).astype(np.float32)  # many ties
+    contenders.Split.save(market, tmp_path)
+    found = contenders.Split(tmp_path / "split.npz").ndcg(Drawn().scores)
+    assert found == pytest.approx(evaluate(Drawn(), market, "valid")[0].metrics["ndcg@10"])
+
+
+@pytest.mark.slow
+def test_time_to_quality_without_a_peer(tmp_path: Path) -> None:
+    log = tmp_path / "toys-s3rec.inter.gz"
+    with gzip.open(log, "wt") as lines:
+        lines.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        lines.writelines(f"{user}\t{(user + at) % 7}\t{at}\n" for user in range(30) for at in range(7))
+    said = timed(["peers.py", "toys-s3rec", "--logs", str(tmp_path), "--set", "train.epochs=2", "model.dim=16"])
+    assert "to best's" in said

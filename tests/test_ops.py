@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hardgnn.errors import HardGNNError
 from hardgnn.models.transitions import Transitions, TransitionsSettings
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout, kept_numbers
@@ -323,6 +324,8 @@ def test_what_runs_where() -> None:
     with asked_for("reference"):
         assert not fast(x)
     assert fast(x)
+    with asked_for("natve"), pytest.raises(HardGNNError, match="did you mean 'native'"):
+        fast(x)
     asked = "import torch; from hardgnn.ops.form import fast; print(fast(torch.ones(1)))"
     environment = os.environ | {VARIABLE: "reference"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
@@ -355,7 +358,7 @@ def test_without_a_compiler_torch_serves_and_it_is_said(monkeypatch: pytest.Monk
         library.library.cache_clear()
         library.say.cache_clear()
         try:
-            with pytest.warns(UserWarning, match=f"compiler.*{re.escape(broken)}.*run in torch"):
+            with pytest.warns(UserWarning, match=f"compiler.*{re.escape(broken)}.*runs in torch"):
                 values = a_level(torch.Generator().manual_seed(0))
             assert library.described().startswith("torch (")
         finally:
@@ -377,3 +380,30 @@ def test_what_was_built_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     finally:
         library.library.cache_clear()
     assert [entry.stat().st_mtime_ns for entry in (tmp_path / "hardgnn").iterdir()] == [before]
+
+
+@pytest.mark.parametrize("place", ["weight_ih_l0", "weight_hh_l0", "x"])
+def test_what_is_no_number_stays_none(place: str) -> None:
+    torch.manual_seed(0)
+    level = Level(nn.GRU(32, 32), nn.LayerNorm(32), nn.Linear(32, 96), None, 4, False, 1e-3)
+    x = torch.randn(2, 5, 32)
+    with torch.no_grad():
+        (x if place == "x" else level.recurrent.get_parameter(place)).view(-1)[0] = torch.nan
+    for form in ("reference", "torch", "native"):
+        with asked_for(form):
+            found = encode(x, level, 0.0, None)
+            own, owner = torch.zeros(1, 40, dtype=torch.bool), torch.zeros(2, dtype=torch.long)
+            loss = sampled_softmax(found[:2], torch.ones(40, 32), torch.zeros(40), torch.zeros(2), own, owner)
+        assert found[0].isnan().any(), form
+        assert loss.isnan(), form
+
+
+def test_the_cache_is_of_this_user_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "hardgnn").mkdir()
+    (tmp_path / "hardgnn").chmod(0o777)
+    library.library.cache_clear()
+    try:
+        assert "others may write there" in library.described()
+    finally:
+        library.library.cache_clear()

@@ -155,6 +155,20 @@ def test_transition_scores_of_whole_histories(copies: int, form: str) -> None:
         np.testing.assert_allclose(found[row + 1], np.log(0.1) + popular, rtol=1e-4, atol=1e-5)
 
 
+def test_a_history_so_old_that_its_weights_are_nothing() -> None:
+    data = random_dataset(n_users=30, n_items=40, seed=3)
+    matrix = (cosine_similarity(data, None) + 1.0 * forward_similarity(data)).tocsr()
+    module = Transitions(TransitionsSettings(decay=0.05, epsilon=0.1))
+    scores = TransitionScores(module, matrix, torch.ones(40), window=200)
+    histories = Histories.from_lists([list(range(40)) * 5] * 3)
+    found = []
+    for form in ("reference", "torch", "native"):
+        with asked_for(form):
+            found.append(scores.scores(torch.zeros(3, 4), torch.zeros(40, 4), histories).numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
+
+
 @given(seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 def test_edges_between_the_items_of_a_window(seed: int) -> None:

@@ -10,17 +10,28 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from hardgnn.errors import HardGNNError, nearest, shown
+
 VARIABLE = "HARDGNN_OPS"
 """In the environment it asks for `reference` everywhere, or for `torch`, the fast forms that need no compiler, to look
 for a fault in the others. The default is `native`: what there is in C in C, the rest in torch."""
 FAST_TYPES = (torch.float32, torch.float64)
 
-_wanted = ContextVar("wanted", default=os.environ.get(VARIABLE) or "native")
+FORMS = ("native", "torch", "reference")
+
+_wanted = ContextVar("wanted", default=os.environ.get(VARIABLE) or FORMS[0])
 
 
 def wanted() -> str:
-    """The form that is asked for: `native`, `torch` or `reference`."""
-    return _wanted.get()
+    """The form that is asked for: `native`, `torch` or `reference`.
+
+    Raises:
+        HardGNNError: the environment asks for another.
+    """
+    form = _wanted.get()
+    if form not in FORMS:
+        raise HardGNNError(f"{VARIABLE}: unknown form '{shown(form)}'; {nearest(form, FORMS)}")
+    return form
 
 
 def fast(*tensors: Tensor) -> bool:

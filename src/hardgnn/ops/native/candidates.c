@@ -182,7 +182,7 @@ int hardgnn_top(long first, long last, long d, long width, long candidates, long
 }
 
 /* The gradients of those products: d_queries (P, d), and added to d_items (candidates, d). */
-void hardgnn_top_gradient(long first, long last, long d, long k, const float *queries, const float *items,
+int hardgnn_top_gradient(long first, long last, long d, long k, const float *queries, const float *items,
                           const int64_t *index, const float *grad, float *d_queries, float *d_items) {
     for (long i = first; i < last; i++) {
         float *to = d_queries + i * d;
@@ -198,4 +198,5 @@ void hardgnn_top_gradient(long first, long last, long d, long k, const float *qu
             }
         }
     }
+    return 0;
 }

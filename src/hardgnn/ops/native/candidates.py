@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardgnn.ops.native.library import address, each, over
+from hardgnn.ops.native.library import address, each
 
 TOGETHER = 512  # queries of a part, whose gradients of candidates are added up by themselves; whole blocks
 WHOLE = 32  # queries of a block, candidates of a strip, and what vectors are a multiple of
@@ -79,8 +79,8 @@ def softmax(
     width, dim = item.shape
     reached, strength, epsilon = (None, 0.0, 1.0) if prior is None else (prior[0], float(prior[1]), float(prior[2]))
     added, row = moment or (None, None)
-    d_queries, d_positive = torch.empty_like(query), torch.empty_like(positive)
-    d_reached = None if reached is None else torch.empty_like(reached)
+    d_queries, d_positive = query.new_empty(query.shape), query.new_empty(positive.shape)
+    d_reached = None if reached is None else query.new_empty(reached.shape)
     parts = -(-count // TOGETHER)
     numbers = torch.zeros(parts, 3, dtype=torch.float64)
     d_items, d_offsets = query.new_zeros(parts, width, dim), query.new_zeros(parts, width)
@@ -92,15 +92,11 @@ def softmax(
         dim, width, candidates, count, strength, epsilon, *map(address, (*held, d_queries, d_positive, d_reached))
     )
 
-    def part(first: int, last: int) -> None:
-        one = first // TOGETHER
-        places = d_items[one], d_offsets[one], None if d_added is None else d_added[one], numbers[one]
-        sums = _Sums(*map(address, places))
-        given = ctypes.c_long(first), ctypes.c_long(last), ctypes.byref(softmax), ctypes.byref(sums)
-        if functions.hardgnn_softmax(*given):
-            raise MemoryError("the softmax over candidates")
+    def sums(part: int) -> tuple[object]:
+        places = d_items[part], d_offsets[part], None if d_added is None else d_added[part], numbers[part]
+        return (ctypes.byref(_Sums(*map(address, places))),)
 
-    over(count, TOGETHER, part)
+    each(count, TOGETHER, functions.hardgnn_softmax, ctypes.byref(softmax), of_part=sums)
     loss, d_strength, d_epsilon = numbers.sum(0).to(queries.dtype)
     return Gradients(
         loss / count,
@@ -132,13 +128,9 @@ def top_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of queries (P, d) and items (C, d) from that of their products (P, k) at `index` (P, k)."""
     parts = -(-len(queries) // TOGETHER)
-    d_queries, d_items = torch.empty_like(queries), items.new_zeros(parts, *items.shape)
+    d_queries, d_items = queries.new_empty(queries.shape), items.new_zeros(parts, *items.shape)
     held = [one.contiguous() for one in (queries, items, index, grad)]
-    sizes = ctypes.c_long(queries.shape[1]), ctypes.c_long(index.shape[1])
-
-    def part(first: int, last: int) -> None:
-        places = *map(address, held), address(d_queries), address(d_items[first // TOGETHER])
-        functions.hardgnn_top_gradient(ctypes.c_long(first), ctypes.c_long(last), *sizes, *places)
-
-    over(len(queries), TOGETHER, part)
+    given = ctypes.c_long(queries.shape[1]), ctypes.c_long(index.shape[1]), *map(address, held), address(d_queries)
+    function = functions.hardgnn_top_gradient
+    each(len(queries), TOGETHER, function, *given, of_part=lambda i: (address(d_items[i]),))
     return d_queries, d_items.sum(0)

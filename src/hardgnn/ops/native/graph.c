@@ -20,18 +20,19 @@ static inline void gather(long row, const int32_t *offsets, const int32_t *colum
 
 /* to[k] = x[k], times `factor` where the k-th asked row has no edge. x is the table (n, d), or with `spread` the gradient
    of the asked rows (k, d), and `to` the other. */
-void hardgnn_ends(long first, long last, const int64_t *asked, const int64_t *active, long d, float factor, long spread,
+int hardgnn_ends(long first, long last, const int64_t *asked, const int64_t *active, long d, float factor, long spread,
                   const float *x, float *to) {
     for (long k = first; k < last; k++) {
         long row = asked ? asked[k] : k, read = spread ? k : row, write = spread ? row : k;
         float times = active[row] < 0 ? factor : 1.f;
         for (long i = 0; i < d; i += LANES) store(to + write * d + i, times * load(x + read * d + i));
     }
+    return 0;
 }
 
 /* Rows first to last - 1, of the list `only` where there is one, of z = leaky(A x), e = z + own: next = e and
    total[place] += e, where these are there; `negative` is -1 for each z below zero, else 0. */
-void hardgnn_layer(long first, long last, const int64_t *only, const int32_t *offsets, const int32_t *columns,
+int hardgnn_layer(long first, long last, const int64_t *only, const int32_t *offsets, const int32_t *columns,
                    const float *values, const int64_t *rows, const int64_t *from, const float *x, const float *own,
                    long d, float slope, float *next, const int64_t *place, float *total, int8_t *negative) {
     float sum[d];
@@ -47,10 +48,11 @@ void hardgnn_layer(long first, long last, const int64_t *only, const int32_t *of
             if (negative) *(bytes *)(negative + edge * d + i) = __builtin_convertvector(below, bytes);
         }
     }
+    return 0;
 }
 
 /* through = g, times the slope where `negative` says so: the gradient through the LeakyReLU. */
-void hardgnn_through(long first, long last, const int64_t *rows, long d, float slope, const float *g,
+int hardgnn_through(long first, long last, const int64_t *rows, long d, float slope, const float *g,
                      const int8_t *negative, float *through) {
     for (long k = first; k < last; k++)
         for (long i = 0; i < d; i += LANES) {
@@ -58,10 +60,11 @@ void hardgnn_through(long first, long last, const int64_t *rows, long d, float s
             vec x = load(g + rows[k] * d + i);
             store(through + k * d + i, chosen(below, slope * x, x));
         }
+    return 0;
 }
 
 /* g += A through, + grad[place] where there is one. */
-void hardgnn_gather(long first, long last, const int32_t *offsets, const int32_t *columns, const float *values,
+int hardgnn_gather(long first, long last, const int32_t *offsets, const int32_t *columns, const float *values,
                     const float *through, const int64_t *asked, const int64_t *rows, long d, const int64_t *place,
                     const float *grad, float *g) {
     float sum[d];
@@ -74,4 +77,5 @@ void hardgnn_gather(long first, long last, const int32_t *offsets, const int32_t
             store(g + row * d + i, more);
         }
     }
+    return 0;
 }

@@ -270,7 +270,7 @@ static void forward(const Level *l, Work *w, const float *x, const uint8_t *kept
 
 /* The long-term vectors of nodes first to last - 1: x (T, all_nodes, d), kept (d, T, all_nodes) or none -> result
    (all_nodes, d). Other than 0 where there is no memory. */
-int hardgnn_level(const Level *l, const float *x, const uint8_t *kept, long all_nodes, long first, long last,
+int hardgnn_level(long first, long last, const Level *l, const float *x, const uint8_t *kept, long all_nodes,
                   float *result) {
     Work w;
     long d = l->dim;
@@ -357,7 +357,7 @@ static void gates_gradient(const Level *l, Work *w, long t) {
 
 /* The gradient `result` (T, all_nodes, d) of x from that of the vectors, `grad` (all_nodes, d). Added to `sums`: the
    weights' gradients over these nodes, of input, state, qkv and output, and then of their biases. */
-int hardgnn_level_gradient(const Level *l, const float *x, const uint8_t *kept, long all_nodes, long first, long last,
+int hardgnn_level_gradient(long first, long last, const Level *l, const float *x, const uint8_t *kept, long all_nodes,
                            const float *grad, float *result, float *sums) {
     Work w;
     long T = l->intervals, d = l->dim, block = d * NODES, square = d * d;

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hardgnn.ops.interval_blocks import Blocks
-from hardgnn.ops.native.library import address, over
+from hardgnn.ops.native.library import address, each
 
 TOGETHER = 2048  # nodes of a part, whose weights' gradients are added up by themselves
 WHOLE = 32  # numbers of a vector are a multiple of these
@@ -60,11 +60,7 @@ class NativeEncode(torch.autograd.Function):
         level, _alive = _described(blocks, x.shape, times)
         result = x.new_empty(nodes, dim)
         given = ctypes.byref(level), address(x), address(kept), ctypes.c_long(nodes)
-
-        def part(first: int, last: int) -> None:
-            _check(functions.hardgnn_level(*given, ctypes.c_long(first), ctypes.c_long(last), address(result)))
-
-        over(nodes, TOGETHER, part)
+        each(nodes, TOGETHER, functions.hardgnn_level, *given, address(result))
         return result
 
     @staticmethod
@@ -76,14 +72,11 @@ class NativeEncode(torch.autograd.Function):
         nodes, dim = grad.shape
         level, _alive = _described(blocks, x.shape, ctx.times)
         sizes = [3 * dim * dim] * 3 + [dim * dim] + [3 * dim] * 3 + [dim]
-        result, sums = torch.empty_like(x), x.new_zeros(-(-nodes // TOGETHER), sum(sizes))
+        result, sums = x.new_empty(x.shape), x.new_zeros(-(-nodes // TOGETHER), sum(sizes))
         given = ctypes.byref(level), address(x), address(ctx.kept), ctypes.c_long(nodes)
-
-        def part(first: int, last: int) -> None:
-            places = address(grad), address(result), address(sums[first // TOGETHER])
-            _check(ctx.functions.hardgnn_level_gradient(*given, ctypes.c_long(first), ctypes.c_long(last), *places))
-
-        over(nodes, TOGETHER, part)
+        places = address(grad), address(result)
+        function = ctx.functions.hardgnn_level_gradient
+        each(nodes, TOGETHER, function, *given, *places, of_part=lambda i: (address(sums[i]),))
         found = sums.sum(0).split(sizes)
         of_input, of_state, of_qkv = (one.view(3 * dim, dim) for one in found[:3])
         cell = blocks.cell
@@ -92,11 +85,6 @@ class NativeEncode(torch.autograd.Function):
         ordered += [of_qkv, found[6]]
         ordered += [] if blocks.output is None else [found[3].view(dim, dim), found[7]]
         return result, None, None, None, None, *blocks.of_parameters(ordered)
-
-
-def _check(failed: int) -> None:
-    if failed:
-        raise MemoryError("the interval level")
 
 
 def encode_natively(x: Tensor, functions: ctypes.CDLL, blocks: Blocks, kept: Tensor | None, times: float) -> Tensor:

@@ -63,11 +63,10 @@ def library() -> Library:
 def _built(words: list[str]) -> Path:
     here = Path(__file__).parent
     known = [(here / name).read_bytes() for name in (*SOURCES, *HEADERS)]
-    known += [" ".join([*words, FLAGS]).encode(), _run([*words, "-dM", "-E", os.devnull]).encode()]
+    known += [" ".join([*words, FLAGS]).encode(), _run([*words, "-dM", "-E", "-x", "c", os.devnull]).encode()]
     target = _cache() / f"native-{hashlib.sha256(b''.join(known)).hexdigest()[:24]}.so"
     if target.exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / "native.so"
         _run([*words, *FLAGS.split(), "-o", str(made), *(str(here / name) for name in SOURCES), "-lm"])
@@ -80,13 +79,23 @@ def _run(words: list[str]) -> str:
 
 
 def _cache() -> Path:
-    """A folder of this user's own that can be written to."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hardgnn"
+    """A folder of this user's own, that nobody else can write into: what lies there is carried out.
+
+    Raises:
+        OSError: there is none.
+    """
+    spare = Path(tempfile.gettempdir()) / f"hardgnn-{os.getuid()}"
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hardgnn"
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"hardgnn-{os.getuid()}"
-    return base if os.access(base, os.W_OK) else Path(tempfile.gettempdir()) / f"hardgnn-{os.getuid()}"
+        found = base if os.access(base, os.W_OK) else spare
+    except (OSError, RuntimeError):  # without HOME the user may have no home
+        found = spare
+    found.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = found.stat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o022:
+        raise OSError(f"{found}: others may write there, expected a folder of your own (chmod go-w, or XDG_CACHE_HOME)")
+    return found
 
 
 def native(*tensors: Tensor) -> ctypes.CDLL | None:
@@ -101,7 +110,7 @@ def native(*tensors: Tensor) -> ctypes.CDLL | None:
 
 @cache
 def say(told: str) -> None:
-    warnings.warn(f"{told}: the graphs and the interval level run in torch, at half the speed", stacklevel=3)
+    warnings.warn(f"{told}: what is written in C runs in torch, at about half the speed", stacklevel=3)
 
 
 def described() -> str:
@@ -127,12 +136,26 @@ def over(size: int, step: int, work: Callable[[int, int], None]) -> None:
         list(pool.map(lambda part: work(*part), parts))
 
 
-def each(size: int, step: int, function: Any, *given: Any) -> None:
-    """`over` of a C function that takes a part's first and last number before what is `given`."""
-    over(size, step, lambda first, last: function(ctypes.c_long(first), ctypes.c_long(last), *given))
+def each(size: int, step: int, function: Any, *given: Any, of_part: Callable[[int], Any] = lambda _: ()) -> None:
+    """`over` of a C function: a part's first and last number, what is `given`, and what part number i has by itself.
+
+    Raises:
+        MemoryError: a part says so, by anything but 0.
+    """
+
+    def work(first: int, last: int) -> None:
+        if function(ctypes.c_long(first), ctypes.c_long(last), *given, *of_part(first // step)):
+            raise MemoryError(function.__name__)
+
+    over(size, step, work)
 
 
 def address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where a tensor's numbers are, for C; it must be contiguous, and stay alive."""
-    assert tensor is None or tensor.is_contiguous()
+    """Where a tensor's numbers are, for C; it must stay alive.
+
+    Raises:
+        ValueError: they do not follow each other.
+    """
+    if tensor is not None and not tensor.is_contiguous():
+        raise ValueError("a tensor for C must be contiguous")
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

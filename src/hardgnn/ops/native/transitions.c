@@ -16,9 +16,10 @@ int hardgnn_reach(long first, long last, const int32_t *offsets, const int32_t *
             float weight = weights[h];
             for (long e = edges[items_of[h]]; e < edges[items_of[h] + 1]; e++) {
                 long column = columns[e];
-                reached[count] = column; /* kept where it is new */
-                count += x[column] == 0.f && values[e] != 0.f;
-                x[column] += weight * values[e];
+                float more = weight * values[e]; /* may be 0: weights shrink with age */
+                reached[count] = column;         /* kept where it is new */
+                count += x[column] == 0.f && more != 0.f;
+                x[column] += more;
             }
         }
         for (long i = 0; i < count; i++) packed[i] = x[reached[i]], x[reached[i]] = 0.f;
@@ -34,7 +35,7 @@ int hardgnn_reach(long first, long last, const int32_t *offsets, const int32_t *
 /* Windows first to last - 1 of m rows of edges, n for padding: at each item, one after the other, x = decay * x + what its
    edges reach of the candidates, `place` (items,) of each column among them, -1 for others. x (P, width) has a row for each
    item; that of window w's first is starts[w]. An edge weighs one + forward * other. */
-void hardgnn_walk(long first, long last, long m, long n, const int64_t *windows, const int64_t *starts,
+int hardgnn_walk(long first, long last, long m, long n, const int64_t *windows, const int64_t *starts,
                   const int32_t *edges, const int32_t *columns, const float *one, const float *other,
                   const int32_t *place, long width, float decay, float forward, float *x) {
     for (long w = first; w < last; w++) {
@@ -53,10 +54,11 @@ void hardgnn_walk(long first, long last, long m, long n, const int64_t *windows,
             before = at, at += width;
         }
     }
+    return 0;
 }
 
 /* The gradients of decay and forward, added to `sums`, from that of x, which is used up. */
-void hardgnn_walk_gradient(long first, long last, long m, long n, const int64_t *windows, const int64_t *starts,
+int hardgnn_walk_gradient(long first, long last, long m, long n, const int64_t *windows, const int64_t *starts,
                            const int32_t *edges, const int32_t *columns, const float *other, const int32_t *place,
                            long width, float decay, const float *x, float *grad, double *sums) {
     for (long w = first; w < last; w++) {
@@ -78,4 +80,5 @@ void hardgnn_walk_gradient(long first, long last, long m, long n, const int64_t 
             sums[0] += of_decay;
         }
     }
+    return 0;
 }

@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from hardgnn.ops.edges import Edges
-from hardgnn.ops.native.library import address, each, over
+from hardgnn.ops.native.library import address, each
 
 HISTORIES_TOGETHER, WINDOWS_TOGETHER = 256, 16  # of a part
 
@@ -41,13 +41,8 @@ def add_reached(
     """Adds `strength * log(1 + x / epsilon)` of `x = history @ edges`, (B, n) and (n, I), to scores (B, I)."""
     parts = [torch.from_numpy(part) for one in (narrow(history), edges) for part in (one.indptr, one.indices, one.data)]
     numbers = ctypes.c_long(edges.shape[1]), ctypes.c_float(strength), ctypes.c_float(epsilon)
-
-    def part(first: int, last: int) -> None:
-        given = ctypes.c_long(first), ctypes.c_long(last), *map(address, parts), *numbers, address(scores)
-        if functions.hardgnn_reach(*given):
-            raise MemoryError("what transitions reach")
-
-    over(len(scores), HISTORIES_TOGETHER, part)
+    given = *map(address, parts), *numbers, address(scores)
+    each(len(scores), HISTORIES_TOGETHER, functions.hardgnn_reach, *given)
 
 
 class NativeWalk(torch.autograd.Function):
@@ -87,11 +82,7 @@ class NativeWalk(torch.autograd.Function):
         given = ctypes.c_long(windows.shape[1]), ctypes.c_long(len(edges)), address(windows), address(starts)
         graph = *map(address, (edges.offsets, edges.columns, edges.second, place)), ctypes.c_long(found.shape[1])
         held = ctypes.c_float(float(decay)), address(found), address(grad)
-
-        def part(first: int, last: int) -> None:
-            place = address(sums[first // WINDOWS_TOGETHER])
-            functions.hardgnn_walk_gradient(ctypes.c_long(first), ctypes.c_long(last), *given, *graph, *held, place)
-
-        over(len(windows), WINDOWS_TOGETHER, part)
+        function = functions.hardgnn_walk_gradient
+        each(len(windows), WINDOWS_TOGETHER, function, *given, *graph, *held, of_part=lambda i: (address(sums[i]),))
         of_decay, of_forward = sums.sum(0).to(decay.dtype)
         return of_decay, of_forward, None, None, None, None

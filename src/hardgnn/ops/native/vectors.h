@@ -21,9 +21,10 @@ static inline float sum_of(vec x) {
     return sum;
 }
 
-/* 2^x to 1e-7, of x from -126 to 126 */
+/* 2^x to 1e-7, of x from -126 to 126; what is no number stays none */
 static inline vec exp2_of(vec x) {
-    x = -larger(-larger(x, all(-126.f)), all(-126.f));
+    x = chosen(x < -126.f, all(-126.f), chosen(x > 126.f, all(126.f), x));
+    vec odd = x;
     ints whole = __builtin_convertvector(x + 1024.5f, ints) - 1024; /* the nearest whole number */
     vec part = x - __builtin_convertvector(whole, vec);
     vec y = all(1.5403530e-4f);
@@ -33,7 +34,7 @@ static inline vec exp2_of(vec x) {
     y = y * part + 2.4022651e-1f;
     y = y * part + 6.9314718e-1f;
     y = y * part + 1.0f;
-    return (vec)((ints)y + (whole << 23));
+    return chosen(odd == odd, (vec)((ints)y + (whole << 23)), odd);
 }
 
 /* The natural logarithm to 1e-7, of x above 1e-37: log(2^e m), m within sqrt(1/2) and sqrt(2), by a polynomial in m - 1. */
@@ -50,7 +51,7 @@ static inline vec log_of(vec x) {
     y = y * z + 2.0000714765e-1f;
     y = y * z - 2.4999993993e-1f;
     y = y * z + 3.3333331174e-1f;
-    return power * 0.69314718f + (z + z * z * (y * z - 0.5f));
+    return chosen(x == x, power * 0.69314718f + (z + z * z * (y * z - 0.5f)), x);
 }
 
 /* c (8, 32) += a (8, k) @ b (k, 32): the numbers of a row, and of a k, follow each other at the given distances. */

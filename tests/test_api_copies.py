@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import polars as pl
 import pytest
 from safetensors.torch import load_file
@@ -86,6 +87,20 @@ def test_parameters_go_round_and_are_all_set_or_none() -> None:
         with pytest.raises(HardGNNError, match=sentence):
             model.set_params(**wrong)
     assert model.get_params() == before
+
+
+def test_figures_have_the_name_of_what_was_fitted(data: Dataset) -> None:
+    model = HardGNN("itemknn", verbose=0).fit(data).set_params(preset="ease")
+    assert model.name == model.evaluate()["model"] == "itemknn"
+    assert compare([model, HardGNN("popularity", verbose=0).fit(data)], data).metrics["model"][0] == "itemknn"
+
+
+@pytest.mark.parametrize("unit", ["s", "m", "D", "ms", "us", "ns"])
+def test_moments_of_numpy_in_any_unit(unit: str) -> None:
+    moments = np.datetime64("2020-01-01") + np.arange(40).astype("timedelta64[D]")
+    columns = {"user": np.arange(40) % 4, "item": np.arange(40), "time": moments.astype(f"datetime64[{unit}]")}
+    data = Dataset.from_frame(columns, k_core=0)
+    assert (data.timestamp.min(), data.timestamp.max()) == (1577836800, 1577836800 + 39 * 86400)
 
 
 def test_what_is_not_fitted_says_so(data: Dataset, best: HardGNN) -> None:

@@ -14,6 +14,7 @@ from hardgnn.config import Config, resolve
 from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import read_metrics, read_result
 from hardgnn.runs.train import train
+from hardgnn.training.callbacks import Callback, closing
 from hardgnn.training.loggers import base
 
 DATA = random_dataset(n_users=60, n_items=40, seed=3)
@@ -108,3 +109,20 @@ def test_a_logger_that_fails_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("in the way")
     with pytest.raises(HardGNNError, match="callback 'tensorboard' fails: "):
         fit(DATA, config_of("tensorboard"))
+
+
+class Failing(Callback):
+    def close(self) -> None:
+        raise OSError("no network")
+
+
+def test_all_are_closed_and_what_went_wrong_first_is_told() -> None:
+    closed = []
+    other = Callback()
+    other.close = lambda: closed.append(1)  # type: ignore[method-assign]
+    told = pytest.warns(UserWarning, match="Failing could not be closed")
+    with told, pytest.raises(OSError, match="no network"), closing([Failing(), other]):
+        pass
+    with pytest.warns(UserWarning, match="Failing"), pytest.raises(KeyboardInterrupt), closing([Failing(), other]):
+        raise KeyboardInterrupt
+    assert closed == [1, 1]

@@ -25,6 +25,7 @@ from hardgnn.experiments.finished import Finished
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.listed import tries
 from hardgnn.experiments.plan import Beside, Plan, Variant
+from hardgnn.report.contents import run_cells
 from hardgnn.report.leaderboard import leaderboard
 from hardgnn.report.leaderboard_page import markdown
 from hardgnn.report.standing import standings
@@ -166,6 +167,8 @@ def test_an_ensemble_scores_by_the_mean_of_log_probabilities(runs: Path, prepare
     assert result.metrics == pytest.approx(dict(evaluate(found, data, "valid", resamples=1)[0].metrics))
     told = compare_runs_of([tmp_path / "all", *parts])
     assert {one.model for one in told.runs} == {"all", "best-0", "best-1", "knn"}
+    ranked = {one.model: one.baseline for one in standings(run_cells([tmp_path / "all", *parts]), {})}
+    assert ranked == {"all": False, "best-0": False, "best-1": False, "knn": True}
 
 
 def compare_runs_of(folders: list[Path]):

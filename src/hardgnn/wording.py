@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HOUSE = str(Path(__file__).parent)
+HOUSE = str(Path(__file__).parent) + os.sep
 
 _typed = False
 

@@ -86,7 +86,10 @@ class Parameters:
 
     @property
     def name(self) -> str:
-        """What tables call the model: its preset, or its kind where it has none."""
+        """What tables call the model: its preset, or its kind where it has none; of a fitted one what was fitted."""
+        fitted = getattr(self, "_trained", None)
+        if fitted is not None:
+            return str(fitted.preset or fitted.config.model.kind)
         return self.preset or self.config.model.kind
 
     def __sklearn_tags__(self) -> Any:

@@ -1,9 +1,9 @@
 """Settings: checked once, at the border; each part of the house declares its own (`sections.Section`)."""
 
 from hardgnn.config.config import Config, TrainSettings, leaks, search_space
-from hardgnn.config.difference import as_words, difference, known_preset
+from hardgnn.config.difference import as_words, difference, differences, known_preset
 from hardgnn.config.layout import flat, known_keys
-from hardgnn.config.resolve import DEFAULT_PRESET, build, differences, load, preset_notes, presets, resolve
+from hardgnn.config.resolve import DEFAULT_PRESET, build, load, preset_notes, presets, resolve
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
 
 __all__ = [

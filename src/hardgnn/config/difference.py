@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hardgnn.config.config import Config, toml_value
 from hardgnn.config.layout import Tables, flat
 from hardgnn.config.resolve import presets, resolve
+
+ABSENT = object()
 
 
 def known_preset(name: object) -> str | None:
@@ -17,15 +20,40 @@ def known_preset(name: object) -> str | None:
 
 def difference(config: Config, preset: str | None) -> Tables:
     """The options with which `resolve(preset, options=…, seed=…)` gives `config`, the seed apart."""
-    mine, plain = flat(config), flat(resolve(preset))
-    mine["run"] = {key: value for key, value in mine["run"].items() if key != "seed"}
-    changed = {
-        section: {key: value for key, value in fields.items() if plain.get(section, {}).get(key) != value}
-        for section, fields in mine.items()
-    }
-    found = {section: fields for section, fields in changed.items() if fields}
+    found: Tables = {}
+    for section, key, value, _ in _changed(config, preset):
+        found.setdefault(section, {})[key] = value
+    if resolve(preset, options=found, seed=config.run.seed) == config:
+        return found
     # Where a kind differs, what the preset does not say comes from another kind's defaults: then all is said.
-    return found if resolve(preset, options=found, seed=config.run.seed) == config else mine
+    every = flat(config)
+    return every | {"run": {key: value for key, value in every["run"].items() if key != "seed"}}
+
+
+def differences(config: Config, preset: str) -> list[str]:
+    """What differs from a preset, as `model.dim=32 (64)`: what it is, and what it is in the preset, if it is there.
+
+    Raises:
+        HardGNNError: as `resolve`.
+    """
+    return [
+        f"{section}.{key}={_word(value)}" + ("" if before is ABSENT else f" ({_word(before)})")
+        for section, key, value, before in _changed(config, preset)
+    ]
+
+
+def _changed(config: Config, preset: str | None) -> Iterator[tuple[str, str, Any, Any]]:
+    """Section, key, value and value in the preset (`ABSENT`: none) of what differs from it, the seed apart."""
+    plain = flat(resolve(preset))
+    for section, fields in flat(config).items():
+        for key, value in fields.items():
+            before = plain.get(section, {}).get(key, ABSENT)
+            if (section, key) != ("run", "seed") and value != before:
+                yield section, key, value, before
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def as_words(options: dict[str, dict[str, Any]]) -> list[str]:

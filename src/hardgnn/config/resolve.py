@@ -10,7 +10,7 @@ from typing import Any
 
 from hardgnn.config.config import Config
 from hardgnn.config.earlier import translated
-from hardgnn.config.layout import Tables, built, cut, fields_of, flat, known_keys, layout, repeated
+from hardgnn.config.layout import Tables, built, cut, fields_of, known_keys, layout, repeated
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.metrics import check_choice
 from hardgnn.parts import CALLBACKS, MODELS
@@ -19,8 +19,6 @@ from hardgnn.storage.texts import read_toml
 DEFAULT_PRESET = "best"
 """What is trained where no preset is named: the strongest, as README recommends."""
 A_CONFIG = "a TOML file of settings"
-ABSENT = object()
-DEFAULT_PRESET = "best"  # where none is named
 TELLS = ("kind", "use")  # which settings a section has
 
 
@@ -41,28 +39,6 @@ def preset_notes() -> dict[str, tuple[str, str]]:
                 notes[word] = rest
         found[name] = notes.get("What", ""), notes.get("When", "")
     return found
-
-
-def differences(config: Config, preset: str) -> list[str]:
-    """What differs from a preset, as `model.dim=32 (64)`: what it is, and what it is in the preset, if it is there.
-
-    Raises:
-        HardGNNError: as `resolve`.
-    """
-    own, theirs = flat(config), flat(resolve(preset))
-    told = []
-    for section, fields in own.items():
-        for key, value in fields.items():
-            before = theirs.get(section, {}).get(key, ABSENT)
-            if (section, key) == ("run", "seed") or value == before:
-                continue
-            was = "" if before is ABSENT else f" ({_word(before)})"
-            told.append(f"{section}.{key}={_word(value)}{was}")
-    return told
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def resolve(

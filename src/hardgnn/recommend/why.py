@@ -1,4 +1,4 @@
-"""Why: which items of a history speak for an item, which of them a model looks at, and which items are alike."""
+"""Whom to look at, which items of a history speak for an item, which a model looks at, and which items are alike."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.topn import best_of_rows
 from hardgnn.models.base import Model
 
+EXAMPLES = 5  # users to begin with
 REASONS = 3  # items of the history that a recommendation is told to be near to
 
 
@@ -69,3 +70,15 @@ def alike(model: Any, popularity: NDArray[np.integer], item: int, n: int) -> lis
     likeness[popularity == 0] = -np.inf
     found, values = best_of_rows(likeness[None], min(n, int(np.count_nonzero(popularity)) - 1))
     return [(int(one), float(value)) for one, value in zip(found[0], values[0], strict=True)]
+
+
+def example_users(interactions: NDArray[np.integer]) -> NDArray[np.int64]:
+    """A few users to begin with, by number, evenly from the least to the most active.
+
+    Args:
+        interactions: (U,) how many each user has; one with none is no example.
+    """
+    known = np.flatnonzero(interactions > 0)
+    order = known[np.argsort(interactions[known], kind="stable")]
+    places = np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1] if len(order) > EXAMPLES + 2 else np.arange(len(order))
+    return order[places.astype(int)][:EXAMPLES]

@@ -32,6 +32,7 @@ from hardgnn.report.standing import BaselineRanks, Standing, baseline_figures, b
 from hardgnn.report.tables import Cell, Table
 from hardgnn.runs.folder import check_version, read_result, run_name
 from hardgnn.storage.kinds import mistaken
+from hardgnn.wording import option, said
 
 TITLES = {
     RETRAINED: "Test figures of the chosen settings",
@@ -129,7 +130,7 @@ def of_runs(
     Raises:
         HardGNNError: a folder holds no finished run, or `published` names what is not here.
     """
-    cells = _cells(folders)
+    cells = run_cells(folders)
     datasets = list(dict.fromkeys(cell.data for cell in cells))
     count = f"{len(cells)} models" if len(cells) > 1 else cells[0].variant.name
     page = Contents(f"{count} on {', '.join(datasets)}", cells=cells)
@@ -151,7 +152,7 @@ def of_runs(
     return page
 
 
-def _cells(folders: Sequence[Path]) -> list[Finished]:
+def run_cells(folders: Sequence[Path]) -> list[Finished]:
     """Each run as a variant of its own, called by its folder."""
     names = [run_name(folder) for folder in folders]
     if len(set(names)) < len(names):
@@ -162,7 +163,8 @@ def _cells(folders: Sequence[Path]) -> list[Finished]:
             raise HardGNNError(wrong)
         result = read_result(folder)
         if not result.get("finished"):
-            raise HardGNNError(f"{folder}: no finished run here; train it, or go on with `hardgnn train … --resume`")
+            how = said("`hardgnn train … --resume`", "resume=True")
+            raise HardGNNError(f"{folder}: no finished run here; train it, or go on with {how}")
         reference = next((cell.variant.name for cell in cells if cell.data == result["dataset"]), "")
         preset = str(check_version(folder).get("preset"))
         variant = Variant(name, preset, reference=reference)
@@ -225,7 +227,9 @@ def _published_names(data: Sequence[str], asked: dict[str, str]) -> dict[str, st
     """
     for ours, theirs in asked.items():
         if ours not in data:
-            raise HardGNNError(f"--published {ours}={theirs}: no data set '{ours}' here, {nearest(ours, data)}")
+            raise HardGNNError(
+                f"{option('published', f'{ours}={theirs}')}: no data set '{ours}' here, {nearest(ours, data)}"
+            )
         papers.record(theirs)
     found = dict(asked)
     for name in data:

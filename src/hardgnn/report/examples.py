@@ -12,12 +12,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.data.provenance import Provenance
+from hardgnn.recommend.why import example_users
 from hardgnn.report.looks import Looks
 from hardgnn.report.tables import Cell, Table
 from hardgnn.runs.folder import check_version, load_tables
 from hardgnn.runs.tables import RunTables
 
-EXAMPLES = 5
 HISTORY, RECOMMENDED, MODELS = 8, 5, 5
 
 
@@ -36,12 +36,9 @@ def dated_tables(folder: Path) -> RunTables:
     return tables if Provenance.of(manifest).dated else replace(tables, times=None)
 
 
-def example_users(tables: RunTables) -> NDArray[np.int64]:
-    """Users from the least to the most active that training knows, evenly spread: their indices."""
-    known = np.flatnonzero(tables.user_interactions > 0)
-    order = known[np.argsort(tables.user_interactions[known], kind="stable")]
-    places = np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1] if len(order) > EXAMPLES + 2 else np.arange(len(order))
-    return order[places.astype(int)][:EXAMPLES]
+def activity(tables: RunTables) -> NDArray[np.integer]:
+    """How long the history is of each user that training knows, 0 for others: (U,)."""
+    return np.where(tables.user_interactions > 0, tables.histories.lengths, 0)
 
 
 def examples(data: str, tables: RunTables, models: Sequence[tuple[str, pl.DataFrame]], looks: Looks) -> list[Example]:
@@ -54,7 +51,7 @@ def examples(data: str, tables: RunTables, models: Sequence[tuple[str, pl.DataFr
         looks: of the page.
     """
     models, found = models[:MODELS], []
-    for index in example_users(tables):
+    for index in example_users(activity(tables)):
         user, history = tables.user_ids[int(index)], tables.histories.of(int(index))
         columns = []
         for name, recommended in models:

@@ -13,8 +13,9 @@ from hardgnn.data.align import places
 from hardgnn.experiments.finished import Finished
 from hardgnn.metrics import summarise_lists
 from hardgnn.recommend.recommender import Recommender
+from hardgnn.recommend.why import example_users
 from hardgnn.report.canvas import Figure
-from hardgnn.report.examples import Example, dated_tables, example_users, examples
+from hardgnn.report.examples import Example, activity, dated_tables, examples
 from hardgnn.report.looks import Look, Looks
 from hardgnn.report.plots import Series, lines
 from hardgnn.report.tables import Cell, Table
@@ -69,7 +70,7 @@ def _spread(tables: RunTables) -> tuple[str, ...]:
     """At most `ASKED` users that have training interactions, evenly over their order, and with them the examples."""
     known = np.flatnonzero(tables.user_interactions > 0)
     asked = known[np.linspace(0, len(known) - 1, min(ASKED, len(known))).astype(int)] if len(known) else known
-    return tuple(tables.user_ids.gather(np.union1d(asked, example_users(tables))).to_list())
+    return tuple(tables.user_ids.gather(np.union1d(asked, example_users(activity(tables)))).to_list())
 
 
 def exposure_figures(lists: Sequence[Lists], looks: Looks, command: str) -> tuple[list[Table], list[Figure]]:

@@ -16,6 +16,7 @@ from hardgnn.experiments.finished import Finished
 from hardgnn.experiments.folder import Study
 from hardgnn.experiments.results import BaselineFigures
 from hardgnn.metrics import DEFAULT
+from hardgnn.parts import MODELS
 from hardgnn.runs.folder import load_config
 
 BaselineRanks = Mapping[str, Mapping[str, pl.DataFrame]]
@@ -53,11 +54,10 @@ def standings(cells: Iterable[Finished], baselines: Mapping[str, BaselineRanks])
     """The ranked models: those of `cells`, and baselines by data set. One that needs no gradient is a baseline."""
     found = []
     for cell in cells:
-        gradient = load_config(cell.folders[0]).train is not None
+        config = load_config(cell.folders[0])
+        baseline = config.train is None and MODELS.find(config.model.kind).learns  # an ensemble is of what may have one
         found += [
-            Standing(
-                cell.data, protocol, cell.variant.name, not gradient, tuple(cell.ranks(protocol)), cell.learnt_from
-            )
+            Standing(cell.data, protocol, cell.variant.name, baseline, tuple(cell.ranks(protocol)), cell.learnt_from)
             for protocol in TARGETS
             if cell.is_ranked(protocol)
         ]

@@ -27,7 +27,17 @@ from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import learnt
 from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
-from hardgnn.training.callbacks import Callback, KeepLast, Lines, MovingAverage, Penalty, Snapshot, State, Validation
+from hardgnn.training.callbacks import (
+    Callback,
+    KeepLast,
+    Lines,
+    MovingAverage,
+    Penalty,
+    Snapshot,
+    State,
+    Validation,
+    closing,
+)
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.optimiser import optimiser_of
 from hardgnn.training.trainer import Trainer
@@ -212,14 +222,11 @@ class Fitting:
             HardGNNError: there is nothing to learn from, or the loss is no longer a number.
         """
         kind = MODELS.find(self.config.model.kind)
-        try:
+        with closing(self.callbacks):
             self._check_choice()
             if self.config.train is not None:
                 return self._by_steps(kind, self.config.train)
             return self._in_one_go(kind)
-        finally:
-            for one in self.callbacks:
-                one.close()
 
     def _check_choice(self) -> None:
         if self.final:
@@ -278,11 +285,8 @@ class Fitting:
             autocast=partial(autocast, network.device, self.config.run.precision),
             callbacks=[*ours, *self.callbacks],
         )
-        try:
+        with closing(named):
             progress = trainer.run()
-        finally:
-            for one in named:
-                one.close()
         how = settings.choose_on, self.config.run.protocol, settings.metric
         return self._fitted(progress, how, sum(parameter.numel() for parameter in network.parameters()))
 

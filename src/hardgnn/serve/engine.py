@@ -19,14 +19,12 @@ from hardgnn.evaluation.protocols import informed
 from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.recommend.best import POPULARITY, SEQUENCE_ALONE, SOURCES, UNKNOWN, best_items, meaning, sources
 from hardgnn.recommend.export import INDEX, open_index
-from hardgnn.recommend.why import alike, attention, reasons, window_of
+from hardgnn.recommend.why import alike, attention, example_users, reasons, window_of
 from hardgnn.runs.folder import check_version
 from hardgnn.runs.models import load_model
 from hardgnn.serve.pack import DESCRIPTION
 from hardgnn.serve.strings import Strings, mapped
 from hardgnn.storage.records import check_file, read_json
-
-EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -206,10 +204,7 @@ class Engine:
     def examples(self) -> list[dict[str, Any]]:
         """A few users whom training knows, evenly spread from the least to the most active."""
         lengths = np.diff(self.histories.offsets)
-        known = np.flatnonzero(np.asarray(self.trained) & (lengths > 0))
-        order = known[np.argsort(lengths[known], kind="stable")]
-        places = np.linspace(0, len(order) - 1, EXAMPLES + 2)[1:-1] if len(order) > EXAMPLES + 2 else range(len(order))
-        rows = [int(order[int(place)]) for place in places][:EXAMPLES]
+        rows = example_users(np.where(self.trained, lengths, 0)).tolist()
         return [{"user": self.users[row], "interactions": int(lengths[row])} for row in rows]
 
     def search_users(self, text: str, n: int) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from hardgnn.errors import shown
 from hardgnn.parts import CALLBACKS
 from hardgnn.training import checkpoint
+from hardgnn.wording import warn
 
 if TYPE_CHECKING:
     from hardgnn.training.trainer import Trainer
@@ -255,3 +258,22 @@ class Lines(Callback):
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds it."""
         self.trainer.progress.lines.append(line)
+
+
+@contextmanager
+def closing(callbacks: Iterable[Callback]) -> Iterator[None]:
+    """Closes all of them in the end, whatever one says; where something else went wrong, that is what is told."""
+    failed: Exception | None = None
+    ended = False
+    try:
+        yield
+        ended = True
+    finally:
+        for one in callbacks:
+            try:
+                one.close()
+            except Exception as error:
+                failed = failed or error
+                warn(f"{type(one).__name__} could not be closed: {shown(str(error))}")
+    if ended and failed is not None:
+        raise failed

@@ -14,6 +14,7 @@ from hardgnn.arguments import refuse
 from hardgnn.errors import HardGNNError
 
 AN_ID = "an id (text or a whole number)"
+UNITS = ("ms", "us", "ns")
 
 
 def is_table(value: object) -> bool:
@@ -78,6 +79,7 @@ def as_series(values: Iterable[Any], name: str) -> pl.Series:
         return pl.Series(name, values)
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
+    values = _in_units(values)
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise HardGNNError(f"{name}: expected one dimension, got an array of shape {values.shape}")
     every = values if isinstance(values, np.ndarray) else list(values)
@@ -100,13 +102,20 @@ def _of_pandas(values: Any, name: str) -> pl.Series:
     if isinstance(values.dtype, pandas.DatetimeTZDtype):
         moments = (values.dt if hasattr(values, "dt") else values).tz_convert("UTC")
         plain = (moments.dt if hasattr(moments, "dt") else moments).tz_localize(None)
-        return pl.Series(name, np.array(plain.to_numpy()))
+        return pl.Series(name, _in_units(np.array(plain.to_numpy())))
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufM":
-        found = pl.Series(name, np.array(values.to_numpy()))
+        found = pl.Series(name, _in_units(np.array(values.to_numpy())))
         return found.fill_nan(None) if found.dtype.is_float() else found
     missing = values.isna()
     every = values.astype(object)
     return as_series(every.where(~missing, None).tolist() if missing.any() else every.tolist(), name)
+
+
+def _in_units(values: Any) -> Any:
+    """Moments in units that polars has; it has no seconds, minutes and days of numpy's."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "M" or np.datetime_data(values.dtype)[0] in UNITS:
+        return values
+    return values.astype("datetime64[us]")
 
 
 def _one(value: object, name: str) -> str | None:

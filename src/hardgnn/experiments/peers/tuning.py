@@ -35,6 +35,7 @@ from hardgnn.runtime import environment
 from hardgnn.storage.files import sweep, writing
 from hardgnn.storage.locks import locked
 from hardgnn.storage.records import read_json, write_json
+from hardgnn.wording import option
 
 PEERS = "peers"
 PEER_BY_NAME = {peer.name: peer for peer in (*NEURAL, *LIGHT)}
@@ -61,9 +62,9 @@ def checked_peers(words: Sequence[str]) -> list[Peer]:
     """
     for name in words:
         if name not in PEER_BY_NAME:
-            raise HardGNNError(f"--peers: unknown peer '{name}'; {nearest(name, PEER_BY_NAME)}")
+            raise HardGNNError(f"{option('peers')}: unknown peer '{name}'; {nearest(name, PEER_BY_NAME)}")
     if not words or len(set(words)) < len(words):
-        raise HardGNNError("--peers: expected different names such as sasrec,ease,pop")
+        raise HardGNNError(f"{option('peers')}: expected different names such as sasrec,ease,pop")
     return [PEER_BY_NAME[name] for name in words]
 
 

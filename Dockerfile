@@ -4,10 +4,10 @@
 # Any other command: docker run --rm hardgnn hardgnn --help
 FROM python:3.13-slim
 
-# torch computes with OpenMP, which slim images lack; whatever version of it there is will do
+# torch computes with OpenMP, and ours builds its C with gcc: slim images lack both; whatever version there is will do
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgomp1 \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 
 # The address of PyTorch's wheels without CUDA, given by --build-arg, saves several gigabytes.

@@ -476,8 +476,8 @@ def test_a_new_run_is_taken_up_under_load_without_dropping_a_request(run: Path, 
         wait(lambda: versions[-1] != first and set(versions[-20:]) == {versions[-1]})
         (served / "model.safetensors").write_bytes(b"damaged")
         process.send_signal(signal.SIGHUP)
-        wait(lambda: httpx.get(f"{address}/healthz").json()["reload_error"] is not None)
-        assert "damaged" in httpx.get(f"{address}/healthz").json()["reload_error"]
+        # one worker may answer before the other has tried
+        wait(lambda: "damaged" in (httpx.get(f"{address}/healthz").json()["reload_error"] or ""))
         assert "hardgnn_requests_total" in httpx.get(f"{address}/metrics", headers=headers).text
     finally:
         done.set()

@@ -41,8 +41,9 @@ def run(options: argparse.Namespace, name: str, python: Path, log: str, seed: in
         words += ["--rectools-loss", options.rectools_loss, "--set", *options.set]
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
         done = subprocess.run(words, env=os.environ | one, cwd=work, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{name} failed: {done.stderr.strip()[-2000:]}")
+        if done.returncode:  # the others' hours are not lost
+            print(f"{name} failed ({done.returncode}): {done.stderr.strip()[-2000:]}", file=sys.stderr)
+            return {"log": log, "contender": name, "seed": seed, "epochs": [], "ended": "a failure"}
         found: dict[str, Any] = json.loads((Path(work) / "epochs.json").read_text())
     return {"log": log, "contender": name, "seed": seed} | found
 

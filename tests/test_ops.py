@@ -338,7 +338,7 @@ def a_level(generator: torch.Generator) -> Tensor:
     return encode(torch.randn(3, 70, 32, generator=generator, requires_grad=True), level, 0.2, generator)
 
 
-@pytest.mark.skipif(library.library().functions is None, reason="no C compiler")
+@pytest.mark.skipif(library.compiler_here() is None, reason="no C compiler")
 def test_the_c_form_runs_and_threads_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_level, "TOGETHER", 32)
     found = []
@@ -367,7 +367,7 @@ def test_without_a_compiler_torch_serves_and_it_is_said(monkeypatch: pytest.Monk
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
-@pytest.mark.skipif(library.library().functions is None, reason="no C compiler")
+@pytest.mark.skipif(library.compiler_here() is None, reason="no C compiler")
 def test_what_was_built_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     library.library.cache_clear()

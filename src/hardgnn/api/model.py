@@ -50,18 +50,6 @@ class HardGNN(Asked):
         >>> model.recommend(users=["u42"], n=10)
     """
 
-    def __init__(
-        self,
-        preset: str | None = settings.DEFAULT_PRESET,
-        seed: int = 0,
-        *,
-        verbose: int = 1,
-        output: str = "polars",
-        **options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(preset, seed, verbose=verbose, output=output, **options)
-        self._begin()
-
     def _begin(self) -> None:
         """As a model is that was never fitted."""
         self.folder: Path | None = None

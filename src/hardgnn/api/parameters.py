@@ -30,6 +30,10 @@ class Parameters:
         **options: Mapping[str, Any],
     ) -> None:
         self._set({"preset": preset, "seed": seed, "verbose": verbose, "output": output}, options)
+        self._begin()
+
+    def _begin(self) -> None:
+        """What else a model has that was never fitted."""
 
     def _set(self, own: dict[str, Any], options: dict[str, Any]) -> None:
         """Takes checked parameters, all or none; they are kept as they came, so that a clone finds the same ones."""

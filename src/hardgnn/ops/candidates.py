@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hardgnn.ops.form import fast
-from hardgnn.ops.native.candidates import serves, softmax, top, top_gradient
+from hardgnn.ops.native.candidates import NativeTop, serves, softmax
 from hardgnn.ops.native.library import native
 from hardgnn.ops.topk import largest
 
@@ -47,7 +47,10 @@ def sampled_softmax(
         return _reference_softmax(queries, items, offsets, positive, own, owner, prior, moment)
     reached, strength, epsilon = prior or (None, None, None)
     added, row = moment or (None, None)
-    return _SampledSoftmax.apply(queries, items, offsets, positive, reached, strength, epsilon, added, row, own, owner)
+    given = queries, items, offsets, positive, reached, strength, epsilon, added, row, own, owner
+    if serves(queries.shape[1]) and native(queries, items) is not None:
+        return _NativeSoftmax.apply(*given)
+    return _SampledSoftmax.apply(*given)
 
 
 def top_products(queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -58,6 +61,8 @@ def top_products(queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: 
     """
     if not fast(queries, items):
         return _reference_top(queries, items, own, owner, k)
+    if serves(queries.shape[1]) and native(queries, items) is not None:
+        return NativeTop.apply(queries, items, own, owner, min(k, len(items)))
     return _TopProducts.apply(queries, items, own, owner, k)
 
 
@@ -104,14 +109,6 @@ class _SampledSoftmax(torch.autograd.Function):
         own: Tensor,
         owner: Tensor,
     ) -> Tensor:
-        functions = native(queries, items) if serves(queries.shape[1]) else None
-        if functions is not None:
-            prior = None if reached is None else (reached, strength, epsilon)
-            moment = None if added is None else (added, row)
-            found = softmax(functions, queries, items, offsets, positive, prior, moment, own, owner)  # type: ignore[arg-type]
-            gradients = found.queries, found.items, found.offsets, found.positive, found.reached
-            ctx.save_for_backward(*gradients, found.strength, found.epsilon, found.added)
-            return found.loss
         count = len(queries)
         loss = queries.new_zeros(())
         d_queries, d_positive = torch.empty_like(queries), torch.empty_like(positive)
@@ -154,18 +151,21 @@ class _SampledSoftmax(torch.autograd.Function):
         return (*found, None, None, None)
 
 
+class _NativeSoftmax(_SampledSoftmax):
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        found = softmax(*given)
+        gradients = found.queries, found.items, found.offsets, found.positive, found.reached
+        ctx.save_for_backward(*gradients, found.strength, found.epsilon, found.added)
+        return found.loss
+
+
 class _TopProducts(torch.autograd.Function):
     """Top-k of a product, without the product as a whole."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k = min(k, len(items))
-        ctx.functions = native(queries, items) if serves(queries.shape[1]) else None
-        if ctx.functions is not None:
-            values, index = top(ctx.functions, queries, items, own, owner, k)
-            ctx.save_for_backward(queries, items, index)
-            ctx.mark_non_differentiable(index)
-            return values, index
         values = queries.new_empty(len(queries), k)
         index = torch.empty(len(queries), k, dtype=torch.long)
         for part in _chunks(queries, items):
@@ -179,8 +179,6 @@ class _TopProducts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         queries, items, index = ctx.saved_tensors
-        if ctx.functions is not None:
-            return *top_gradient(ctx.functions, queries, items, index, outer[0]), None, None, None
         d_queries, d_items = torch.empty_like(queries), torch.zeros_like(items)
         for part in _chunks(queries, items):
             table = queries.new_zeros(len(queries[part]), len(items)).scatter_(1, index[part], outer[0][part])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardgnn.ops.native.library import address, each
+from hardgnn.ops.native.library import address, each, native
 
 TOGETHER = 512  # queries of a part, whose gradients of candidates are added up by themselves; whole blocks
 WHOLE = 32  # queries of a block, candidates of a strip, and what vectors are a multiple of
@@ -63,22 +64,25 @@ def _strips(items: Tensor) -> Tensor:
 
 
 def softmax(
-    functions: ctypes.CDLL,
     queries: Tensor,
     items: Tensor,
     offsets: Tensor,
     positive: Tensor,
-    prior: tuple[Tensor, Tensor, Tensor] | None,
-    moment: tuple[Tensor, Tensor] | None,
+    reached: Tensor | None,
+    strength: Tensor | None,
+    epsilon: Tensor | None,
+    added: Tensor | None,
+    row: Tensor | None,
     own: Tensor,
     owner: Tensor,
 ) -> Gradients:
     """What `hardgnn.ops.candidates.sampled_softmax` says, and the gradients."""
+    functions = native(queries, items)
+    assert functions is not None
     count, candidates = len(queries), len(items)
     query, item = _filled(queries), _filled(items)
     width, dim = item.shape
-    reached, strength, epsilon = (None, 0.0, 1.0) if prior is None else (prior[0], float(prior[1]), float(prior[2]))
-    added, row = moment or (None, None)
+    numbers_of_prior = 0.0 if strength is None else float(strength), 1.0 if epsilon is None else float(epsilon)
     d_queries, d_positive = query.new_empty(query.shape), query.new_empty(positive.shape)
     d_reached = None if reached is None else query.new_empty(reached.shape)
     parts = -(-count // TOGETHER)
@@ -89,7 +93,7 @@ def softmax(
     held += [own.view(torch.uint8), owner, row]
     held = [None if one is None else one.contiguous() for one in held]
     softmax = _Softmax(
-        dim, width, candidates, count, strength, epsilon, *map(address, (*held, d_queries, d_positive, d_reached))
+        dim, width, candidates, count, *numbers_of_prior, *map(address, (*held, d_queries, d_positive, d_reached))
     )
 
     def sums(part: int) -> tuple[object]:
@@ -111,26 +115,31 @@ def softmax(
     )
 
 
-def top(
-    functions: ctypes.CDLL, queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """What `hardgnn.ops.candidates.top_products` says; the first of equal ones."""
-    query, item = _filled(queries), _filled(items)
-    values, index = queries.new_empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.long)
-    sizes = map(ctypes.c_long, (query.shape[1], len(item), len(items), k))
-    held = query, _strips(item), own.view(torch.uint8).contiguous(), owner.contiguous()
-    each(len(queries), TOGETHER, functions.hardgnn_top, *sizes, *map(address, (*held, values, index)))
-    return values, index
+class NativeTop(torch.autograd.Function):
+    """The k largest products of each query, k at most the number of items; the first of equal ones."""
 
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, own: Tensor, owner: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        functions = native(queries, items)
+        assert functions is not None
+        query, item = _filled(queries), _filled(items)
+        values, index = queries.new_empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.long)
+        sizes = map(ctypes.c_long, (query.shape[1], len(item), len(items), k))
+        held = query, _strips(item), own.view(torch.uint8).contiguous(), owner.contiguous()
+        each(len(queries), TOGETHER, functions.hardgnn_top, *sizes, *map(address, (*held, values, index)))
+        ctx.functions = functions
+        ctx.save_for_backward(queries, items, index)
+        ctx.mark_non_differentiable(index)
+        return values, index
 
-def top_gradient(
-    functions: ctypes.CDLL, queries: Tensor, items: Tensor, index: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients of queries (P, d) and items (C, d) from that of their products (P, k) at `index` (P, k)."""
-    parts = -(-len(queries) // TOGETHER)
-    d_queries, d_items = queries.new_empty(queries.shape), items.new_zeros(parts, *items.shape)
-    held = [one.contiguous() for one in (queries, items, index, grad)]
-    given = ctypes.c_long(queries.shape[1]), ctypes.c_long(index.shape[1]), *map(address, held), address(d_queries)
-    function = functions.hardgnn_top_gradient
-    each(len(queries), TOGETHER, function, *given, of_part=lambda i: (address(d_items[i]),))
-    return d_queries, d_items.sum(0)
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        queries, items, index = ctx.saved_tensors
+        parts = -(-len(queries) // TOGETHER)
+        d_queries, d_items = queries.new_empty(queries.shape), items.new_zeros(parts, *items.shape)
+        held = [one.contiguous() for one in (queries, items, index, outer[0])]
+        given = ctypes.c_long(queries.shape[1]), ctypes.c_long(index.shape[1]), *map(address, held), address(d_queries)
+        function = ctx.functions.hardgnn_top_gradient
+        each(len(queries), TOGETHER, function, *given, of_part=lambda i: (address(d_items[i]),))
+        return d_queries, d_items.sum(0), None, None, None

@@ -53,23 +53,10 @@ static void transpose(const float *from, long rows, long columns, float *to) {
 /* c (rows, columns) += the sum of `n` products left (rows, k) @ right (k, columns), which follow each other in memory */
 static void add_products(float *c, long rows, long columns, long k, const float *left, const float *right, long n) {
     for (long i = 0; i < rows; i += 8)
-        for (long j = 0; j < columns; j += 2 * LANES) {
-            vec sums[8][2];
-            float *at = c + i * columns + j;
-            for (int r = 0; r < 8; r++)
-                sums[r][0] = load(at + r * columns), sums[r][1] = load(at + r * columns + LANES);
-            for (long s = 0; s < n; s++) {
-                const float *a = left + (s * rows + i) * k, *b = right + s * k * columns + j;
-                for (long q = 0; q < k; q++) {
-                    vec first = load(b + q * columns), second = load(b + q * columns + LANES);
-#pragma GCC unroll 8
-                    for (int r = 0; r < 8; r++)
-                        sums[r][0] += a[r * k + q] * first, sums[r][1] += a[r * k + q] * second;
-                }
-            }
-            for (int r = 0; r < 8; r++)
-                store(at + r * columns, sums[r][0]), store(at + r * columns + LANES, sums[r][1]);
-        }
+        for (long j = 0; j < columns; j += 2 * LANES)
+            for (long s = 0; s < n; s++)
+                add_tile(c + i * columns + j, columns, left + (s * rows + i) * k, k, 1, right + s * k * columns + j,
+                         columns, k);
 }
 
 /* c (rows, d) += the sum of n products left (rows, NODES) @ right (d, NODES).T; `spare` holds n * d * NODES numbers */

@@ -46,7 +46,7 @@ def library() -> Library:
     `CC` names another compiler; the cache is `hardgnn` in `XDG_CACHE_HOME`, or in `~/.cache`. It is built for this
     processor, and anew for another compiler, processor or version.
     """
-    compiler = os.environ.get("CC") or next((name for name in COMPILERS if shutil.which(name)), None)
+    compiler = compiler_here()
     if compiler is None:
         return Library(None, f"no C compiler ({', '.join(COMPILERS)})")
     told = "it fails"
@@ -58,6 +58,11 @@ def library() -> Library:
             output = getattr(error, "stderr", None) or str(error)
             told = (output.strip().splitlines() or [told])[0][:200]
     return Library(None, f"the C compiler {compiler}: {told}")
+
+
+def compiler_here() -> str | None:
+    """The C compiler that is asked for, or that there is."""
+    return os.environ.get("CC") or next((name for name in COMPILERS if shutil.which(name)), None)
 
 
 def _built(words: list[str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,12 @@ def test_parameters_go_round_and_are_all_set_or_none() -> None:
         with pytest.raises(HardGNNError, match=sentence):
             model.set_params(**wrong)
     assert model.get_params() == before
+    for wrong, sentence in (
+        ({"model": 3}, "model: expected settings by name"),
+        ({"model": {"dimm": 3}}, "did you mean 'model.dim'"),
+    ):
+        with pytest.raises(HardGNNError, match=sentence):
+            HardGNN(**wrong)
 
 
 def test_figures_have_the_name_of_what_was_fitted(data: Dataset) -> None:
@@ -204,6 +211,13 @@ def test_sentences_are_worded_for_who_asks(tmp_path: Path, capsys: pytest.Captur
         HardGNN.load(tmp_path / "none")
     with typed(), pytest.raises(HardGNNError, match="make one with `hardgnn train"):
         HardGNN.load(tmp_path / "none")
+
+
+def test_the_processes_of_a_command_word_as_it_does() -> None:
+    asked = [sys.executable, "-c", "from hardgnn.wording import option; print(option('out'))"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "out"
+    with typed():
+        assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "--out"
 
 
 def test_verbose_says_what_it_does(data: Dataset, market_log: Path, capfd: pytest.CaptureFixture[str]) -> None:

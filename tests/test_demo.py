@@ -36,3 +36,5 @@ def test_the_demo_trains_evaluates_and_reports_and_goes_on(tmp_path: Path, monke
         demo.demo(tmp_path / "demo", demo.SHORT, 2, told.append)
     assert len(told) == before
     assert "run again it goes on" in told[0]
+    with pytest.raises(HardGNNError, match="a prepared folder; choose another --to"):
+        demo.demo(tmp_path / "demo" / "data", demo.SHORT, 1, told.append)

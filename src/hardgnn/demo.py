@@ -20,6 +20,7 @@ from hardgnn.report.page import write_report
 from hardgnn.runs.evaluated import compare_runs, evaluate_run
 from hardgnn.runs.folder import is_started, load_config
 from hardgnn.runs.train import check_place, train
+from hardgnn.storage.kinds import kind_of
 from hardgnn.training.bar import TrainingBar
 
 MODELS = ("selfgnn", "hardgnn", "best")
@@ -57,6 +58,8 @@ def demo(to: Path, length: Length, epochs: int | None, say: Callable[[str], None
     Raises:
         HardGNNError: before anything is done, a folder that holds something else; or what a step raises.
     """
+    if (kind := kind_of(to)) is not None:
+        raise HardGNNError(f"{to}: {kind}; choose another --to")
     runs = [to / "runs" / name for name in MODELS]
     configs = []
     for name, folder in zip(MODELS, runs):

@@ -11,23 +11,25 @@ from pathlib import Path
 
 HOUSE = str(Path(__file__).parent) + os.sep
 
-_typed = False
+TYPED = "HARDGNN_TYPED"  # in the environment, so that the processes of a command know it too
 
 
 @contextmanager
 def typed() -> Iterator[None]:
     """While a command runs, sentences name options and commands; otherwise arguments and functions of Python."""
-    global _typed
-    before, _typed = _typed, True
+    before = os.environ.get(TYPED)
+    os.environ[TYPED] = "1"
     try:
         yield
     finally:
-        _typed = before
+        del os.environ[TYPED]
+        if before is not None:
+            os.environ[TYPED] = before
 
 
 def said(command: str, python: str) -> str:
     """How it is said to who runs a command, and to who calls Python."""
-    return command if _typed else python
+    return command if TYPED in os.environ else python
 
 
 def option(name: str, value: str = "") -> str:

@@ -42,6 +42,8 @@ class Parameters:
         seed = arguments.whole(own["seed"], "seed", least=0)
         arguments.whole(own["verbose"], "verbose", least=0)
         checked_output(own["output"])
+        for name, value in options.items():
+            _check_section(name, value, settings.resolve(own["preset"]))
         self.config: Config = settings.resolve(own["preset"], seed=seed, options=options)
         """All settings, the preset's and the options."""
         self.preset: str | None = own["preset"]
@@ -70,19 +72,11 @@ class Parameters:
         options = dict(self._options)
         for name, value in sorted(parameters.items(), key=lambda one: BETWEEN in one[0]):
             section, single, key = name.partition(BETWEEN)
-            if not single and not isinstance(value, Mapping):
-                raise HardGNNError(f"unknown parameter '{name}': {self._hint(name)}")
+            if not single:
+                _check_section(name, value, self.config)
             options[section] = {**options.get(section, {}), key: value} if single else value
         self._set(own, options)
         return self
-
-    def _hint(self, name: str) -> str:
-        """The parameter that was meant, perhaps a setting whose section was left out."""
-        every = settings.flat(self.config)
-        sections = [section for section, fields in every.items() if name in fields]
-        if sections:
-            return f"did you mean '{sections[0]}{BETWEEN}{name}'?"
-        return nearest(name, [*OWN, *every])
 
     def set_output(self, output: str) -> Self:
         """Answers are tables of "polars" or "pandas" from here on."""
@@ -105,3 +99,15 @@ class Parameters:
         mine = self.get_params(deep=False)
         told = [f"{name}={value!r}" for name, value in mine.items() if name not in OWN or value != OWN[name]]
         return f"{type(self).__name__}({', '.join(told)})"
+
+
+def _check_section(name: str, value: object, config: Config) -> None:
+    """Refuses what is no section of settings, and names what was meant, perhaps a setting without its section."""
+    if isinstance(value, Mapping):
+        return
+    every = settings.flat(config)
+    if name in every:
+        arguments.refuse(name, "settings by name, as in model={'dim': 32}", value)
+    sections = [section for section, fields in every.items() if name in fields]
+    meant = f"did you mean '{sections[0]}{BETWEEN}{name}'?" if sections else nearest(name, [*OWN, *every])
+    raise HardGNNError(f"unknown parameter '{name}': {meant}")

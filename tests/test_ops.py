@@ -38,7 +38,7 @@ often = settings(max_examples=40, deadline=None)
 def assert_alike(compute: Callable[[], Sequence[Tensor]], leaves: Sequence[Tensor], tolerance: float) -> None:
     """All forms of what `compute` runs give the same tensors, and the same gradients of `leaves`."""
     found = []
-    for form in ("reference", "torch", "native"):
+    for form in ("reference", "torch", "float32", "native"):
         with asked_for(form):
             values = compute()
         generator = torch.Generator().manual_seed(1)
@@ -389,7 +389,7 @@ def test_what_is_no_number_stays_none(place: str) -> None:
     x = torch.randn(2, 5, 32)
     with torch.no_grad():
         (x if place == "x" else level.recurrent.get_parameter(place)).view(-1)[0] = torch.nan
-    for form in ("reference", "torch", "native"):
+    for form in ("reference", "torch", "float32", "native"):
         with asked_for(form):
             found = encode(x, level, 0.0, None)
             own, owner = torch.zeros(1, 40, dtype=torch.bool), torch.zeros(2, dtype=torch.long)

@@ -14,16 +14,18 @@ from hardgnn.errors import HardGNNError, nearest, shown
 
 VARIABLE = "HARDGNN_OPS"
 """In the environment it asks for `reference` everywhere, or for `torch`, the fast forms that need no compiler, to look
-for a fault in the others. The default is `native`: what there is in C in C, the rest in torch."""
+for a fault in the others. The default is `native`: what there is in C in C, the rest in torch; `float32` is the same
+without the processor's tiles of bfloat16 numbers (AMX)."""
 FAST_TYPES = (torch.float32, torch.float64)
 
-FORMS = ("native", "torch", "reference")
+COMPILED = ("native", "float32")
+FORMS = (*COMPILED, "torch", "reference")
 
 _wanted = ContextVar("wanted", default=os.environ.get(VARIABLE) or FORMS[0])
 
 
 def wanted() -> str:
-    """The form that is asked for: `native`, `torch` or `reference`.
+    """The form that is asked for, one of `FORMS`.
 
     Raises:
         HardGNNError: the environment asks for another.
@@ -43,7 +45,7 @@ def fast(*tensors: Tensor) -> bool:
 
 @contextmanager
 def asked_for(form: str) -> Iterator[None]:
-    """Within it operations run in another form: `native`, `torch` or `reference`."""
+    """Within it operations run in another form, one of `FORMS`."""
     token = _wanted.set(form)
     try:
         yield

@@ -3,17 +3,16 @@
 
    Within a block numbers lie as [feature][node], so that every operation runs over whole vectors. */
 
-#include "vectors.h"
+#include "products.h"
 
 #define NODES 32 /* of a block */
 
-static inline vec sigmoid(vec x) { return 1.f / (1.f + exp2_of(x * -1.44269504f)); }
+static inline vec sigmoid(vec x) { return inverse(1.f + exp2_of(x * -1.44269504f)); }
 static inline vec tanh_of(vec x) { return 2.f * sigmoid(2.f * x) - 1.f; }
 
 /* ---- transposing: (rows, columns) to (columns, rows), both multiples of 16 ---- */
 
 #ifdef __AVX512F__
-#include <immintrin.h>
 #define PAIRS(kind, x, y) _mm512_castpd_ps(_mm512_unpack##kind##_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)))
 
 static void transpose16(const float *from, long step, float *to, long step_to) {
@@ -50,38 +49,14 @@ static void transpose(const float *from, long rows, long columns, float *to) {
         for (long j = 0; j < columns; j += 16) transpose16(from + i * columns + j, columns, to + j * rows + i, rows);
 }
 
-/* c (rows, columns) += the sum of `n` products left (rows, k) @ right (k, columns), which follow each other in memory */
-static void add_products(float *c, long rows, long columns, long k, const float *left, const float *right, long n) {
-    for (long i = 0; i < rows; i += 8)
-        for (long j = 0; j < columns; j += 2 * LANES)
-            for (long s = 0; s < n; s++)
-                add_tile(c + i * columns + j, columns, left + (s * rows + i) * k, k, 1, right + s * k * columns + j,
-                         columns, k);
-}
-
-/* c (rows, d) += the sum of n products left (rows, NODES) @ right (d, NODES).T; `spare` holds n * d * NODES numbers */
-static void add_outer(float *c, long rows, long d, const float *left, const float *right, long n, float *spare) {
-    for (long s = 0; s < n; s++) transpose(right + s * d * NODES, d, NODES, spare + s * d * NODES);
-    add_products(c, rows, d, NODES, left, spare, n);
-}
-
-/* c (rows, NODES) = weight (rows, k) @ x (k, NODES) + bias (rows,), or zeros for a bias and a product that are none */
-static void affine(float *c, long rows, long k, const float *weight, const float *x, const float *bias) {
-    for (long i = 0; i < rows; i++) {
-        vec start = all(bias ? bias[i] : 0.f);
-        store(c + i * NODES, start), store(c + i * NODES + LANES, start);
-    }
-    if (x) add_products(c, rows, NODES, k, weight, x, 1);
-}
-
-/* sums (n,) += the sum of each row (n, NODES) */
+/* sums (n, LANES) += each row (n, NODES); and in the end sums (n,) of these */
 static void add_rows(float *sums, const float *rows, long n) {
-    for (long i = 0; i < n; i++) {
-        vec both = load(rows + i * NODES) + load(rows + i * NODES + LANES);
-        float sum = 0;
-        for (int j = 0; j < LANES; j++) sum += both[j];
-        sums[i] += sum;
-    }
+    for (long i = 0; i < n; i++)
+        store(sums + i * LANES, load(sums + i * LANES) + load(rows + i * NODES) + load(rows + i * NODES + LANES));
+}
+
+static void add_sums(float *to, const float *sums, long n) {
+    for (long i = 0; i < n; i++) to[i] += sum_of(load(sums + i * LANES));
 }
 
 /* ---- the level ---- */
@@ -89,23 +64,35 @@ static void add_rows(float *sums, const float *rows, long n) {
 /* The order of fields is that of hardgnn.ops.native.level. Gates are r, z, n, as in torch; the gain and offset of the
    LayerNorm, the scale of the logits and the base 2 of the softmax are in the weights of queries, keys and values. */
 typedef struct {
-    long intervals, dim, heads, over_states, with_norm;
+    long intervals, dim, heads, over_states, with_norm, tiles;
     float epsilon, kept_scale;
     const float *input_weight, *state_weight, *qkv_weight, *output_weight; /* (3d, d) each, (d, d) or none */
     const float *input_bias, *state_bias, *qkv_bias, *output_bias;
 } Level;
 
-/* The numbers of a block, and for the gradient the weights turned round. */
+/* The numbers of a block; the weights, and for the gradient the weights turned round. */
 typedef struct {
     float *x, *gates, *recalled, *hidden, *hat, *deviation, *joined, *looks, *weights, *pooled, *spare;
-    float *of_joined, *of_hidden, *of_own, *of_recalled, *back, *through, *input, *state, *qkv, *output;
+    float *of_joined, *of_hidden, *of_own, *of_recalled, *back, *through, *of_biases;
+    Side input, state, qkv, output, input_back, state_back, qkv_back, output_back;
+    Side left, right; /* of the product at hand */
+    long tiles, apart; /* apart: numbers between the gates of two intervals, which the gradient alone needs again */
     void *memory;
 } Work;
 
+/* Packs a weight (rows, columns), or that turned round. */
+static void weigh(Work *w, Side *side, const float *weight, long rows, long columns, float *turned) {
+    side->plain = turned ? turned : weight;
+    if (!weight) return;
+    if (turned) transpose(weight, rows, columns, turned);
+    if (w->tiles) turned ? pack_left(side, columns, rows) : pack_left(side, rows, columns);
+}
+
 static int begin(Work *w, const Level *l, int learning) {
     long T = l->intervals, d = l->dim, H = l->heads, block = d * NODES, looks = H * T * T * NODES, square = d * d;
+    float *input, *state, *qkv, *output;
     struct {
-        float **place;
+        void *place;
         long size;
     } parts[] = {{&w->x, T * block},
                  {&w->gates, 3 * T * block},
@@ -118,29 +105,87 @@ static int begin(Work *w, const Level *l, int learning) {
                  {&w->weights, H * T * NODES},
                  {&w->pooled, block},
                  {&w->spare, T * block},
+                 {&w->input.packed, 3 * square},
+                 {&w->state.packed, 3 * square},
+                 {&w->qkv.packed, 3 * square},
+                 {&w->output.packed, square},
+                 {&w->right.packed, 3 * T * block},
+                 {&w->left.packed, 3 * T * block},
                  {&w->of_joined, 3 * T * block},
                  {&w->of_hidden, T * block},
                  {&w->of_own, 3 * T * block},
                  {&w->of_recalled, 3 * T * block},
                  {&w->back, block},
                  {&w->through, looks},
-                 {&w->input, 3 * square},
-                 {&w->state, 3 * square},
-                 {&w->qkv, 3 * square},
-                 {&w->output, square}};
-    int count = learning ? 21 : 11;
+                 {&w->of_biases, 10 * d * LANES},
+                 {&w->input_back.packed, 3 * square},
+                 {&w->state_back.packed, 3 * square},
+                 {&w->qkv_back.packed, 3 * square},
+                 {&w->output_back.packed, square},
+                 {&input, 3 * square},
+                 {&state, 3 * square},
+                 {&qkv, 3 * square},
+                 {&output, square}};
+    int count = learning ? sizeof parts / sizeof parts[0] : 16;
     long total = 0;
     for (int i = 0; i < count; i++) total += parts[i].size;
     if (!(w->memory = malloc(sizeof(float) * total + 64))) return 0;
     float *at = (float *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
-    for (int i = 0; i < count; i++) *parts[i].place = at, at += parts[i].size;
+    for (int i = 0; i < count; i++) *(float **)parts[i].place = at, at += parts[i].size;
+    w->tiles = l->tiles, w->apart = learning ? 3 * block : 0;
+    weigh(w, &w->input, l->input_weight, 3 * d, d, NULL);
+    weigh(w, &w->state, l->state_weight, 3 * d, d, NULL);
+    weigh(w, &w->qkv, l->qkv_weight, 3 * d, d, NULL);
+    weigh(w, &w->output, l->output_weight, d, d, NULL);
     if (learning) {
-        transpose(l->input_weight, 3 * d, d, w->input);
-        transpose(l->state_weight, 3 * d, d, w->state);
-        transpose(l->qkv_weight, 3 * d, d, w->qkv);
-        if (l->output_weight) transpose(l->output_weight, d, d, w->output);
+        memset(w->of_biases, 0, sizeof(float) * 10 * d * LANES);
+        weigh(w, &w->input_back, l->input_weight, 3 * d, d, input);
+        weigh(w, &w->state_back, l->state_weight, 3 * d, d, state);
+        weigh(w, &w->qkv_back, l->qkv_weight, 3 * d, d, qkv);
+        weigh(w, &w->output_back, l->output_weight, d, d, output);
     }
+    if (w->tiles) begin_tiles();
     return 1;
+}
+
+static void end(Work *w) {
+    if (w->tiles) end_tiles();
+    free(w->memory);
+}
+
+/* c (rows, NODES) += weight (rows, k) @ x (k, NODES) */
+static void add_product(Work *w, float *c, long rows, long k, const Side *weight, const float *x) {
+    w->right.plain = x;
+    if (w->tiles) {
+        pack_right(&w->right, k, NODES);
+        add_by_tiles(c, rows, NODES, k, weight, &w->right, 1);
+    } else
+        add_by_vectors(c, rows, NODES, k, weight->plain, x, 1);
+}
+
+/* c (rows, NODES) = weight (rows, k) @ x (k, NODES) + bias (rows,), or zeros for a bias and a product that are none */
+static void affine(Work *w, float *c, long rows, long k, const Side *weight, const float *x, const float *bias) {
+    for (long i = 0; i < rows; i++) {
+        vec start = all(bias ? bias[i] : 0.f);
+        store(c + i * NODES, start), store(c + i * NODES + LANES, start);
+    }
+    if (x) add_product(w, c, rows, k, weight, x);
+}
+
+/* c (rows, d) += the sum of n products left (rows, NODES) @ right (d, NODES).T, which follow each other in memory */
+static void add_outer(Work *w, float *c, long rows, long d, const float *left, const float *right, long n) {
+    for (long s = 0; s < n; s++) transpose(right + s * d * NODES, d, NODES, w->spare + s * d * NODES);
+    if (!w->tiles) {
+        add_by_vectors(c, rows, d, NODES, left, w->spare, n);
+        return;
+    }
+    w->left.plain = left;
+    pack_left(&w->left, n * rows, NODES);
+    for (long s = 0; s < n; s++) {
+        Side one = {w->spare + s * d * NODES, w->right.packed + 2 * s * d * NODES};
+        pack_right(&one, NODES, d);
+    }
+    add_by_tiles(c, rows, d, NODES, &w->left, &w->right, n);
 }
 
 /* Rows [node][feature] as [feature][node], zeros for nodes that are missing; and the way back. */
@@ -160,22 +205,27 @@ static void give(const float *from, long nodes, long d, float *spare, float *to)
 #define EACH(i, n) for (long i = 0; i < (n); i += LANES)
 
 static void drop(const Level *l, const uint8_t *kept, long all_nodes, long first, long nodes, float *states) {
+    uint8_t last[NODES] = {0};
     for (long i = 0; i < l->dim; i++)
         for (long t = 0; t < l->intervals; t++) {
             const uint8_t *k = kept + (i * l->intervals + t) * all_nodes + first;
             float *h = states + (t * l->dim + i) * NODES;
-            for (long j = 0; j < nodes; j++) h[j] = k[j] ? h[j] * l->kept_scale : 0.f;
+            if (nodes < NODES) k = memcpy(last, k, nodes);
+            EACH(j, NODES) {
+                ints stays = __builtin_convertvector(*(const bytes *)(k + j), ints) != 0;
+                store(h + j, chosen(stays, load(h + j) * l->kept_scale, all(0)));
+            }
         }
 }
 
 static void recurrent(const Level *l, Work *w, const float *x, long all_nodes, long first, long nodes) {
     long d = l->dim, block = d * NODES;
     for (long t = 0; t < l->intervals; t++) {
-        float *gates = w->gates + 3 * t * block, *recalled = w->recalled + 3 * t * block, *state = w->hidden + t * block;
+        float *gates = w->gates + t * w->apart, *recalled = w->recalled + t * w->apart, *state = w->hidden + t * block;
         const float *before = state - block;
         take(x + (t * all_nodes + first) * d, nodes, d, w->spare, w->x + t * block);
-        affine(gates, 3 * d, d, l->input_weight, w->x + t * block, l->input_bias);
-        affine(recalled, 3 * d, d, l->state_weight, t ? before : NULL, l->state_bias);
+        affine(w, gates, 3 * d, d, &w->input, w->x + t * block, l->input_bias);
+        affine(w, recalled, 3 * d, d, &w->state, t ? before : NULL, l->state_bias);
         EACH(i, block) {
             vec reset = sigmoid(load(gates + i) + load(recalled + i));
             vec update = sigmoid(load(gates + block + i) + load(recalled + block + i));
@@ -251,7 +301,7 @@ static void forward(const Level *l, Work *w, const float *x, const uint8_t *kept
     if (kept) drop(l, kept, all_nodes, first, nodes, w->hat);
     if (l->with_norm) normalise(l, w);
     for (long t = 0; t < T; t++)
-        affine(w->joined + 3 * t * block, 3 * d, d, l->qkv_weight, w->hat + t * block, l->qkv_bias);
+        affine(w, w->joined + 3 * t * block, 3 * d, d, &w->qkv, w->hat + t * block, l->qkv_bias);
     attend(l, w);
 }
 
@@ -265,10 +315,10 @@ int hardgnn_level(long first, long last, const Level *l, const float *x, const u
     for (long at = first; at < last; at += NODES) {
         long nodes = last - at < NODES ? last - at : NODES;
         forward(l, &w, x, kept, all_nodes, at, nodes);
-        if (l->output_weight) affine(w.x, d, d, l->output_weight, w.pooled, l->output_bias); /* x has been used */
+        if (l->output_weight) affine(&w, w.x, d, d, &w.output, w.pooled, l->output_bias); /* x has been used */
         give(l->output_weight ? w.x : w.pooled, nodes, d, w.spare, result + at * d);
     }
-    free(w.memory);
+    end(&w);
     return 0;
 }
 
@@ -349,9 +399,10 @@ int hardgnn_level_gradient(long first, long last, const Level *l, const float *x
     Work w;
     long T = l->intervals, d = l->dim, block = d * NODES, square = d * d;
     float *of_input = sums, *of_state = of_input + 3 * square, *of_qkv = of_state + 3 * square;
-    float *of_output = of_qkv + 3 * square, *of_input_bias = of_output + square, *of_state_bias = of_input_bias + 3 * d;
-    float *of_qkv_bias = of_state_bias + 3 * d, *of_output_bias = of_qkv_bias + 3 * d;
+    float *of_output = of_qkv + 3 * square;
     if (!begin(&w, l, 1)) return 1;
+    float *of_input_bias = w.of_biases, *of_state_bias = of_input_bias + 3 * d * LANES;
+    float *of_qkv_bias = of_state_bias + 3 * d * LANES, *of_output_bias = of_qkv_bias + 3 * d * LANES;
     for (long at = first; at < last; at += NODES) {
         long nodes = last - at < NODES ? last - at : NODES;
         forward(l, &w, x, kept, all_nodes, at, nodes);
@@ -359,15 +410,15 @@ int hardgnn_level_gradient(long first, long last, const Level *l, const float *x
         if (l->output_weight) {
             float *of_vectors = w.of_own; /* not needed yet */
             memcpy(of_vectors, w.back, sizeof(float) * block);
-            add_outer(of_output, d, d, of_vectors, w.pooled, 1, w.spare);
+            add_outer(&w, of_output, d, d, of_vectors, w.pooled, 1);
             add_rows(of_output_bias, of_vectors, d);
-            affine(w.back, d, d, w.output, of_vectors, NULL);
+            affine(&w, w.back, d, d, &w.output_back, of_vectors, NULL);
         }
         attend_gradient(l, &w, w.back);
-        add_outer(of_qkv, 3 * d, d, w.of_joined, w.hat, T, w.spare);
+        add_outer(&w, of_qkv, 3 * d, d, w.of_joined, w.hat, T);
         for (long t = 0; t < T; t++) {
             add_rows(of_qkv_bias, w.of_joined + 3 * t * block, 3 * d);
-            affine(w.of_hidden + t * block, d, 3 * d, w.qkv, w.of_joined + 3 * t * block, NULL);
+            affine(&w, w.of_hidden + t * block, d, 3 * d, &w.qkv_back, w.of_joined + 3 * t * block, NULL);
         }
         if (l->with_norm) normalise_gradient(l, &w);
         if (kept) drop(l, kept, all_nodes, at, nodes, w.of_hidden);
@@ -377,13 +428,17 @@ int hardgnn_level_gradient(long first, long last, const Level *l, const float *x
             gates_gradient(l, &w, t);
             add_rows(of_input_bias, own, 3 * d);
             add_rows(of_state_bias, recalled, 3 * d);
-            affine(w.pooled, d, 3 * d, w.input, own, NULL);
+            affine(&w, w.pooled, d, 3 * d, &w.input_back, own, NULL);
             give(w.pooled, nodes, d, w.spare, result + (t * all_nodes + at) * d);
-            if (t) add_products(w.back, d, NODES, 3 * d, w.state, recalled, 1);
+            if (t) add_product(&w, w.back, d, 3 * d, &w.state_back, recalled);
         }
-        add_outer(of_input, 3 * d, d, w.of_own, w.x, T, w.spare);
-        if (T > 1) add_outer(of_state, 3 * d, d, w.of_recalled + 3 * block, w.hidden, T - 1, w.spare);
+        add_outer(&w, of_input, 3 * d, d, w.of_own, w.x, T);
+        if (T > 1) add_outer(&w, of_state, 3 * d, d, w.of_recalled + 3 * block, w.hidden, T - 1);
     }
-    free(w.memory);
+    add_sums(of_output + square, w.of_biases, 10 * d);
+    end(&w);
     return 0;
 }
+
+/* Whether products may run by tiles here. */
+int hardgnn_tiles(void) { return may_use_tiles(); }

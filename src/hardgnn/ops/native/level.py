@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hardgnn.ops.interval_blocks import Blocks
-from hardgnn.ops.native.library import address, each
+from hardgnn.ops.native.library import address, each, tiles
 
 TOGETHER = 2048  # nodes of a part, whose weights' gradients are added up by themselves
 WHOLE = 32  # numbers of a vector are a multiple of these
@@ -17,7 +17,7 @@ WHOLE = 32  # numbers of a vector are a multiple of these
 
 class _Level(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_long) for name in ("intervals", "dim", "heads", "over_states", "with_norm")),
+        *((name, ctypes.c_long) for name in ("intervals", "dim", "heads", "over_states", "with_norm", "tiles")),
         *((name, ctypes.c_float) for name in ("epsilon", "kept_scale")),
         *((name, ctypes.c_void_p) for name in ("input", "state", "qkv", "output")),
         *((name, ctypes.c_void_p) for name in ("input_bias", "state_bias", "qkv_bias", "output_bias")),
@@ -38,7 +38,7 @@ def _described(blocks: Blocks, shape: torch.Size, times: float) -> tuple[_Level,
     kept += [*biases, None if output is None else output.bias]
     kept = [None if one is None else one.detach().contiguous() for one in kept]
     norm = blocks.norm is not None
-    sizes = (shape[0], shape[2], blocks.heads, len(blocks.over) > 1, norm)
+    sizes = (shape[0], shape[2], blocks.heads, len(blocks.over) > 1, norm, tiles())
     return _Level(*map(int, sizes), blocks.epsilon, times, *map(address, kept)), kept
 
 

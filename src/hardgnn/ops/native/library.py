@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardgnn.ops.form import fast, wanted
+from hardgnn.ops.form import COMPILED, fast, wanted
 
 SOURCES = ("level.c", "graph.c", "dropout.c", "candidates.c", "transitions.c")
-HEADERS = ("vectors.h",)
+HEADERS = ("vectors.h", "products.h")
 COMPILERS = ("cc", "gcc", "clang")
 MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 # Not -ffast-math: linked with it, a library rounds small numbers to zero in the whole process.
@@ -37,6 +37,8 @@ class Library:
 
     functions: ctypes.CDLL | None
     told: str
+    tiles: bool = False
+    """Whether the processor multiplies tiles of bfloat16 numbers, and this process may let it."""
 
 
 @cache
@@ -53,7 +55,8 @@ def library() -> Library:
     for machine in MACHINES:
         try:
             path = _built([*compiler.split(), *machine])
-            return Library(ctypes.CDLL(str(path)), f"{compiler} {' '.join(machine)}".strip())
+            functions = ctypes.CDLL(str(path))
+            return Library(functions, f"{compiler} {' '.join(machine)}".strip(), bool(functions.hardgnn_tiles()))
         except (OSError, subprocess.SubprocessError) as error:
             output = getattr(error, "stderr", None) or str(error)
             told = (output.strip().splitlines() or [told])[0][:200]
@@ -105,7 +108,7 @@ def _cache() -> Path:
 
 def native(*tensors: Tensor) -> ctypes.CDLL | None:
     """The C operations where they serve these tensors: float32 on a processor; None where the torch forms do."""
-    if wanted() != "native" or not fast(*tensors) or any(one.dtype != torch.float32 for one in tensors):
+    if wanted() not in COMPILED or not fast(*tensors) or any(one.dtype != torch.float32 for one in tensors):
         return None
     found = library()
     if found.functions is None:
@@ -120,10 +123,17 @@ def say(told: str) -> None:
 
 def described() -> str:
     """The forms that operations on a processor have here, for the record of a run."""
-    if wanted() != "native":
+    if wanted() not in COMPILED:
         return wanted()
     found = library()
-    return f"{'torch' if found.functions is None else 'native'} ({found.told})"
+    if found.functions is None:
+        return f"torch ({found.told})"
+    return f"{wanted()} ({found.told}{'; tiles of bfloat16' if tiles() else ''})"
+
+
+def tiles() -> bool:
+    """Whether C multiplies float32 numbers by tiles of bfloat16 (AMX), each as two: 1e-5 apart from float32."""
+    return wanted() == "native" and library().tiles
 
 
 def over(size: int, step: int, work: Callable[[int, int], None]) -> None:

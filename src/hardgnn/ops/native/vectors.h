@@ -3,6 +3,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #define LANES 16
 
@@ -19,6 +22,16 @@ static inline float sum_of(vec x) {
     float sum = 0;
     for (int j = 0; j < LANES; j++) sum += x[j];
     return sum;
+}
+
+/* 1 / x to 1e-7, of x from 1e-37 to 1e37 */
+static inline vec inverse(vec x) {
+#ifdef __AVX512F__
+    vec y = (vec)_mm512_rcp14_ps((__m512)x);
+    return y * (2.f - x * y);
+#else
+    return 1.f / x;
+#endif
 }
 
 /* 2^x to 1e-7, of x from -126 to 126; what is no number stays none */

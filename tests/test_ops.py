@@ -27,6 +27,7 @@ from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.ops.interval_level import Level, encode
 from hardgnn.ops.native import level as native_level
 from hardgnn.ops.native import library
+from hardgnn.ops.nearest import nearest
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 
@@ -50,7 +51,8 @@ def assert_alike(compute: Callable[[], Sequence[Tensor]], leaves: Sequence[Tenso
     for values in others:
         assert operations(values[0]) != operations(expected[0])  # there were two forms
         for one, other in zip(values, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+            most = max([1.0, *other.detach().abs().flatten().tolist()])  # a number is the sum of some as large as this
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * most)
 
 
 def operations(value: Tensor) -> set[str]:
@@ -280,6 +282,29 @@ def test_what_windows_reach(seed: int, items: int, width: int, windows: int) -> 
     for others in found[1:]:
         for one, other in zip(others, found[0], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@given(seeds, st.integers(1, 150), st.integers(1, 100), st.sampled_from([4, 32, 64]), st.integers(1, 9))
+@often
+def test_all_forms_find_the_same_nearest(seed: int, queries: int, items: int, dim: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    query, table = (torch.from_numpy(rng.normal(size=(n, dim)).astype(np.float32)) for n in (queries, items))
+    lengths = rng.integers(0, items + 2, queries)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    avoided = rng.integers(0, items, lengths.sum()).astype(np.int32)
+    k = min(k, items)
+    products = query @ table.T
+    for row in range(queries):
+        products[row, avoided[offsets[row] : offsets[row + 1]]] = -torch.inf
+    expected = products.topk(k, dim=1).values
+    for form in ("reference", "torch", "float32", "native"):
+        with asked_for(form):
+            values, columns = nearest(query, table, offsets, avoided, k)
+        torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-4)
+        real = values.isfinite()
+        torch.testing.assert_close(products.gather(1, columns)[real], values[real], rtol=1e-4, atol=1e-4)
+        ordered = columns.masked_fill(~real, items).sort(1).values
+        assert (ordered.diff(dim=1)[real[:, 1:]] > 0).all()  # each item once
 
 
 @pytest.mark.parametrize("shape", [(0,), (7, 5), (3, 2, 33)])

@@ -291,7 +291,7 @@ def test_info_nce_by_hand() -> None:
 
 
 def test_the_hardest_are_those_a_sort_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardgnn.training.samplers.BLOCK", 40)  # several blocks
+    monkeypatch.setattr("hardgnn.ops.nearest.BLOCK", 40)  # several blocks
     rng = np.random.default_rng(0)
     query, items = rng.normal(size=(9, 4)), rng.normal(size=(12, 4))
     seen = [rng.choice(12, size, replace=False).tolist() for size in (0, 1, 3, 5, 8, 9, 10, 11, 12)]

@@ -18,13 +18,8 @@ from hardgnn.data.dataset import VALID, Dataset
 from hardgnn.data.histories import PADDING, Histories
 from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
-from hardgnn.ops.form import fast
-from hardgnn.ops.product import product
-from hardgnn.ops.topk import largest
+from hardgnn.ops.nearest import nearest
 from hardgnn.parts import SAMPLERS, blamed, home_of
-
-BLOCK = 4_000_000  # similarities held at once by the search for the hardest
-DEVICE_BLOCK = 2**28  # the same where memory is far and many cores wait for work: 1 GiB of float32
 
 
 @dataclass(frozen=True)
@@ -131,26 +126,14 @@ def sampler_settings(draws: Literal["pairs", "candidates"], default: str) -> Any
 def hardest(query: Tensor, items: Tensor, avoided: Histories, k: int) -> tuple[Tensor, Tensor]:
     """The k items most similar (cosine) to each query among those not avoided.
 
-    One blocked matrix product and a top-k; no gradient flows through the choice (specification, section 3).
+    No gradient flows through the choice (specification, section 3).
 
     Shapes: query (B, d), items (I, d), avoided: B histories -> items (B, k) int64 and whether each is a real one
     (B, k) bool, False where fewer than k are left.
     """
-    keys = F.normalize(items, dim=-1, eps=1e-6)
-    query = F.normalize(query, dim=-1, eps=1e-6)
-    k = min(k, len(items))
-    rows = max(1, (BLOCK if fast(query) else DEVICE_BLOCK) // max(1, len(items)))
-    found, valid = [], []
-    for start in range(0, len(query), rows):
-        similarity = product(query[start : start + rows], keys)  # (b, I)
-        block = avoided.take(np.arange(start, start + len(similarity)))
-        owner = np.repeat(np.arange(len(similarity)), block.lengths)
-        cells = np.stack([owner, block.items.astype(np.int64)])
-        similarity[torch.from_numpy(cells).to(similarity.device).unbind()] = -torch.inf
-        values, indices = largest(similarity, k)
-        found.append(indices)
-        valid.append(torch.isfinite(values))
-    return torch.cat(found), torch.cat(valid)
+    keys, query = (F.normalize(one, dim=-1, eps=1e-6) for one in (items, query))
+    values, found = nearest(query, keys, avoided.offsets, avoided.items, min(k, len(items)))
+    return found, torch.isfinite(values)
 
 
 class FalseNegatives:

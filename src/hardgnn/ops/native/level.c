@@ -10,45 +10,6 @@
 static inline vec sigmoid(vec x) { return inverse(1.f + exp2_of(x * -1.44269504f)); }
 static inline vec tanh_of(vec x) { return 2.f * sigmoid(2.f * x) - 1.f; }
 
-/* ---- transposing: (rows, columns) to (columns, rows), both multiples of 16 ---- */
-
-#ifdef __AVX512F__
-#define PAIRS(kind, x, y) _mm512_castpd_ps(_mm512_unpack##kind##_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)))
-
-static void transpose16(const float *from, long step, float *to, long step_to) {
-    __m512 a[16], b[16];
-    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_ps(from + i * step);
-    for (int i = 0; i < 16; i += 2) {
-        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        a[i] = PAIRS(lo, b[i], b[i + 2]), a[i + 1] = PAIRS(hi, b[i], b[i + 2]);
-        a[i + 2] = PAIRS(lo, b[i + 1], b[i + 3]), a[i + 3] = PAIRS(hi, b[i + 1], b[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        b[i] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
-        b[i + 4] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
-        b[i + 8] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
-        b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 8; i++) {
-        _mm512_storeu_ps(to + i * step_to, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
-        _mm512_storeu_ps(to + (i + 8) * step_to, _mm512_shuffle_f32x4(b[i], b[i + 8], 0xdd));
-    }
-}
-#else
-static void transpose16(const float *from, long step, float *to, long step_to) {
-    for (int i = 0; i < 16; i++)
-        for (int j = 0; j < 16; j++) to[j * step_to + i] = from[i * step + j];
-}
-#endif
-
-static void transpose(const float *from, long rows, long columns, float *to) {
-    for (long i = 0; i < rows; i += 16)
-        for (long j = 0; j < columns; j += 16) transpose16(from + i * columns + j, columns, to + j * rows + i, rows);
-}
-
 /* sums (n, LANES) += each row (n, NODES); and in the end sums (n,) of these */
 static void add_rows(float *sums, const float *rows, long n) {
     for (long i = 0; i < n; i++)

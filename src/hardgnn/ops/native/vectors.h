@@ -18,6 +18,15 @@ static inline void store(float *p, vec x) { *(vec *)p = x; }
 static inline vec all(float x) { return x - (vec){0}; }
 static inline vec chosen(ints first, vec a, vec b) { return (vec)(((ints)a & first) | ((ints)b & ~first)); }
 static inline vec larger(vec a, vec b) { return chosen(a > b, a, b); }
+static inline int any_of(ints x) {
+#ifdef __AVX512F__
+    return _mm512_test_epi32_mask((__m512i)x, (__m512i)x) != 0;
+#else
+    int any = 0;
+    for (int j = 0; j < LANES; j++) any |= x[j];
+    return any;
+#endif
+}
 static inline float sum_of(vec x) {
     float sum = 0;
     for (int j = 0; j < LANES; j++) sum += x[j];

@@ -22,7 +22,7 @@ from hardgnn.models.transitions import Transitions, TransitionsSettings
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout, kept_numbers
 from hardgnn.ops.edges import Edges
-from hardgnn.ops.form import VARIABLE, asked_for, fast
+from hardgnn.ops.form import COMPILED, VARIABLE, asked_for, fast
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.ops.interval_level import Level, encode
 from hardgnn.ops.native import level as native_level
@@ -351,7 +351,7 @@ def test_what_runs_where() -> None:
     assert fast(x)
     with asked_for("natve"), pytest.raises(HardGNNError, match="did you mean 'native'"):
         fast(x)
-    asked = "import torch; from hardgnn.ops.form import fast; print(fast(torch.ones(1)))"
+    asked = "import torch; from hardgnn.ops.form import COMPILED, fast; print(fast(torch.ones(1)))"
     environment = os.environ | {VARIABLE: "reference"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -373,6 +373,18 @@ def test_the_c_form_runs_and_threads_do_not_change_it(monkeypatch: pytest.Monkey
         found.append(values)
     assert "NativeEncodeBackward" in operations(found[0])
     assert torch.equal(*found)
+
+
+@pytest.mark.skipif(not library.library().tiles, reason="a processor without tiles of bfloat16")
+def test_tiles_are_used_and_told() -> None:
+    found, said = [], []
+    for form in COMPILED:
+        with asked_for(form):
+            found.append(a_level(torch.Generator().manual_seed(0)))
+            said.append("tiles" in library.described())
+    difference = (found[0] - found[1]).abs().max() / found[1].abs().max()
+    assert 0 < difference < 3e-5
+    assert said == [True, False]
 
 
 def test_without_a_compiler_torch_serves_and_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

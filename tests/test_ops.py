@@ -351,7 +351,7 @@ def test_what_runs_where() -> None:
     assert fast(x)
     with asked_for("natve"), pytest.raises(HardGNNError, match="did you mean 'native'"):
         fast(x)
-    asked = "import torch; from hardgnn.ops.form import COMPILED, fast; print(fast(torch.ones(1)))"
+    asked = "import torch; from hardgnn.ops.form import fast; print(fast(torch.ones(1)))"
     environment = os.environ | {VARIABLE: "reference"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

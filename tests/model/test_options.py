@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -241,3 +243,29 @@ def test_the_contrast_has_as_many_hard_negatives_as_asked_and_none_without_weigh
         terms = objective.losses(batch, torch.Generator().manual_seed(0))
         assert ("infonce" in terms) == (words != ("hard.weight=0",))
     assert widths == [1, 4]
+
+
+def test_optimisers_are_those_of_torch_without_its_compiler() -> None:
+    """In a process of its own: another test may have loaded the compiler."""
+    code = """
+import sys, torch
+from hardgnn.training import light
+found = []
+for kind, other in ((light.Adam, torch.optim.Adam), (light.AdamW, torch.optim.AdamW)):
+    both = []
+    for one in (kind, other):
+        parameter = torch.nn.Parameter(torch.ones(3, 2))
+        optimiser = one([parameter], lr=0.1, weight_decay=0.1)
+        for step in range(3):
+            parameter.grad = torch.arange(6.0).view(3, 2) - step
+            optimiser.step()
+            optimiser.load_state_dict(optimiser.state_dict())
+        optimiser.zero_grad()
+        assert parameter.grad is None
+        both.append(parameter.detach())
+        assert ("torch._dynamo" in sys.modules) == bool(found or one is other)
+    found.append(torch.equal(*both))
+print(found)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[True,", "True]"]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hardgnn.config.config import AdamWSettings, TrainSettings
 from hardgnn.models.network import Network
+from hardgnn.training.light import Adam, AdamW
 
 
 def optimiser_of(network: Network, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -26,6 +27,6 @@ def optimiser_of(network: Network, settings: TrainSettings) -> torch.optim.Optim
     for name, parameter in network.named_parameters():
         rate = next((value for prefix, value in network.rates().items() if name.startswith(prefix)), 1.0)
         groups.setdefault((weight_decay.get(id(parameter), 0.0), rate), []).append(parameter)
-    kind = torch.optim.AdamW if isinstance(chosen, AdamWSettings) else torch.optim.Adam
+    kind = AdamW if isinstance(chosen, AdamWSettings) else Adam
     alike = [{"params": params, "weight_decay": key[0], "rate": key[1]} for key, params in groups.items()]
     return kind(alike, lr=settings.lr, fused=network.device.type in ("cpu", "cuda"))

@@ -29,6 +29,7 @@ from hardgnn.metrics import MAIN_AT, mean_of
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
 from hardgnn.training.callbacks import Callback, Checkpoint, Validation
+from hardgnn.training.light import Adam
 from hardgnn.training.trainer import Trainer
 
 BEST = "model.pt"
@@ -145,7 +146,7 @@ def fit(kind: Neural, fitting: PeerFitting) -> FittedPeer:
     torch.manual_seed(fitting.seed)
     model = kind.build(dataset, setting)
     lr = setting["learning_rate"]
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=setting.get("weight_decay", 0.0))
+    optimiser = Adam(model.parameters(), lr=lr, weight_decay=setting.get("weight_decay", 0.0))
     ranker = Trained(kind.name, model, length)
     best = fitting.folder / BEST
     of = f"{dataset.manifest.get('source_sha256')} {fitting.folder.name}"

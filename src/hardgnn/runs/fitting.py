@@ -39,7 +39,7 @@ from hardgnn.training.callbacks import (
     closing,
 )
 from hardgnn.training.checkpoint import Progress
-from hardgnn.training.optimiser import optimiser_of
+from hardgnn.training.optimiser import by_rows, optimiser_of
 from hardgnn.training.trainer import Trainer
 from hardgnn.wording import option, said
 
@@ -266,7 +266,8 @@ class Fitting:
             raise Refused(f"{self.data.name}: {_nothing_to_learn(self.data)}")
         average = None
         if settings.average_epochs > 0:
-            average = MovingAverage(network, settings.average_epochs, len(objective))
+            apart = by_rows(network, settings)
+            average = MovingAverage(network, settings.average_epochs, len(objective), apart)
         named = [_made(name, self.place.folder) for name in settings.callbacks.split(",") if name]
         told = {f"{section}.{key}": value for section, of in flat(self.config).items() for key, value in of.items()}
         for one in [*named, *self.callbacks]:
@@ -276,7 +277,7 @@ class Fitting:
         trainer = Trainer(
             network,
             objective,
-            optimiser_of(network, settings),
+            optimiser_of(network, settings, average),
             epochs=settings.epochs,
             seed=self.config.run.seed,
             lr=settings.lr,
@@ -284,6 +285,7 @@ class Fitting:
             device=network.device,
             autocast=partial(autocast, network.device, self.config.run.precision),
             callbacks=[*ours, *self.callbacks],
+            settle=network.catch_up,
         )
         with closing(named):
             progress = trainer.run()

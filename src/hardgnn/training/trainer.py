@@ -28,6 +28,8 @@ class Trainer:
         seed: each epoch's random numbers come from it and the epoch's number, so that a resumed run draws the same.
         lr, lr_decay: the learning rate of the first epoch, and the factor on it per epoch.
         callbacks: told of each step and epoch, in this order; they begin in the reverse one.
+        settle: brings up what the steps of an epoch have left for later (`hardgnn.training.rows`), before weights are
+            read.
         device: where the network is, and its dropout draws.
         autocast: makes the context that losses are computed in.
         clock: tells the seconds that the log and the progress count.
@@ -44,13 +46,15 @@ class Trainer:
         lr: float,
         lr_decay: float = 1.0,
         callbacks: Sequence[Callback] = (),
+        settle: Callable[[], None] = lambda: None,
         device: torch.device | str = "cpu",
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.network, self.objective, self.optimiser = network, objective, optimiser
         self.epochs, self.seed, self.lr, self.lr_decay = epochs, seed, lr, lr_decay
-        self.callbacks, self.device, self.autocast, self.clock = tuple(callbacks), device, autocast, clock
+        self.callbacks, self.settle, self.device = tuple(callbacks), settle, device
+        self.autocast, self.clock = autocast, clock
         self.progress = Progress()
 
     @property
@@ -77,6 +81,7 @@ class Trainer:
                 group["lr"] = group.get("rate", 1.0) * lr
             began = self.clock()
             means = self._epoch(epoch)
+            self.settle()
             seconds = self.clock() - began
             self.progress.epoch, self.progress.seconds = epoch, self.progress.seconds + seconds
             line = {"epoch": epoch, "lr": lr} | {f"loss_{name}": value for name, value in means.items()}

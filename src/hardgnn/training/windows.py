@@ -78,7 +78,8 @@ class Windows:
 
         That is anywhere in what `LONGEST` leaves of a very long one, so that the transitions count all of a window.
         """
-        spare = np.maximum(np.minimum(self.train.lengths[users], LONGEST) - self.window - 1, 0)
+        lengths = self.train.offsets[users + 1] - self.train.offsets[users]
+        spare = np.maximum(np.minimum(lengths, LONGEST) - self.window - 1, 0)
         anywhere = rng.random(len(users)) >= self.recent
         back = np.where(anywhere, rng.integers(0, spare + 1), 0)
         whole = self.train.windows(users, self.window + 1, drop_last=back)

@@ -22,7 +22,7 @@ from hardgnn.ops.candidates import top_products
 from hardgnn.parts import ENCODERS, LOSSES
 from hardgnn.training.losses import CandidateScores, contrast, unit
 from hardgnn.training.objectives.base import ContrastedObjective, HardSettings, eligible_users, objective
-from hardgnn.training.samplers import WeightedSettings, distinct_rows, sampler_settings
+from hardgnn.training.samplers import Distinct, WeightedSettings, sampler_settings
 from hardgnn.training.windows import SequenceBatch, Windows
 
 
@@ -121,16 +121,17 @@ class NextItem(ContrastedObjective):
         cells = place.flatten().nonzero()[:, 0]  # (P,), among B · m
         owner = cells // windows.shape[1]  # (P,)
         groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
-        items, item_row = distinct_rows(network.n_items, *groups, device=network.device)
+        distinct = Distinct(*groups)
         users = self.here(batch.users)
-        vectors = network.vectors(users if user_term else users[:0], items, generator)
+        vectors = network.vectors(users if user_term else users[:0], self.here(distinct.ids), generator)
 
-        local = torch.where(place, item_row[windows.clamp_min(0)], PADDING)
+        local = torch.where(place, self.here(distinct.places(batch.windows)), PADDING)
         sequences = _at(network.sequence_encoder.every(vectors.items, local, generator), cells)  # (P, d)
         queries = network.scoring.query(vectors.users[owner] if user_term else None, sequences)
         target, candidates = targets[place], self.here(batch.candidates)  # (P,), (C,)
-        positive = vectors.items.index_select(0, item_row[target])  # (P, d)
-        negative = vectors.items.index_select(0, item_row[candidates])  # (C, d)
+        of_targets = self.here(distinct.places(batch.targets[batch.windows != PADDING]))
+        positive = vectors.items.index_select(0, of_targets)  # (P, d)
+        negative = vectors.items.index_select(0, self.here(distinct.places(batch.candidates)))  # (C, d)
         positive_score = (queries * positive).sum(-1)  # (P,)
         offsets = -self.here(batch.inclusion).log()  # each stands for as many as it was likely to be drawn
         popularity = prior = None
@@ -171,12 +172,11 @@ class NextItem(ContrastedObjective):
 
     def _own(self, batch: SequenceBatch) -> np.ndarray:
         """Which candidates are a user's own training items, and so no negatives: (B, C) bool."""
-        column = np.full(self.data.n_items, PADDING)
-        column[batch.candidates] = np.arange(len(batch.candidates))
         histories = self.data.train.take(batch.users)
-        owners, columns = np.repeat(np.arange(len(batch.users)), histories.lengths), column[histories.items]
+        owners = np.repeat(np.arange(len(batch.users)), histories.lengths)
+        among, columns = Distinct(batch.candidates).found(histories.items)
         own = np.zeros((len(batch.users), len(batch.candidates)), dtype=bool)
-        own[owners[columns != PADDING], columns[columns != PADDING]] = True
+        own[owners[among], columns] = True
         return own
 
     def _transitions(
@@ -186,9 +186,9 @@ class NextItem(ContrastedObjective):
         module, counted = self.network.transitions, self.network.counted
         assert module is not None
         assert counted is not None
-        rows, row = distinct_rows(self.data.n_items, batch.windows[batch.windows != PADDING])
-        local = torch.where(windows == PADDING, len(rows), row.to(windows.device)[windows.clamp_min(0)])
-        edges = counted.edges[rows.numpy()]
+        rows = Distinct(batch.windows[batch.windows != PADDING])
+        local = torch.where(windows == PADDING, len(rows.ids), self.here(rows.places(batch.windows)))
+        edges = counted.edges[rows.ids]
         counts, target_counts = self._counts[windows], self._counts[targets]  # index -1 is the last: padding
         next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
         reached = module.reached(edges, batch.candidates, local)

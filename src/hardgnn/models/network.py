@@ -91,6 +91,9 @@ class Auxiliary(Protocol):
     def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> Any:
         """What the term of a step with these users is computed on."""
 
+    def cut(self, drawn: Any, parts: int) -> list[Any]:
+        """What was drawn in so many parts, whose terms add up to the whole's."""
+
     def rows(self, drawn: Any) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
         """The users and the items that it needs vectors of."""
 
@@ -180,6 +183,13 @@ class Network(nn.Module, ABC):
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
         """The vectors of distinct `users` and `items` (n,), or of all; of no users without `with_users`."""
+
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """Which rows (r,) of its tables (.., d) get gradients where the vectors of these alone are asked for.
+
+        By the parameter's name; a parameter that is not named has them in all rows, as tables under a graph.
+        """
+        return {}
 
     def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`."""

@@ -70,5 +70,8 @@ class Transformer(Network):
         table = self.item_embedding
         return Vectors(table.new_empty(0, table.shape[1]), table if items is None else table.index_select(0, items))
 
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        return {"item_embedding": items}
+
     def tables(self) -> list[Tensor]:
         return [self.item_embedding]

@@ -22,6 +22,7 @@ from hardgnn.ops.form import fast
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 from hardgnn.parts import SAMPLERS, blamed, home_of
+from hardgnn.processes.group import processes
 
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
 DEVICE_BLOCK = 2**28  # the same where memory is far and many cores wait for work: 1 GiB of float32
@@ -173,8 +174,8 @@ class FalseNegatives:
         self._counts += torch.stack([false.sum(), valid.sum()])
 
     def share(self) -> float | None:
-        """The share of false ones since `reset`; None where nothing was counted."""
-        false, drawn = self._counts.tolist()
+        """The share of false ones since `reset`, of all processes; None where nothing was counted."""
+        false, drawn = np.sum(processes().gathered(self._counts.tolist()), axis=0).tolist()
         return false / drawn if drawn else None
 
 

@@ -25,8 +25,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hardgnn.errors import TRACEBACK, MachineError, outcome
-from hardgnn.processes.ends import Ended
-from hardgnn.processes.launch import quiet
+from hardgnn.processes.launch import Ended, quiet
 from hardgnn.screen import REPLACED, console, end_wait, in_lines, printable
 
 READER_GONE = 128 + 13

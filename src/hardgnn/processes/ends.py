@@ -16,34 +16,15 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
-from hardgnn.errors import HardGNNError, MachineError, outcome
-from hardgnn.processes.launch import Launched, speak
+from hardgnn.errors import MachineError, outcome
+from hardgnn.processes.launch import Cause, Ended, Launched, speak
 
 GRACE_S = 1.0  # for a process to come upon its own error, before it is told another's
 LEAVE_S = 4.0  # for a process that is told to end
 KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4}  # seconds, seconds, times: a host that is gone
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why all processes end: what became of one."""
-
-    rank: int
-    status: int
-    sentence: str
-    kind: Literal["failed", "stopped", "gone"] = "failed"
-    """An error, told before; Ctrl-C or SIGTERM; or without a word."""
-
-
-class Ended(HardGNNError):
-    """This process ends because another one has ended; it has that one's status."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause.sentence)
-        self.status = cause.status
 
 
 class Ends:
@@ -61,7 +42,7 @@ class Ends:
     def __init__(self, launched: Launched, share: Callable[[str], str], seconds: float) -> None:
         self.launched, self.cause = launched, None
         self._known, self._left, self._first_left = threading.Event(), threading.Event(), threading.Event()
-        self._told, self._lock = False, threading.Lock()
+        self._lock = threading.Lock()
         self._peers: dict[int, socket.socket] = {}
         self._done: set[int] = set()
         try:
@@ -104,10 +85,12 @@ class Ends:
         stopped = isinstance(error, KeyboardInterrupt)
         cause = self.why(GRACE_S) if stopped else self.cause
         self._left.set()
-        if isinstance(error, Ended) or (cause is not None and stopped and (self._told or cause.kind != "stopped")):
-            found = error if isinstance(error, Ended) or cause is None else self.ended(cause)
+        if isinstance(error, Ended):
             self.leave()
-            return found
+            return error
+        if stopped and cause is not None and cause.kind != "stopped":  # which is why it was
+            self.leave()
+            return self.ended(cause)
         status, sentence = (128 + signal.SIGTERM, " was stopped") if stopped else outcome(error)
         own = f"{self.launched}{sentence if stopped else f': {sentence}'}"
         self._tell(Cause(self.launched.rank, status, own, "stopped" if stopped else "failed"))
@@ -183,7 +166,6 @@ class Ends:
     def _end(self, cause: Cause) -> None:
         """Stops what this process is doing, and ends it where it does not stop, as in a call that waits for ever."""
         if not self._left.wait(GRACE_S):
-            self._told = True
             _thread.interrupt_main()
             if not self._left.wait(LEAVE_S):
                 os.write(2, f"error: {self.ended(cause)}\n".encode("utf-8", "backslashreplace"))

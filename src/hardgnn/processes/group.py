@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason
-from hardgnn.processes.ends import Cause, Ended, Ends
-from hardgnn.processes.launch import PATIENCE, Launched, launched, patience_s
+from hardgnn.processes.ends import Ends
+from hardgnn.processes.launch import PATIENCE, Cause, Launched, launched, patience_s
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +90,7 @@ class Together(Group):
 
     Raises:
         Ended: another process has ended, so that nobody answers.
+        KeyboardInterrupt: it was stopped.
     """
 
     def __init__(self, launched: Launched, ends: Ends) -> None:
@@ -138,6 +139,8 @@ class Together(Group):
             if machine_fault(error) is not None and self._ends.cause is None:
                 raise
             cause = self._ends.why(CAUSE_S)
+            if cause is not None and cause.kind == "stopped":
+                raise KeyboardInterrupt from None
             broken = f"the connection of the processes broke ({reason(error)})"
             raise self._ends.ended(cause or Cause(-1, MachineError.status, broken, "gone")) from None
 
@@ -224,4 +227,4 @@ def code() -> str:
     return found.hexdigest()
 
 
-__all__ = ["Ended", "Group", "Together", "code", "processes", "together"]
+__all__ = ["Group", "Together", "code", "processes", "together"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from hardgnn.errors import HardGNNError, shown
 
@@ -29,6 +30,25 @@ class Launched:
 
     def __str__(self) -> str:
         return f"process {self.rank} of {self.world}"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why all processes end: what became of one."""
+
+    rank: int
+    status: int
+    sentence: str
+    kind: Literal["failed", "stopped", "gone"] = "failed"
+    """An error, told before; Ctrl-C or SIGTERM; or without a word."""
+
+
+class Ended(HardGNNError):
+    """This process ends because another one has ended; it has that one's status."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.sentence)
+        self.status = cause.status
 
 
 def launched(told: Mapping[str, str] = os.environ) -> Launched:

@@ -330,7 +330,7 @@ class Fitting:
         name, n = split(metric)
         at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
         shards = 1 if self.config.train is None else self.config.train.shards
-        return means_of(_ranked(model, self.data, part, protocol, shards), at, names)
+        return means_of(ranked(model, self.data, part, protocol, shards), at, names)
 
     def _fitted(
         self, progress: Progress, how: tuple[str, str, str], parameters: int, chosen: Mapping[str, Any] | None = None
@@ -359,13 +359,13 @@ class Fitting:
         return Fitted(None, result, progress.lines)
 
 
-def _ranked(model: Model, data: Dataset, part: str, protocol: str, shards: int) -> pl.DataFrame:
+def ranked(model: Model, data: Dataset, part: str, protocol: str, shards: int) -> pl.DataFrame:
     """What `rank_targets` gives; each process ranks for the users of its shards, and all have the ranks of all."""
     users = np.unique(targets_of(data, part, protocol)[0])
     cut = np.array_split(users, min(shards, len(users)))
     mine = [cut[shard] for shard in processes().shards(shards) if shard < len(cut)]
-    ranked = [rank_targets(model, data, part, protocol, users=some if len(cut) > 1 else None) for some in mine]
-    return pl.concat([frame for of_process in processes().gathered(ranked) for frame in of_process])
+    found = [rank_targets(model, data, part, protocol, users=some if len(cut) > 1 else None) for some in mine]
+    return pl.concat([frame for of_process in processes().gathered(found) for frame in of_process])
 
 
 def _made(name: str, folder: Path | None) -> Callback:

@@ -91,6 +91,12 @@ class Rows(Protocol):
     def catch_up(self) -> None:
         """Brings up the rows that no step has asked for."""
 
+    def gradient(self, rows: Tensor) -> Tensor:
+        """The gradients (n, d) of given rows (n,), sorted, from what was asked for so far, which then has none."""
+
+    def change(self, rows: Tensor, gradient: Tensor) -> None:
+        """Gives rows (n,), each once, gradients (n, d) from elsewhere, for the next step."""
+
 
 class Auxiliary(Protocol):
     """A loss term that a network brings with it, with the rows of users and items that it needs in a step."""
@@ -100,6 +106,9 @@ class Auxiliary(Protocol):
 
     def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> Any:
         """What the term of a step with these users is computed on."""
+
+    def cut(self, drawn: Any, parts: int) -> list[Any]:
+        """What was drawn in so many parts, whose terms add up to the whole's."""
 
     def rows(self, drawn: Any) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
         """The users and the items that it needs vectors of."""
@@ -205,6 +214,13 @@ class Network(nn.Module, ABC):
         """Brings up all tables: who keeps one may have left for later what nobody asked for."""
         for kept in self.kept.values():
             kept.catch_up()
+
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """Which rows (r,) of its tables (.., d) get gradients where the vectors of these alone are asked for.
+
+        By the parameter's name; a parameter that is not named has them in all rows, as tables under a graph.
+        """
+        return {}
 
     def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`."""

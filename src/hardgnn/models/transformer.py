@@ -70,5 +70,8 @@ class Transformer(Network):
     ) -> Vectors:
         return Vectors(self.item_embedding.new_empty(0, self.settings.dim), self.look_up("item_embedding", items))
 
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        return {"item_embedding": items}
+
     def tables(self) -> list[Tensor]:
         return [self.item_embedding]

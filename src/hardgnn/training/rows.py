@@ -140,13 +140,27 @@ class LazyRows:
             self._asked.append((rows, found.requires_grad_()))
         return found
 
+    def gradient(self, rows: Tensor) -> Tensor:
+        """The gradients (n, d) of given rows (n,), sorted, from what was asked for so far, which then has none."""
+        found = self.table.new_zeros(len(rows), self.table.shape[1])
+        for asked, one in self._taken():
+            found.index_add_(0, torch.searchsorted(rows, asked), one)
+        return found
+
+    def change(self, rows: Tensor, gradient: Tensor) -> None:
+        """Gives rows (n,), each once, gradients (n, d) from elsewhere, for the next step."""
+        self.look_up(rows).grad = gradient
+
+    def _taken(self) -> list[tuple[Tensor, Tensor]]:
+        asked, self._asked = self._asked, []
+        return [(rows, found.grad) for rows, found in asked if found.grad is not None]
+
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float) -> None:
         """One step of AdamW, and of the average."""
         self._step += 1
         past = None if self.average is None else self.average[1] if self._step > 1 else 0.0
-        touched = [(rows, found.grad) for rows, found in self._asked if found.grad is not None]
-        self._asked = []
+        touched = self._taken()
         self._elapsed.advance(self._step, lr, weight_decay, past or 0.0)
         if touched:
             self._touch(*_together(touched), lr, weight_decay, past)
@@ -196,6 +210,9 @@ class LazyRows:
     @torch.no_grad()
     def _bring_up(self, rows: Tensor, place: NDArray[np.integer]) -> None:
         """What the steps since they were touched make of some rows."""
+        behind = np.flatnonzero(self._last[place] < self._elapsed.steps)
+        if len(behind) < len(place):
+            rows, place = rows[torch.from_numpy(behind).to(rows.device)], place[behind]
         since = torch.from_numpy(self._elapsed.since(self._last[place])).to(self.table)
         d, e, a, m, v = since[:5].unsqueeze(2)  # (n, 1) each
         kept = self.table.detach(), self.moments["exp_avg"], self.moments["exp_avg_sq"]

@@ -22,6 +22,7 @@ from hardgnn.ops.form import fast
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 from hardgnn.parts import SAMPLERS, blamed, home_of
+from hardgnn.processes.group import processes
 
 BLOCKS = 2**14  # of items, which a sampler draws from in random order
 BLOCK = 4_000_000  # similarities held at once by the search for the hardest
@@ -174,8 +175,8 @@ class FalseNegatives:
         self._counts += torch.stack([false.sum(), valid.sum()])
 
     def share(self) -> float | None:
-        """The share of false ones since `reset`; None where nothing was counted."""
-        false, drawn = self._counts.tolist()
+        """The share of false ones since `reset`, of all processes; None where nothing was counted."""
+        false, drawn = np.sum(processes().gathered(self._counts.tolist()), axis=0).tolist()
         return false / drawn if drawn else None
 
 

@@ -21,7 +21,14 @@ from hardgnn.models.transitions import between
 from hardgnn.ops.candidates import top_products
 from hardgnn.parts import ENCODERS, LOSSES
 from hardgnn.training.losses import CandidateScores, contrast, unit
-from hardgnn.training.objectives.base import ContrastedObjective, HardSettings, eligible_users, objective
+from hardgnn.training.objectives.base import (
+    ContrastedObjective,
+    HardSettings,
+    cuts,
+    eligible_users,
+    objective,
+    share_of,
+)
 from hardgnn.training.samplers import Distinct, WeightedSettings, sampler_settings
 from hardgnn.training.windows import SequenceBatch, Windows
 
@@ -50,7 +57,7 @@ class NextItemSettings(PartSettings):
 
 @dataclass
 class PositionStep:
-    """What the terms of a step are functions of: P positions of B users, C candidates.
+    """What the terms of a step are functions of: P positions of B users, C candidates; `share` is the batch's.
 
     Shapes: `sequences` (P, d), `positive` (P, d), `negative` (C, d), `own` (B, C) bool, `owner` (P,), `users` (B,),
     `candidates` (C,).
@@ -65,6 +72,7 @@ class PositionStep:
     users: Tensor
     candidates: Tensor
     generator: torch.Generator | None
+    share: float = 1.0
 
 
 @objective("next-item")
@@ -113,6 +121,13 @@ class NextItem(ContrastedObjective):
         """The batches of one epoch, in random order."""
         return self._windows.epoch(rng)
 
+    def cut(self, batch: SequenceBatch, parts: int) -> list[SequenceBatch | None]:
+        filled = min(parts, len(batch.users))
+        return [*map(batch.cut, cuts(len(batch.users), filled)), *[None] * (parts - filled)]
+
+    def touched(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        return self.network.touched(self.here(batch.users), self.here(self._items(batch).ids))
+
     def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> PositionStep:
         """Queries at all positions that an item follows, and what the next item and the candidates score there."""
         network, user_term = self.network, self.network.scoring.user_term
@@ -120,8 +135,7 @@ class NextItem(ContrastedObjective):
         place = windows != PADDING  # (B, m)
         cells = place.flatten().nonzero()[:, 0]  # (P,), among B · m
         owner = cells // windows.shape[1]  # (P,)
-        groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
-        distinct = Distinct(*groups)
+        distinct = self._items(batch)
         users = self.here(batch.users)
         vectors = network.vectors(users if user_term else users[:0], self.here(distinct.ids), generator)
 
@@ -147,10 +161,17 @@ class NextItem(ContrastedObjective):
             positive_score = positive_score + next_moment
         own = self.here(self._own(batch))  # (B, C)
         scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior, moment)
-        return PositionStep(scores, sequences, positive, negative, own, owner, users, candidates, generator)
+        return PositionStep(
+            scores, sequences, positive, negative, own, owner, users, candidates, generator, batch.share
+        )
+
+    def _items(self, batch: SequenceBatch) -> Distinct:
+        """The distinct items of a batch."""
+        real = batch.windows != PADDING
+        return Distinct(batch.windows[real], batch.targets[batch.targets != PADDING], batch.candidates)
 
     def recommendation(self, step: PositionStep) -> Tensor:
-        return self.loss(step.scores, self.settings.loss)
+        return share_of(self.loss(step.scores, self.settings.loss), step.share, self.settings.loss)
 
     def contrast(self, step: PositionStep) -> Tensor:
         """InfoNCE with the K nearest by cosine of the candidates, or of a part of them (`hard.share`)."""
@@ -161,7 +182,7 @@ class NextItem(ContrastedObjective):
         own = step.own[:, pool]
         far, index = top_products(anchors, unit(step.negative[pool]), own, step.owner, hard.k)  # (P, K)
         self.false.count(step.users[step.owner], step.candidates[pool][index], torch.isfinite(far))
-        return contrast(near, far, hard.temperature)
+        return share_of(contrast(near, far, hard.temperature), step.share)
 
     def _pool(self, candidates: int, step: PositionStep) -> Tensor | slice:
         """Which of the candidates are searched for the hardest: all, or a random part where they are too many."""

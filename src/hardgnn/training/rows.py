@@ -171,7 +171,7 @@ class LazyRows:
     def _touch(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float, past: float | None) -> None:
         kept = self.table.detach(), self.moments["exp_avg"], self.moments["exp_avg_sq"]
         theta, first, second = (one.index_select(0, rows) for one in kept)
-        before = self.moments["step"].new_tensor(self._step - 1)
+        before = torch.tensor(float(self._step - 1), device=theta.device)
         adamw(
             [theta],
             [gradient],

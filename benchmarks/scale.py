@@ -3,12 +3,15 @@
     python benchmarks/scale.py [--events 50000 --users 2500 --items 3000] [--factors 1 4 16 64] [--json]
     python benchmarks/scale.py --factors 1 --events 30000000 --users 600000 --items 200000 --steps 4   # one large log
     python benchmarks/scale.py --model best --events 1000000 --users 50000 --items 20000 --items-power 0.5 --steps 30
+    python benchmarks/scale.py --model best --grow items --events 600000 --users 50000 --items 10000 --factors 1 200
 
 Each size is simulated, prepared and trained in a process of its own, for `--steps` steps of which the first, which
 makes Adam's state, does not count. Of SelfGNN and HardGNN a step has 512 users and an epoch, always 20 such steps, is
 told and not run; of `best`, whose epoch passes over all events, it is told by the number of its steps, and training
-stops after `--steps`. `--items-power` is how items grow: 1 as the events do, 0.5 as their root. The exponents are the
-slopes of the logarithms by least squares; memory counts what lies above a process that has only imported the package.
+stops after `--steps`. `--items-power` is how items grow: 1 as the events do, 0.5 as their root. With `--grow items`
+they alone grow, and those that nothing happens to stay in the table: what a step costs by the items. The exponents are
+the slopes of the logarithms by least squares; memory counts what lies above a process that has only imported the
+package.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import shapes
 
 STEPS_PER_EPOCH = 20
@@ -61,6 +66,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     idle = peak_memory_mb()
     start = time.perf_counter()
     data = Dataset.load(folder)
+    if options.grow == "items":
+        unseen = [f"unseen{number}" for number in range(options.items - data.n_items)]
+        data = replace(data, item_ids=pl.concat([data.item_ids, pl.Series(data.item_ids.name, unseen, pl.String)]))
     loaded = time.perf_counter() - start
     batch = min(512, data.n_users)
     whole = options.model == "best"
@@ -103,6 +111,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(shapes.SHAPES), default="gowalla", help="whose settings are taken")
     parser.add_argument("--model", choices=["selfgnn", "hardgnn", "best"], default="selfgnn")
     parser.add_argument("--items-power", type=float, default=1.0, help="items grow with the factor to this power")
+    parser.add_argument("--grow", choices=["all", "items"], default="all", help="what grows with the factor")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--set", nargs="*", default=[], help="settings of hardgnn train")
@@ -119,7 +128,8 @@ def main() -> None:
     rows = []
     for factor in options.factors:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            sizes = {name: getattr(options, name) * factor for name in ("events", "users")}
+            others = factor if options.grow == "all" else 1
+            sizes = {name: getattr(options, name) * others for name in ("events", "users")}
             sizes["items"] = round(options.items * factor**options.items_power)
             words = [sys.executable, __file__, *sys.argv[1:], "--folder", str(Path(folder) / "data")]
             for name, size in sizes.items():
@@ -132,13 +142,13 @@ def main() -> None:
             print(f"done: x{factor}", file=sys.stderr, flush=True)
     exponents = {}
     if len(rows) > 1:
-        events = [row["training_events"] for row in rows]
+        grown = [row["training_events" if options.grow == "all" else "items"] for row in rows]
         exponents = {
-            "step_s": exponent(events, [row["step_s"] for row in rows]),
-            "step_cpu_s": exponent(events, [row["step_cpu_s"] for row in rows]),
-            "epoch_cpu_s": exponent(events, [row["epoch_cpu_s"] for row in rows]),
-            "before_cpu_s": exponent(events, [row["before_cpu_s"] for row in rows]),
-            "memory": exponent(events, [row["peak_mib"] - row["idle_mib"] for row in rows]),
+            "step_s": exponent(grown, [row["step_s"] for row in rows]),
+            "step_cpu_s": exponent(grown, [row["step_cpu_s"] for row in rows]),
+            "epoch_cpu_s": exponent(grown, [row["epoch_cpu_s"] for row in rows]),
+            "before_cpu_s": exponent(grown, [row["before_cpu_s"] for row in rows]),
+            "memory": exponent(grown, [row["peak_mib"] - row["idle_mib"] for row in rows]),
         }
     report = {"model": options.model, "settings": options.set, "sizes": rows, "exponents": exponents}
     if options.json:

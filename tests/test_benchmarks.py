@@ -23,6 +23,7 @@ SMALL = [
     "prepare.py --events 5000 --users 100 --items 1000",
     "prepare.py --form yelp --events 5000 --users 100 --items 1000",
     "scale.py --events 20000 --users 1200 --items 300 --factors 1 --steps 2 --threads 1",
+    "scale.py --model best --grow items --events 9000 --users 600 --items 300 --factors 1 3 --steps 2 --threads 1",
     "serve.py --items 200 --users 50 --connections 2 --seconds 0.5 --approximate",
 ]
 

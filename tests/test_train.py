@@ -104,6 +104,7 @@ def test_the_model_kept_is_the_average_over_epochs_however_many_steps_they_have(
 
     class Watch(Callback):
         def updated(self) -> None:
+            self.trainer.settle()
             steps.append({name: value.detach().clone() for name, value in self.trainer.network.named_parameters()})
 
     words = (f"objective.batch_positions={positions}", "train.average_epochs=2.5", "train.eval_every=3")
@@ -258,7 +259,7 @@ def test_best_is_selfgnn_with_all_of_it_switched_off(data: Dataset) -> None:
         fit(data, small("best", *words.split(), "train.epochs=2")).model.scores(everybody, data.everything)
         for words in ("", BEST_AS_SELFGNN)
     ]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)  # a table by rows, and one as a whole
 
 
 def test_users_have_no_vectors_where_nothing_asks_for_them(data: Dataset, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ WORDS = {
 }
 """The same in the words of libraries that have exceptions of their own."""
 LONGEST_REASON = 300
+FAULT = 70  # the exit status of a fault of the program
+TRACEBACK = "HARDGNN_TRACEBACK"
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
@@ -118,6 +120,24 @@ def told(error: OSError, path: Path | str | None = None) -> str:
     }
     said = words.get(error.errno or 0) or error.strerror or reason(error)
     return f"{shown(where)}: {said}" if where is not None else said
+
+
+def outcome(error: BaseException) -> tuple[int, str]:
+    """The exit status of a command that ended with `error`, and the sentence that it says of it."""
+    if isinstance(error, HardGNNError):
+        return error.status, str(error)
+    fault = machine_fault(error)
+    if fault is not None:
+        where = getattr(error, "filename", None)
+        return MachineError.status, fault if where is None else f"{where}: {fault}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return HardGNNError.status, told(error)
+    if isinstance(error, UnicodeError):
+        return HardGNNError.status, f"text that is not in the encoding it should be in ({reason(error)})"
+    if isinstance(error, RecursionError):
+        return HardGNNError.status, "the input is nested too deeply"
+    fault = f"{type(error).__name__}: {reason(error)}"
+    return FAULT, f"{fault}; this is a fault of the program, {TRACEBACK}=1 shows where it is"
 
 
 def shown(text: object) -> str:

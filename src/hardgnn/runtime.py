@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.processes.group import processes
 from hardgnn.version import __version__
 
 MALLOC_TRIM_THRESHOLD, MALLOC_TOP_PAD, MALLOC_MMAP_MAX = -1, -2, -4  # the parameters of glibc's mallopt
@@ -30,18 +31,33 @@ PACKAGES = ("torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
 def device_of(name: str) -> torch.device:
     """The device that a name means: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
-    `auto` is the first CUDA device, or else the processor; Apple's `mps` has to be asked for.
+    `auto` is the first CUDA device, or else the processor; Apple's `mps` has to be asked for. Of processes that work
+    together each has a CUDA device of its own.
 
     Raises:
         HardGNNError: there is no such name, or no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?|mps", name):
         raise HardGNNError(f"unknown device '{shown(name)}'; known: {', '.join(DEVICES)}")
     if name not in (there := devices()):
         raise HardGNNError(f"device '{name}': not on this machine, which has {', '.join(there)}")
-    return torch.device(name)
+    return torch.device(name) if processes().world == 1 else _own_device(name)
+
+
+def _own_device(name: str) -> torch.device:
+    """The device of one of several processes."""
+    if name == "cpu":
+        return torch.device(name)
+    if name != "cuda":
+        raise HardGNNError(f"run.device={name}: one device for {processes().world} processes; set cuda, or cpu")
+    mine, there = processes().launched.local_rank, torch.cuda.device_count()
+    if mine >= there:
+        local = processes().launched.local_world
+        raise HardGNNError(f"{local} processes on a machine of {there} GPUs: start as many, or set run.device=cpu")
+    torch.cuda.set_device(mine)
+    return torch.device("cuda", mine)
 
 
 def devices() -> list[str]:
@@ -97,10 +113,12 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
 def use_threads(threads: int, earlier: int = 0) -> None:
     """Sets torch's threads; 0 takes what OMP_NUM_THREADS says, or as many as there are processors that are free now.
 
+    Processes that work together on a host share them out, and all have as many as process 0, for with as many they
+    come to the same numbers.
     `earlier` is how many a run began with that goes on: with as many it comes to the same numbers.
     """
     if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or earlier or free_processors())
+        torch.set_num_threads(threads or earlier or max(1, free_processors() // processes().launched.local_world))
 
 
 def free_processors(seconds: float = 0.1) -> int:

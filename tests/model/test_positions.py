@@ -21,12 +21,13 @@ from hardgnn.models.similarity import cosine_similarity, forward_similarity
 from hardgnn.models.transformer import Transformer
 from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, TransitionsSettings, between
 from hardgnn.ops.form import asked_for
+from hardgnn.training import samplers
 from hardgnn.training.objectives.next_item import NextItem, NextItemSettings
 from hardgnn.training.samplers import (
+    SystematicSample,
     WeightedSampler,
     WeightedSettings,
     inclusion_probabilities,
-    systematic_sample,
 )
 from hardgnn.training.windows import Windows
 
@@ -224,10 +225,13 @@ def test_probabilities_follow_the_weights_and_sum_to_the_number_drawn(weights: l
         assert (np.array(weights)[~free] * ratio[0] >= 1 - 1e-9).all()
 
 
-def test_items_are_drawn_as_often_as_asked() -> None:
+@pytest.mark.parametrize("blocks", [samplers.BLOCKS, 20])
+def test_items_are_drawn_as_often_as_asked(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samplers, "BLOCKS", blocks)
     rng = np.random.default_rng(0)
     asked = inclusion_probabilities(rng.pareto(1, 50) + 0.1, 12)
-    drawn = [systematic_sample(asked, rng) for _ in range(4000)]
+    sample = SystematicSample(asked)
+    drawn = [sample.draw(rng) for _ in range(4000)]
     assert {len(np.unique(one)) for one in drawn} == {12}
     often = np.bincount(np.concatenate(drawn), minlength=50) / 4000
     assert np.abs(often - asked).max() < 4 * np.sqrt(0.25 / 4000)

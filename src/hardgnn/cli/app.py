@@ -14,6 +14,7 @@ import typer
 from hardgnn.cli import evaluating, logs, serving, studies, training
 from hardgnn.cli import peers as others
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.processes.launch import alone
 from hardgnn.screen import say, wait
 from hardgnn.version import __version__
 from hardgnn.wording import typed
@@ -58,11 +59,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def hardgnn(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Tells the version and ends.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Sequential recommendation with SelfGNN and HardGNN, honestly measured."""
+    if context.invoked_subcommand not in (None, "train"):
+        alone(str(context.invoked_subcommand))
 
 
 def run(words: Sequence[str]) -> int:

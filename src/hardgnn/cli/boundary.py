@@ -24,13 +24,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, told
+from hardgnn.errors import TRACEBACK, MachineError, outcome
+from hardgnn.processes.launch import Ended, quiet
 from hardgnn.screen import REPLACED, console, end_wait, in_lines, printable
 
-INPUT, FAULT, READER_GONE = HardGNNError.status, 70, 128 + 13
+READER_GONE = 128 + 13
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 LEAST_ROOM = 2 << 30  # bytes of addresses
-TRACEBACK = "HARDGNN_TRACEBACK"
 GARBAGE = 20_000  # objects more than before, after which it is looked for
 LISTENING: list[signal.Signals] = []
 GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
@@ -39,6 +39,7 @@ GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
 def main() -> None:
     """Runs the command line and exits with its status."""
     _open_streams()
+    quiet()
     _end_where_libraries_abort()
     heard = _listen()
     # Importing the libraries makes many objects and no garbage, which looking for takes a sixth of the time, and at
@@ -128,6 +129,8 @@ def _stop_listening() -> None:
 
 def _outcome(error: BaseException, heard: Sequence[signal.Signals], words: Sequence[str]) -> tuple[int, str]:
     """The status and the sentence of a command that ended with `error`, after these signals."""
+    if isinstance(error, Ended):  # the launcher then stops this process, too
+        return outcome(error)
     if heard or isinstance(error, KeyboardInterrupt):
         stopped = heard[0] if heard else signal.SIGINT
         return 128 + stopped, STOPPED[stopped] + _how_it_goes_on(words)
@@ -135,20 +138,7 @@ def _outcome(error: BaseException, heard: Sequence[signal.Signals], words: Seque
         return READER_GONE, ""
     if isinstance(error, SystemExit):
         return (error.code, "") if isinstance(error.code, int) else (int(bool(error.code)), str(error.code or ""))
-    if isinstance(error, HardGNNError):
-        return error.status, str(error)
-    fault = machine_fault(error)
-    if fault is not None:
-        where = getattr(error, "filename", None)
-        return MachineError.status, fault if where is None else f"{where}: {fault}"
-    if isinstance(error, OSError) and error.errno is not None:
-        return INPUT, told(error)
-    if isinstance(error, UnicodeError):
-        return INPUT, f"text that is not in the encoding it should be in ({reason(error)})"
-    if isinstance(error, RecursionError):
-        return INPUT, "the input is nested too deeply"
-    fault = f"{type(error).__name__}: {reason(error)}"
-    return FAULT, f"{fault}; this is a fault of the program, {TRACEBACK}=1 shows where it is"
+    return outcome(error)
 
 
 def _how_it_goes_on(words: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import typer
 from hardgnn.cli.options import Json
 from hardgnn.cli.terminal import marked, print_block, print_json, print_leaks, print_line, print_table
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.processes.launch import alone
 from hardgnn.screen import say
 
 if TYPE_CHECKING:
@@ -100,34 +101,41 @@ def train(
     if data is None or out is None:
         raise HardGNNError("train needs a prepared folder and a run folder: hardgnn train DATA --out RUN")
     from hardgnn.data.dataset import Dataset
+    from hardgnn.processes.group import together
+    from hardgnn.runs.train import train as run
+
+    if tune is not None:
+        if refit or config or warm_start or tensorboard or allow_leaks:
+            raise HardGNNError("--tune stands with --preset, --set and --seed alone")
+        alone("train --tune")
+        tuned(Dataset.load(data), preset or settings.DEFAULT_PRESET, out, tune, set_ or [], seed, data, as_json)
+        return
+    with together() as group:
+        prepared = Dataset.load(data)
+        resolved, preset = asked_for(refit, prepared, preset, config, set_ or [], seed)
+        how: dict[str, Any] = {"resume": resume, "allow_leaks": allow_leaks, "warm_start": warm_start}
+        how |= {"preset": preset, "data_path": data}
+        if group.first:
+            trained(prepared, resolved, out, tensorboard, as_json, how)
+        else:
+            run(prepared, resolved, out, **how)
+
+
+def trained(
+    data: Dataset, config: Config, out: Path, tensorboard: Path | None, as_json: bool, how: dict[str, Any]
+) -> None:
+    """What `train` does and prints; `how` are the arguments of `hardgnn.runs.train.train` that are passed on."""
     from hardgnn.runs.folder import is_started, read_result
     from hardgnn.runs.train import check_place
     from hardgnn.runs.train import train as run
     from hardgnn.training.bar import TrainingBar
 
-    if tune is not None:
-        if refit or config or warm_start or tensorboard or allow_leaks:
-            raise HardGNNError("--tune stands with --preset, --set and --seed alone")
-        tuned(Dataset.load(data), preset or settings.DEFAULT_PRESET, out, tune, set_ or [], seed, data, as_json)
-        return
-    prepared = Dataset.load(data)
-    resolved, preset = asked_for(refit, prepared, preset, config, set_ or [], seed)
-    check_place(out, resume)
-    if resume and not is_started(out):
+    check_place(out, how["resume"])
+    if how["resume"] and not is_started(out):
         say(f"warning: {shown(out)}: no run is there to go on with, so a new one begins")
-    say(told_settings(resolved, preset))
+    say(told_settings(config, how["preset"]))
     with TrainingBar(out.name) as bar:
-        result = run(
-            prepared,
-            resolved,
-            out,
-            resume=resume,
-            allow_leaks=allow_leaks,
-            preset=preset,
-            data_path=data,
-            callbacks=[bar, *loggers(tensorboard)],
-            warm_start=warm_start,
-        )
+        result = run(data, config, out, callbacks=[bar, *loggers(tensorboard)], **how)
     if as_json:
         print_json({"run": str(out), **read_result(out)})
         return
@@ -136,14 +144,14 @@ def train(
         return
     chosen = f"best of {result.epochs} epochs is {result.best_epoch}, {result.chosen_by}"
     print_table(
-        f"{out}: {'fitted in one go' if resolved.train is None else chosen}",
+        f"{out}: {'fitted in one go' if config.train is None else chosen}",
         [f"{result.split}, {result.protocol}", *result.metrics],
         [[marked(out.name, result.leaks), *(f"{value:.4f}" for value in result.metrics.values())]],
     )
     if result.chosen:
         print_line("chosen on validation: " + ", ".join(f"{key}={value}" for key, value in result.chosen.items()))
     print_leaks([(out.name, result.leaks)])
-    each = "" if resolved.train is None else " per epoch"
+    each = "" if config.train is None else " per epoch"
     print_line(f"{result.seconds_per_epoch:.2f} s{each}, peak memory {result.peak_memory_mb:.0f} MB")
     print_line(f"next: `hardgnn evaluate {shlex.quote(str(out))}`")
 

@@ -53,6 +53,9 @@ class TrainSettings(Section):
     average_epochs: float = Field(0.0, ge=0, json_schema_extra=search(low=1, high=10, log=True))
     """Epochs that the moving average of the weights looks back: per step the past weighs 1 − 1 / (average_epochs ·
     steps of an epoch). Validation ranks, and the run keeps, the average; 0 keeps the weights as they are."""
+    shards: int = Field(1, ge=1, le=1024)
+    """Parts that the users of a step are cut into, each with random numbers of its own. Processes share them out
+    (docs/scale.md), so there is a multiple of as many; the weights depend on this and not on how many there are."""
     callbacks: str = ""
     """Names of callbacks, as in a,b: the loggers tensorboard, mlflow and wandb, and your own (docs/extending.md)."""
     optimiser: Chosen({"adam": AdamSettings, "adamw": AdamWSettings}, "adam") = AdamSettings()  # type: ignore[valid-type]

@@ -82,6 +82,22 @@ class Seen:
         return cls(counted, data.train.lengths == 0, graph, past)
 
 
+class Rows(Protocol):
+    """Who keeps a table in training, and so tells its rows."""
+
+    def look_up(self, rows: Tensor | None) -> Tensor:
+        """The given rows (n,), each once, or all: (n, d)."""
+
+    def catch_up(self) -> None:
+        """Brings up the rows that no step has asked for."""
+
+    def gradient(self, rows: Tensor) -> Tensor:
+        """The gradients (n, d) of given rows (n,), sorted, from what was asked for so far, which then has none."""
+
+    def change(self, rows: Tensor, gradient: Tensor) -> None:
+        """Gives rows (n,), each once, gradients (n, d) from elsewhere, for the next step."""
+
+
 class Auxiliary(Protocol):
     """A loss term that a network brings with it, with the rows of users and items that it needs in a step."""
 
@@ -90,6 +106,9 @@ class Auxiliary(Protocol):
 
     def draw(self, users: NDArray[np.integer], rng: np.random.Generator) -> Any:
         """What the term of a step with these users is computed on."""
+
+    def cut(self, drawn: Any, parts: int) -> list[Any]:
+        """What was drawn in so many parts, whose terms add up to the whole's."""
 
     def rows(self, drawn: Any) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
         """The users and the items that it needs vectors of."""
@@ -111,6 +130,8 @@ class Network(nn.Module, ABC):
     """The objective that it is trained with where none is named."""
     kind: ClassVar[str]
     auxiliary: Auxiliary | None = None
+    by_rows: ClassVar[tuple[str, ...]] = ()
+    """The tables of which a step asks for some rows alone, by `look_up`, so that it may cost by these."""
     with_users: bool = False
     """Whether users have vectors."""
     fresh: ClassVar[tuple[str, ...]] = ("clock.",)
@@ -121,6 +142,7 @@ class Network(nn.Module, ABC):
         self.settings, self.scoring = settings, settings.scoring()
         self.n_users, self.n_items = n_users, n_items
         self._seen = seen
+        self.kept: dict[str, Rows] = {}
         self.clock = None if seen.past is None else Clock(settings.clock)
 
     @classmethod
@@ -180,6 +202,25 @@ class Network(nn.Module, ABC):
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
         """The vectors of distinct `users` and `items` (n,), or of all; of no users without `with_users`."""
+
+    def look_up(self, table: str, rows: Tensor | None) -> Tensor:
+        """Distinct rows (n,) of a table by its name, or all of them, of who keeps it where somebody does."""
+        if table in self.kept:
+            return self.kept[table].look_up(rows)
+        whole: Tensor = getattr(self, table)
+        return whole if rows is None else whole.index_select(0, rows)
+
+    def catch_up(self) -> None:
+        """Brings up all tables: who keeps one may have left for later what nobody asked for."""
+        for kept in self.kept.values():
+            kept.catch_up()
+
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """Which rows (r,) of its tables (.., d) get gradients where the vectors of these alone are asked for.
+
+        By the parameter's name; a parameter that is not named has them in all rows, as tables under a graph.
+        """
+        return {}
 
     def sequence(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """Sequence vectors ẽ (B, d) of windows (B, m) of rows of `item_vectors`."""

@@ -51,6 +51,7 @@ class Transformer(Network):
 
     Settings = TransformerSettings
     objective = "next-item"
+    by_rows = ("item_embedding",)
     settings: TransformerSettings
 
     def __init__(self, settings: TransformerSettings, n_users: int, n_items: int, seen: Seen) -> None:
@@ -67,8 +68,10 @@ class Transformer(Network):
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
-        table = self.item_embedding
-        return Vectors(table.new_empty(0, table.shape[1]), table if items is None else table.index_select(0, items))
+        return Vectors(self.item_embedding.new_empty(0, self.settings.dim), self.look_up("item_embedding", items))
+
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        return {"item_embedding": items}
 
     def tables(self) -> list[Tensor]:
         return [self.item_embedding]

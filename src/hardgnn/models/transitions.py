@@ -20,7 +20,7 @@ from hardgnn.models.similarity import cosine_similarity, decayed_history, forwar
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
 from hardgnn.ops.native.library import native
-from hardgnn.ops.native.transitions import NativeWalk, add_reached, narrow, serves
+from hardgnn.ops.native.transitions import NativeWalk, Places, add_reached, narrow, serves
 from hardgnn.ops.product import product
 from hardgnn.ops.sparse import Rows, sparse_product
 
@@ -101,6 +101,7 @@ class Transitions(nn.Module):
     def __init__(self, config: TransitionsSettings) -> None:
         super().__init__()
         self.config = config
+        self._places: Places | None = None
         self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))
         self.strength = nn.Parameter(torch.tensor(1.0))  # β
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
@@ -140,7 +141,9 @@ class Transitions(nn.Module):
         functions = native(edges.first) if serves(edges) else None
         if functions is not None:
             decay, forward = torch.sigmoid(self.decay_logit), self.log_forward.exp()
-            found: Tensor = NativeWalk.apply(decay, forward, functions, edges, columns, windows)
+            if self._places is None:
+                self._places = Places(edges.width)
+            found: Tensor = NativeWalk.apply(decay, forward, functions, self._places, edges, columns, windows)
             return found
         table = self.candidates(self.block(edges, columns), windows)
         real = (windows < len(edges)).flatten()

@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import polars as pl
 import torch
 
 from hardgnn.config import Config, TrainSettings, flat, leaks
 from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import evaluate, targets_of
+from hardgnn.evaluation.protocols import means_of, rank_targets, targets_of
 from hardgnn.evaluation.quality import quality_on
 from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
@@ -23,6 +25,7 @@ from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
 from hardgnn.models.query import QueryModel
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
+from hardgnn.processes.group import processes
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import learnt
 from hardgnn.runs.warm import WarmStart
@@ -39,7 +42,8 @@ from hardgnn.training.callbacks import (
     closing,
 )
 from hardgnn.training.checkpoint import Progress
-from hardgnn.training.optimiser import optimiser_of
+from hardgnn.training.optimiser import by_rows, optimiser_of
+from hardgnn.training.shards import SameStart, Shards
 from hardgnn.training.trainer import Trainer
 from hardgnn.wording import option, said
 
@@ -238,8 +242,11 @@ class Fitting:
             raise Refused(str(error)) from None
 
     def _in_one_go(self, kind: type[ClosedForm]) -> Fitted:
+        kind_of = f"model.kind={self.config.model.kind}"
         if self.warm is not None:
-            raise Refused(f"model.kind={self.config.model.kind} has no weights to start from")
+            raise Refused(f"{kind_of} has no weights to start from")
+        if processes().world > 1:
+            raise Refused(f"{kind_of} is fitted in one go by one process: start it without torchrun")
         began = time.perf_counter()
         protocol = self.config.run.protocol
         quality = _nothing_to_choose_by if self.final else quality_on(self.data, protocol=protocol)
@@ -266,24 +273,35 @@ class Fitting:
             raise Refused(f"{self.data.name}: {_nothing_to_learn(self.data)}")
         average = None
         if settings.average_epochs > 0:
-            average = MovingAverage(network, settings.average_epochs, len(objective))
-        named = [_made(name, self.place.folder) for name in settings.callbacks.split(",") if name]
+            apart = by_rows(network, settings)
+            average = MovingAverage(network, settings.average_epochs, len(objective), apart)
+        seed = self.config.run.seed
+        context = partial(autocast, network.device, self.config.run.precision)
+        step = None
+        if settings.shards > 1 or processes().world > 1:
+            step = Shards(network, objective, settings.shards, seed, network.device, context)
+        names = settings.callbacks.split(",") if processes().first else []
+        named = [_made(name, self.place.folder) for name in names if name]
         told = {f"{section}.{key}": value for section, of in flat(self.config).items() for key, value in of.items()}
         for one in [*named, *self.callbacks]:
             one.fits(self.place.name, told | {"data": self.data.name})
         # Those that are named come before the log, so that it has what they add.
         ours = [*self._judging(network, average, settings), *named, Lines(), *self.place.callbacks(average)]
+        if processes().world > 1:
+            ours.append(SameStart(average))
         trainer = Trainer(
             network,
             objective,
-            optimiser_of(network, settings),
+            optimiser_of(network, settings, average),
             epochs=settings.epochs,
-            seed=self.config.run.seed,
+            seed=seed,
             lr=settings.lr,
             lr_decay=settings.lr_decay,
             device=network.device,
-            autocast=partial(autocast, network.device, self.config.run.precision),
+            autocast=context,
+            step=step,
             callbacks=[*ours, *self.callbacks],
+            settle=network.catch_up,
         )
         with closing(named):
             progress = trainer.run()
@@ -313,8 +331,8 @@ class Fitting:
     def _figures(self, model: Model, part: str, protocol: str, metric: str) -> dict[str, float]:
         name, n = split(metric)
         at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
-        result, _ = evaluate(model, self.data, part, protocol, at, names, resamples=1)
-        return dict(result.metrics)
+        shards = 1 if self.config.train is None else self.config.train.shards
+        return means_of(ranked(model, self.data, part, protocol, shards), at, names)
 
     def _fitted(
         self, progress: Progress, how: tuple[str, str, str], parameters: int, chosen: Mapping[str, Any] | None = None
@@ -341,6 +359,15 @@ class Fitting:
             chosen=chosen,
         )
         return Fitted(None, result, progress.lines)
+
+
+def ranked(model: Model, data: Dataset, part: str, protocol: str, shards: int) -> pl.DataFrame:
+    """What `rank_targets` gives; each process ranks for the users of its shards, and all have the ranks of all."""
+    users = np.unique(targets_of(data, part, protocol)[0])
+    cut = np.array_split(users, min(shards, len(users)))
+    mine = [cut[shard] for shard in processes().shards(shards) if shard < len(cut)]
+    found = [rank_targets(model, data, part, protocol, users=some if len(cut) > 1 else None) for some in mine]
+    return pl.concat([frame for of_process in processes().gathered(found) for frame in of_process])
 
 
 def _made(name: str, folder: Path | None) -> Callback:

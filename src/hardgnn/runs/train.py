@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hardgnn.config import Config
 from hardgnn.data.dataset import Dataset, same_data
 from hardgnn.errors import HardGNNError, reason, shown
 from hardgnn.models.base import Model
+from hardgnn.processes.group import code, processes
 from hardgnn.runs import folder as run
 from hardgnn.runs.fitting import Fitted, Fitting, Refused, checked
 from hardgnn.runs.models import save_model
@@ -22,7 +25,7 @@ from hardgnn.runs.warm import WarmStart
 from hardgnn.runtime import use_threads
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
 from hardgnn.storage.locks import Held, locked
-from hardgnn.storage.records import recorded, write_json
+from hardgnn.storage.records import digest, recorded, write_json
 from hardgnn.storage.tensors import open_tensors, read_seal
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, Checkpoint, MovingAverage
@@ -64,6 +67,10 @@ def train(
     """
     leaking = checked(config, allow_leaks)
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
+    if processes().world > 1:
+        _agreed(data, config, warm)
+    if not processes().first:
+        return _follow(data, config, run.run_name(folder), leaking, warm)
     new = not folder.exists()
     with _entered(folder, patience_s) as held:
         begins = not run.is_started(folder)
@@ -72,7 +79,8 @@ def train(
             earlier = run.read_result(folder)
             if earlier.get("finished"):  # what was evaluated since stays in it
                 with open_tensors(folder / run.MODEL, run.AGAIN):
-                    return TrainingResult.from_dict(earlier)
+                    return processes().told((TrainingResult.from_dict(earlier), 0))[0]
+            processes().told((None, torch.get_num_threads()))
             fitting = Fitting(data, config, leaking, _InFolder(folder, held), warm, callbacks)
             fitted = fitting.fit()
             _ended(folder, held, fitted)
@@ -85,6 +93,44 @@ def train(
                 held.check()
                 write_json(folder / run.FAILURE, {"error": reason(error)}, make_parent=False)
             raise
+
+
+def _agreed(data: Dataset, config: Config, warm: WarmStart | None) -> None:
+    """Makes sure that several processes are of one mind.
+
+    Raises:
+        HardGNNError: one has another version, config or data, or the step cannot be shared out.
+    """
+    record = digest(None if warm is None else warm.record)
+    agreed = {"version of the code": code(), "config": config.to_toml(), "data set": digest(data.manifest)}
+    processes().agree(agreed | {"older run to start from": record})
+    if config.train is not None:
+        processes().shards(config.train.shards)
+
+
+def _follow(data: Dataset, config: Config, name: str, leaking: list[str], warm: WarmStart | None) -> TrainingResult:
+    """What a process does while the first one trains in the folder: its part of each step, and no file."""
+    finished, threads = processes().told((None, 0))
+    if finished is not None:
+        return finished
+    torch.set_num_threads(threads)
+    return Fitting(data, config, leaking, _Elsewhere(name), warm).fit().result
+
+
+class _Elsewhere:
+    """A fit that another process keeps."""
+
+    folder = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def keep(self, model: Model, epoch: int) -> None:
+        """Keeps nothing."""
+
+    def callbacks(self, average: MovingAverage | None) -> list[Callback]:
+        """None."""
+        return []
 
 
 def _undo(folder: Path, new: bool) -> None:

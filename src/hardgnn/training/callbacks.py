@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hardgnn.errors import shown
 from hardgnn.parts import CALLBACKS
@@ -49,7 +49,7 @@ class Callback:
         self.trainer = trainer
 
     def updated(self) -> None:
-        """After the weights of a step have changed."""
+        """After the weights of a step have changed; `trainer.settle()` brings up rows that it did not ask for."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """After each step, counted from 1, of so many steps."""
@@ -83,23 +83,43 @@ def callback(name: str) -> Callable[[type[Callback]], type[Callback]]:
 class MovingAverage(Callback):
     """Keeps an average of the weights: per step the past weighs 1 − 1 / (epochs · steps of an epoch).
 
-    `network` is the average, which validation ranks and the run keeps.
+    `network` is the average, which validation ranks and the run keeps. It begins with the weights after the first step.
+
+    Args:
+        network: whose weights.
+        epochs: how far it looks back.
+        steps: of an epoch.
+        apart: parameters, by name, whose average somebody else keeps up (`hardgnn.training.rows`).
     """
 
-    def __init__(self, network: nn.Module, epochs: float, steps: int) -> None:
-        past = max(0.0, 1 - 1 / (epochs * steps))
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(past))
-        self.network: nn.Module = self.average.module
+    def __init__(self, network: nn.Module, epochs: float, steps: int, apart: Iterable[str] = ()) -> None:
+        self.past = max(0.0, 1 - 1 / (epochs * steps))
+        self.network = copy.deepcopy(network)
+        self._steps = torch.tensor(0)
+        self._apart = frozenset(apart)
+        self._mix = get_ema_multi_avg_fn(self.past)
 
+    @torch.no_grad()
     def updated(self) -> None:
         """Takes a step's weights in."""
-        self.average.update_parameters(self.trainer.network)
+        ours, theirs = (
+            [parameter.detach() for name, parameter in one.named_parameters() if name not in self._apart]
+            for one in (self.network, self.trainer.network)
+        )
+        if self._steps == 0:
+            for mean, now in zip(ours, theirs, strict=True):
+                mean.copy_(now)
+        else:
+            self._mix(ours, theirs, self._steps)
+        for mean, now in zip(self.network.buffers(), self.trainer.network.buffers(), strict=True):
+            mean.copy_(now)
+        self._steps += 1
 
     def state(self) -> dict[str, Tensor]:
         """The average's weights, and the number of steps in it, by name."""
-        return {
-            name: value.detach() for name, value in (*self.average.named_parameters(), *self.average.named_buffers())
-        }
+        found = {f"module.{name}": value.detach() for name, value in self.network.named_parameters()}
+        found |= {f"module.{name}": value for name, value in self.network.named_buffers()}
+        return found | {"n_averaged": self._steps}
 
 
 class Penalty(Callback):

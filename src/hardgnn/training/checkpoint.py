@@ -41,7 +41,7 @@ class Progress:
 def tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state of a training as tensors: its own, not copies."""
     tensors = {f"parameters/{name}": value.detach() for name, value in network.named_parameters()}
-    tensors |= {f"buffers/{name}": value for name, value in _buffers(network).items()}
+    tensors |= {f"buffers/{name}": value for name, value in buffers(network).items()}
     tensors |= {f"average/{name}": value for name, value in average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
@@ -64,7 +64,7 @@ def put(
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(tensors[f"parameters/{name}"])
-        for name, value in _buffers(network).items():
+        for name, value in buffers(network).items():
             value.copy_(tensors[f"buffers/{name}"])
         for name, value in average.items():
             value.copy_(tensors[f"average/{name}"])
@@ -73,7 +73,7 @@ def put(
     optimiser.load_state_dict(document)
 
 
-def _buffers(network: nn.Module) -> dict[str, Tensor]:
+def buffers(network: nn.Module) -> dict[str, Tensor]:
     """What a network keeps beside its parameters, as the running means of a normalisation."""
     kept = network.state_dict()
     return {name: value for name, value in network.named_buffers() if name in kept}

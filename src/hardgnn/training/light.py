@@ -6,18 +6,19 @@ from typing import Any, TypeVar
 
 import torch
 
-Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
+Kind = TypeVar("Kind", bound=type[torch.optim.Optimizer])
 GUARDED = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")
 
 
-def light(kind: type[Kind]) -> type[Kind]:
-    """The same optimiser, whose methods are those that torch wraps to be told from what is compiled.
+def light(kind: Kind) -> Kind:
+    """Takes the methods of torch as they are, which it wraps to tell them from what is compiled.
 
-    Where a version of torch wraps them no more they are taken as they are.
+    Where a version of torch wraps them no more they stay the same.
     """
-    body: dict[str, Any] = {name: _bare(kind, name) for name in GUARDED}
-    body["step"] = torch.no_grad()(_bare(kind, "step"))
-    return type(kind.__name__, (kind,), body)
+    for name in GUARDED:
+        setattr(kind, name, _bare(kind, name))
+    kind.step = torch.no_grad()(_bare(kind, "step"))  # type: ignore[method-assign]
+    return kind
 
 
 def _bare(kind: type, name: str) -> Any:
@@ -25,4 +26,11 @@ def _bare(kind: type, name: str) -> Any:
     return getattr(method, "__wrapped__", method)
 
 
-Adam, AdamW = light(torch.optim.Adam), light(torch.optim.AdamW)
+@light
+class Adam(torch.optim.Adam):
+    """torch's."""
+
+
+@light
+class AdamW(torch.optim.AdamW):
+    """torch's."""

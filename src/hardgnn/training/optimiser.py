@@ -1,4 +1,4 @@
-"""Adam and AdamW over a network's parameters: which decay, and which take longer steps."""
+"""Adam and AdamW over a network's parameters: which decay, which take longer steps, and which go by rows."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from torch import Tensor
 
 from hardgnn.config.config import AdamWSettings, TrainSettings
 from hardgnn.models.network import Network
-from hardgnn.training.light import Adam, AdamW
+from hardgnn.training.callbacks import MovingAverage
+from hardgnn.training.light import Adam
+from hardgnn.training.rows import RowAdamW
 
 
-def optimiser_of(network: Network, settings: TrainSettings) -> torch.optim.Optimizer:
+def by_rows(network: Network, settings: TrainSettings) -> tuple[str, ...]:
+    """The tables whose steps and averages go by rows: AdamW's, as an L2 term's gradient has all rows."""
+    return network.by_rows if isinstance(settings.optimiser, AdamWSettings) else ()
+
+
+def optimiser_of(
+    network: Network, settings: TrainSettings, average: MovingAverage | None = None
+) -> torch.optim.Optimizer:
     """Adam, with the gradient 2 · l2 · θ of the L2 term added where that term applies; or AdamW (decoupled decay).
 
-    Parameters that the network gives another rate are in groups of their own (`Network.rates`).
+    Parameters that the network gives another rate are in groups of their own (`Network.rates`). Tables `by_rows`, and
+    what `average` has of them, are from then on kept by the optimiser.
     """
     chosen = settings.optimiser
     if isinstance(chosen, AdamWSettings):
@@ -27,6 +37,15 @@ def optimiser_of(network: Network, settings: TrainSettings) -> torch.optim.Optim
     for name, parameter in network.named_parameters():
         rate = next((value for prefix, value in network.rates().items() if name.startswith(prefix)), 1.0)
         groups.setdefault((weight_decay.get(id(parameter), 0.0), rate), []).append(parameter)
-    kind = AdamW if isinstance(chosen, AdamWSettings) else Adam
     alike = [{"params": params, "weight_decay": key[0], "rate": key[1]} for key, params in groups.items()]
-    return kind(alike, lr=settings.lr, fused=network.device.type in ("cpu", "cuda"))
+    fused = network.device.type in ("cpu", "cuda")
+    if not isinstance(chosen, AdamWSettings):
+        return Adam(alike, lr=settings.lr, fused=fused)
+    names = by_rows(network, settings)
+    tables = [
+        (getattr(network, name), None if average is None else (getattr(average.network, name).detach(), average.past))
+        for name in names
+    ]
+    found = RowAdamW(alike, tables, lr=settings.lr, fused=fused)
+    network.kept = {name: found.rows[table] for name, (table, _) in zip(names, tables, strict=True)}
+    return found

@@ -20,6 +20,9 @@ from hardgnn.data.negatives import UniformNegatives
 from hardgnn.errors import HardGNNError
 from hardgnn.ops.nearest import nearest
 from hardgnn.parts import SAMPLERS, blamed, home_of
+from hardgnn.processes.group import processes
+
+BLOCKS = 2**14  # of items, which a sampler draws from in random order
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,26 @@ class FalseNegatives:
         self._counts += torch.stack([false.sum(), valid.sum()])
 
     def share(self) -> float | None:
-        """The share of false ones since `reset`; None where nothing was counted."""
-        false, drawn = self._counts.tolist()
+        """The share of false ones since `reset`, of all processes; None where nothing was counted."""
+        false, drawn = np.sum(processes().gathered(self._counts.tolist()), axis=0).tolist()
         return false / drawn if drawn else None
+
+
+class Distinct:
+    """The distinct ids of some groups, `ids` (n,), sorted, and the place of each among them."""
+
+    def __init__(self, *groups: NDArray[np.integer]) -> None:
+        self.ids = np.unique(np.concatenate([group.ravel() for group in groups])).astype(np.int64, copy=False)
+
+    def places(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Where ids that are among them stand, any shape."""
+        return np.searchsorted(self.ids, ids)
+
+    def found(self, ids: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Which of these ids (N,) are among them, and where they stand: (M,) each."""
+        place = np.minimum(self.places(ids), len(self.ids) - 1)
+        among = np.flatnonzero(self.ids[place] == ids)
+        return among, place[among]
 
 
 def distinct_rows(size: int, *groups: NDArray[np.integer], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -215,12 +235,12 @@ class WeightedSampler:
 
     def __init__(self, settings: WeightedSettings, data: Dataset) -> None:
         counts = np.maximum(data.train.item_counts(data.n_items), 1)
-        self._inclusion = inclusion_probabilities(counts**settings.popularity, settings.candidates)
+        self._sample = SystematicSample(inclusion_probabilities(counts**settings.popularity, settings.candidates))
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The candidates (C,), sorted, and the probability with which each was among them (C,)."""
-        found = systematic_sample(self._inclusion, rng)
-        return found, self._inclusion[found].astype(np.float32)
+        found = self._sample.draw(rng)
+        return found, self._sample.probabilities[found].astype(np.float32)
 
 
 def inclusion_probabilities(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
@@ -237,11 +257,35 @@ def inclusion_probabilities(weights: NDArray[np.floating], size: int) -> NDArray
     return np.minimum(1, (size - k) / rest[k] * weights)
 
 
-def systematic_sample(probabilities: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Different items, each drawn with exactly its probability: sorted, as many as the probabilities' sum (rounded).
+class SystematicSample:
+    """Draws different items, each with exactly its probability: as many as the probabilities' sum (rounded).
 
-    Equal steps over the probabilities laid end to end, in random order (Madow 1949).
+    Equal steps over the probabilities laid end to end, in random order (Madow 1949). Of more items than `BLOCKS` the
+    order is that of so many random blocks of them, the same in all draws, so that a draw need not pass over all items;
+    two of a block are then hardly ever drawn together.
     """
-    order = rng.permutation(len(probabilities))
-    marks = np.floor(np.cumsum(probabilities[order]) + rng.random())
-    return np.sort(order[np.diff(marks, prepend=0) > 0])
+
+    def __init__(self, probabilities: NDArray[np.float64]) -> None:
+        size = len(probabilities)
+        self.probabilities = probabilities
+        self._items = np.arange(size, dtype=np.int32)
+        if size > BLOCKS:
+            np.random.default_rng(0).shuffle(self._items)
+        self._first = np.linspace(0, size, min(size, BLOCKS) + 1).astype(np.int64)  # of each block (n + 1,)
+        laid = probabilities[self._items]
+        self._ends = np.cumsum(laid)  # (I,)
+        self._shares = np.add.reduceat(laid, self._first[:-1])  # (n,)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """One sample, sorted."""
+        order = rng.permutation(len(self._shares))
+        ends = np.cumsum(self._shares[order])
+        start = rng.random()
+        marks = np.floor(ends + start).astype(np.int64)  # so many up to the end of each block
+        place = np.repeat(np.arange(len(order)), np.diff(marks, prepend=0))
+        block = order[place]
+        inside = np.arange(1, len(block) + 1) - start - (ends - self._shares[order])[place]
+        first, last = self._first[block], self._first[block + 1] - 1
+        before = self._ends[first] - self.probabilities[self._items[first]]
+        found = np.clip(np.searchsorted(self._ends, before + inside), first, last)
+        return np.unique(self._items[found]).astype(np.int64)

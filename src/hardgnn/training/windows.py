@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import PADDING, Histories
 from hardgnn.models.similarity import LONGEST
 
 
@@ -19,7 +19,8 @@ class SequenceBatch:
 
     Shapes: `users` (B,); `windows` (B, m), `PADDING` on the left; `targets` (B, m): targets[b, p] came after
     windows[b, p]; `candidates` (C,), sorted; `inclusion` (C,), the probability with which each was among them. `asked`
-    (B, m) are the seconds since 1970 at which targets[b, p] is asked for, where that matters.
+    (B, m) are the seconds since 1970 at which targets[b, p] is asked for, where that matters. `share` is that of a
+    part (`cut`) in the positions of the step.
     """
 
     users: NDArray[np.int64]
@@ -28,6 +29,19 @@ class SequenceBatch:
     candidates: NDArray[np.int64]
     inclusion: NDArray[np.float32]
     asked: NDArray[np.float64] | None = None
+    share: float = 1.0
+
+    def cut(self, rows: slice) -> SequenceBatch:
+        """The part of these users, which has the candidates of all."""
+        positions = np.count_nonzero(self.windows[rows] != PADDING)
+        return replace(
+            self,
+            users=self.users[rows],
+            windows=self.windows[rows],
+            targets=self.targets[rows],
+            asked=None if self.asked is None else self.asked[rows],
+            share=positions / np.count_nonzero(self.windows != PADDING),
+        )
 
 
 class Windows:
@@ -78,7 +92,8 @@ class Windows:
 
         That is anywhere in what `LONGEST` leaves of a very long one, so that the transitions count all of a window.
         """
-        spare = np.maximum(np.minimum(self.train.lengths[users], LONGEST) - self.window - 1, 0)
+        lengths = self.train.offsets[users + 1] - self.train.offsets[users]
+        spare = np.maximum(np.minimum(lengths, LONGEST) - self.window - 1, 0)
         anywhere = rng.random(len(users)) >= self.recent
         back = np.where(anywhere, rng.integers(0, spare + 1), 0)
         whole = self.train.windows(users, self.window + 1, drop_last=back)

@@ -49,6 +49,16 @@ class SelfAugmented:
             pairs.append((owners.astype(np.int64), items.astype(np.int64)))
         return pairs
 
+    def cut(self, drawn: EdgePairs, parts: int) -> list[EdgePairs]:
+        """The edges in so many parts, pairs together."""
+        found: list[EdgePairs] = [[] for _ in range(parts)]
+        for users, items in drawn:
+            paired = users.reshape(2, -1), items.reshape(2, -1)
+            bounds = np.linspace(0, len(users) // 2, parts + 1).round().astype(int)
+            for part, start, stop in zip(found, bounds, bounds[1:]):
+                part.append((paired[0][:, start:stop].ravel(), paired[1][:, start:stop].ravel()))
+        return found
+
     def rows(self, drawn: EdgePairs) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
         """The users and the items of the edges."""
         return [users for users, _ in drawn], [items for _, items in drawn]

@@ -97,6 +97,14 @@ class SelfGNN(Network):
                 bias = encoder.recurrent.get_parameter("bias_ih_l0").data
                 bias[self.settings.dim : 2 * self.settings.dim] = self.settings.forget_bias
 
+    def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        if self.settings.layers > 0:  # what a row's vector is made of reaches over the whole graph
+            return {}
+        found = {"item_embedding": items} | ({"user_embedding": users} if self.with_users else {})
+        sizes = {"item_embedding": self.n_items, "user_embedding": self.n_users}
+        intervals = self.settings.intervals
+        return {name: _stacked(rows, intervals, sizes[name]) for name, rows in found.items()}  # type: ignore[misc]
+
     def tables(self) -> list[Tensor]:
         found: list[Tensor] = [self.user_embedding, self.item_embedding]
         return found

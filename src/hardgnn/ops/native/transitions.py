@@ -45,6 +45,22 @@ def add_reached(
     each(len(scores), HISTORIES_TOGETHER, functions.hardgnn_reach, *given)
 
 
+class Places:
+    """Where each of `width` columns stands among some, -1 for others: one array, of which a step changes a few."""
+
+    def __init__(self, width: int) -> None:
+        self._place = torch.full((width,), -1, dtype=torch.int32)
+        self._columns = torch.empty(0, dtype=torch.long)
+
+    def of(self, columns: Tensor) -> Tensor:
+        """Those among `columns` (C,), (width,) int32, until it is asked for others."""
+        if columns is not self._columns:
+            self._place[self._columns] = -1
+            self._place[columns] = torch.arange(len(columns), dtype=torch.int32)
+            self._columns = columns
+        return self._place
+
+
 class NativeWalk(torch.autograd.Function):
     """x of every candidate (columns) after every item of the windows, `x_p = decay x_{p-1} + edges of item p`: (P, C).
 
@@ -53,13 +69,19 @@ class NativeWalk(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, decay: Tensor, forward: Tensor, functions: ctypes.CDLL, edges: Edges, columns: Tensor, windows: Tensor
+        ctx: Any,
+        decay: Tensor,
+        forward: Tensor,
+        functions: ctypes.CDLL,
+        places: Places,
+        edges: Edges,
+        columns: Tensor,
+        windows: Tensor,
     ) -> Tensor:
         windows = windows.contiguous()
         real = (windows < len(edges)).sum(1)
         starts = torch.cat([real.new_zeros(1), real.cumsum(0)])
-        place = torch.full((edges.width,), -1, dtype=torch.int32)
-        place[columns] = torch.arange(len(columns), dtype=torch.int32)
+        place = places.of(columns)
         found = edges.first.new_empty(int(starts[-1]), len(columns))
         given = ctypes.c_long(windows.shape[1]), ctypes.c_long(len(edges)), address(windows), address(starts)
         graph = (
@@ -69,14 +91,15 @@ class NativeWalk(torch.autograd.Function):
         numbers = ctypes.c_float(float(decay)), ctypes.c_float(float(forward))
         each(len(windows), WINDOWS_TOGETHER, functions.hardgnn_walk, *given, *graph, *numbers, address(found))
         ctx.save_for_backward(decay, found)
-        ctx.constants = functions, edges, place, windows, starts
+        ctx.constants = functions, places, edges, columns, windows, starts
         return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         decay, found = ctx.saved_tensors
-        functions, edges, place, windows, starts = ctx.constants
+        functions, places, edges, columns, windows, starts = ctx.constants
+        place = places.of(columns)
         grad = outer[0].clone(memory_format=torch.contiguous_format)
         sums = torch.zeros(-(-len(windows) // WINDOWS_TOGETHER), 2, dtype=torch.float64)
         given = ctypes.c_long(windows.shape[1]), ctypes.c_long(len(edges)), address(windows), address(starts)
@@ -85,4 +108,4 @@ class NativeWalk(torch.autograd.Function):
         function = functions.hardgnn_walk_gradient
         each(len(windows), WINDOWS_TOGETHER, function, *given, *graph, *held, of_part=lambda i: (address(sums[i]),))
         of_decay, of_forward = sums.sum(0).to(decay.dtype)
-        return of_decay, of_forward, None, None, None, None
+        return of_decay, of_forward, *(None,) * 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from hardgnn.config.sections import PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
+from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
 from hardgnn.parts import LOSSES, OBJECTIVES, SAMPLERS
 from hardgnn.training.samplers import FalseNegatives
@@ -78,6 +80,20 @@ class TermedObjective(ABC):
 
     def figures(self) -> dict[str, float]:
         """See `Objective.figures`."""
+        return {}
+
+    def cut(self, batch: Any, parts: int) -> list[Any]:
+        """The batch as so many batches of different users (`train.shards`), None where there is nobody.
+
+        The terms of all parts add up to those of the batch, as far as no random number enters.
+
+        Raises:
+            HardGNNError: the objective does not tell how.
+        """
+        raise HardGNNError(f"objective '{self.settings.kind}' does not tell how a step is cut; set train.shards=1")
+
+    def touched(self, batch: Any) -> dict[str, Tensor]:
+        """Which rows (r,) of a parameter a batch gives gradients, by its name; those not named have them in all."""
         return {}
 
     @abstractmethod
@@ -156,6 +172,17 @@ def objective(name: str) -> Callable[[type[TermedObjective]], type[TermedObjecti
         HardGNNError: the name cannot be, or is taken; or the class lacks a method that every objective has.
     """
     return OBJECTIVES.register(name)
+
+
+def cuts(size: int, parts: int) -> list[slice]:
+    """So many slices of `size` rows, about alike."""
+    bounds = np.linspace(0, size, parts + 1).round().astype(int).tolist()
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def share_of(loss: Tensor, share: float, settings: Any = None) -> Tensor:
+    """What a part adds to the loss of a whole step: its share of a mean, all of a sum (`reduction`)."""
+    return loss if share == 1 or getattr(settings, "reduction", "mean") == "sum" else share * loss
 
 
 def eligible_users(data: Dataset, avoided_keys: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,8 +21,15 @@ from hardgnn.models.transitions import between
 from hardgnn.ops.candidates import top_products
 from hardgnn.parts import ENCODERS, LOSSES
 from hardgnn.training.losses import CandidateScores, contrast, unit
-from hardgnn.training.objectives.base import ContrastedObjective, HardSettings, eligible_users, objective
-from hardgnn.training.samplers import WeightedSettings, distinct_rows, sampler_settings
+from hardgnn.training.objectives.base import (
+    ContrastedObjective,
+    HardSettings,
+    cuts,
+    eligible_users,
+    objective,
+    share_of,
+)
+from hardgnn.training.samplers import Distinct, WeightedSettings, sampler_settings
 from hardgnn.training.windows import SequenceBatch, Windows
 
 
@@ -50,7 +57,7 @@ class NextItemSettings(PartSettings):
 
 @dataclass
 class PositionStep:
-    """What the terms of a step are functions of: P positions of B users, C candidates.
+    """What the terms of a step are functions of: P positions of B users, C candidates; `share` is the batch's.
 
     Shapes: `sequences` (P, d), `positive` (P, d), `negative` (C, d), `own` (B, C) bool, `owner` (P,), `users` (B,),
     `candidates` (C,).
@@ -65,6 +72,7 @@ class PositionStep:
     users: Tensor
     candidates: Tensor
     generator: torch.Generator | None
+    share: float = 1.0
 
 
 @objective("next-item")
@@ -113,6 +121,13 @@ class NextItem(ContrastedObjective):
         """The batches of one epoch, in random order."""
         return self._windows.epoch(rng)
 
+    def cut(self, batch: SequenceBatch, parts: int) -> list[SequenceBatch | None]:
+        filled = min(parts, len(batch.users))
+        return [*map(batch.cut, cuts(len(batch.users), filled)), *[None] * (parts - filled)]
+
+    def touched(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        return self.network.touched(self.here(batch.users), self.here(self._items(batch).ids))
+
     def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> PositionStep:
         """Queries at all positions that an item follows, and what the next item and the candidates score there."""
         network, user_term = self.network, self.network.scoring.user_term
@@ -120,17 +135,17 @@ class NextItem(ContrastedObjective):
         place = windows != PADDING  # (B, m)
         cells = place.flatten().nonzero()[:, 0]  # (P,), among B · m
         owner = cells // windows.shape[1]  # (P,)
-        groups = [batch.windows[batch.windows != PADDING], batch.targets[batch.targets != PADDING], batch.candidates]
-        items, item_row = distinct_rows(network.n_items, *groups, device=network.device)
+        distinct = self._items(batch)
         users = self.here(batch.users)
-        vectors = network.vectors(users if user_term else users[:0], items, generator)
+        vectors = network.vectors(users if user_term else users[:0], self.here(distinct.ids), generator)
 
-        local = torch.where(place, item_row[windows.clamp_min(0)], PADDING)
+        local = torch.where(place, self.here(distinct.places(batch.windows)), PADDING)
         sequences = _at(network.sequence_encoder.every(vectors.items, local, generator), cells)  # (P, d)
         queries = network.scoring.query(vectors.users[owner] if user_term else None, sequences)
         target, candidates = targets[place], self.here(batch.candidates)  # (P,), (C,)
-        positive = vectors.items.index_select(0, item_row[target])  # (P, d)
-        negative = vectors.items.index_select(0, item_row[candidates])  # (C, d)
+        of_targets = self.here(distinct.places(batch.targets[batch.windows != PADDING]))
+        positive = vectors.items.index_select(0, of_targets)  # (P, d)
+        negative = vectors.items.index_select(0, self.here(distinct.places(batch.candidates)))  # (C, d)
         positive_score = (queries * positive).sum(-1)  # (P,)
         offsets = -self.here(batch.inclusion).log()  # each stands for as many as it was likely to be drawn
         popularity = prior = None
@@ -146,10 +161,17 @@ class NextItem(ContrastedObjective):
             positive_score = positive_score + next_moment
         own = self.here(self._own(batch))  # (B, C)
         scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior, moment)
-        return PositionStep(scores, sequences, positive, negative, own, owner, users, candidates, generator)
+        return PositionStep(
+            scores, sequences, positive, negative, own, owner, users, candidates, generator, batch.share
+        )
+
+    def _items(self, batch: SequenceBatch) -> Distinct:
+        """The distinct items of a batch."""
+        real = batch.windows != PADDING
+        return Distinct(batch.windows[real], batch.targets[batch.targets != PADDING], batch.candidates)
 
     def recommendation(self, step: PositionStep) -> Tensor:
-        return self.loss(step.scores, self.settings.loss)
+        return share_of(self.loss(step.scores, self.settings.loss), step.share, self.settings.loss)
 
     def contrast(self, step: PositionStep) -> Tensor:
         """InfoNCE with the K nearest by cosine of the candidates, or of a part of them (`hard.share`)."""
@@ -160,7 +182,7 @@ class NextItem(ContrastedObjective):
         own = step.own[:, pool]
         far, index = top_products(anchors, unit(step.negative[pool]), own, step.owner, hard.k)  # (P, K)
         self.false.count(step.users[step.owner], step.candidates[pool][index], torch.isfinite(far))
-        return contrast(near, far, hard.temperature)
+        return share_of(contrast(near, far, hard.temperature), step.share)
 
     def _pool(self, candidates: int, step: PositionStep) -> Tensor | slice:
         """Which of the candidates are searched for the hardest: all, or a random part where they are too many."""
@@ -171,12 +193,11 @@ class NextItem(ContrastedObjective):
 
     def _own(self, batch: SequenceBatch) -> np.ndarray:
         """Which candidates are a user's own training items, and so no negatives: (B, C) bool."""
-        column = np.full(self.data.n_items, PADDING)
-        column[batch.candidates] = np.arange(len(batch.candidates))
         histories = self.data.train.take(batch.users)
-        owners, columns = np.repeat(np.arange(len(batch.users)), histories.lengths), column[histories.items]
+        owners = np.repeat(np.arange(len(batch.users)), histories.lengths)
+        among, columns = Distinct(batch.candidates).found(histories.items)
         own = np.zeros((len(batch.users), len(batch.candidates)), dtype=bool)
-        own[owners[columns != PADDING], columns[columns != PADDING]] = True
+        own[owners[among], columns] = True
         return own
 
     def _transitions(
@@ -186,9 +207,9 @@ class NextItem(ContrastedObjective):
         module, counted = self.network.transitions, self.network.counted
         assert module is not None
         assert counted is not None
-        rows, row = distinct_rows(self.data.n_items, batch.windows[batch.windows != PADDING])
-        local = torch.where(windows == PADDING, len(rows), row.to(windows.device)[windows.clamp_min(0)])
-        edges = counted.edges[rows.numpy()]
+        rows = Distinct(batch.windows[batch.windows != PADDING])
+        local = torch.where(windows == PADDING, len(rows.ids), self.here(rows.places(batch.windows)))
+        edges = counted.edges[rows.ids]
         counts, target_counts = self._counts[windows], self._counts[targets]  # index -1 is the last: padding
         next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
         reached = module.reached(edges, batch.candidates, local)

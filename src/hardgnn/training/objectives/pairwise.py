@@ -18,7 +18,15 @@ from hardgnn.data.histories import PADDING
 from hardgnn.models.network import Network, Vectors
 from hardgnn.parts import LOSSES
 from hardgnn.training.losses import HingeSettings, Scores, info_nce
-from hardgnn.training.objectives.base import ContrastedObjective, HardSettings, Term, eligible_users, objective
+from hardgnn.training.objectives.base import (
+    ContrastedObjective,
+    HardSettings,
+    Term,
+    cuts,
+    eligible_users,
+    objective,
+    share_of,
+)
 from hardgnn.training.samplers import UniformSettings, distinct_rows, hardest, sampler_settings
 
 LAST_ITEMS = 5  # that make the released code's query for hard negatives (specification, section 4)
@@ -69,7 +77,8 @@ class Batch:
     """One step's users.
 
     Shapes: `users`, `positives` (B,), `windows` (B, m); `rows`, `negatives` (P,): pair p is
-    (positives[rows[p]], negatives[p]); `drawn` is for the network's own term.
+    (positives[rows[p]], negatives[p]); `drawn` is for the network's own term. A part of a step (`Pairwise.cut`) has
+    its share of the step's users and pairs, and hard negatives are searched in what the step has `mined`.
     """
 
     users: NDArray[np.int64]
@@ -78,6 +87,24 @@ class Batch:
     rows: NDArray[np.int64]
     negatives: NDArray[np.int64]
     drawn: Any = None
+    users_share: float = 1.0
+    pairs_share: float = 1.0
+    mined: bool = False
+
+    def cut(self, rows: slice, drawn: Any) -> Batch:
+        """The part of these users."""
+        pairs = slice(*np.searchsorted(self.rows, [rows.start, rows.stop]))
+        return Batch(
+            users=self.users[rows],
+            windows=self.windows[rows],
+            positives=self.positives[rows],
+            rows=self.rows[pairs] - rows.start,
+            negatives=self.negatives[pairs],
+            drawn=drawn,
+            users_share=(rows.stop - rows.start) / len(self.users),
+            pairs_share=(pairs.stop - pairs.start) / len(self.rows),
+            mined=True,
+        )
 
 
 @dataclass
@@ -158,6 +185,31 @@ class Pairwise(ContrastedObjective):
         own = self.network.auxiliary
         return Batch(users, windows, positives, rows, negatives, None if own is None else own.draw(users, rng))
 
+    def cut(self, batch: Batch, parts: int) -> list[Batch | None]:
+        if self.hard.mined:
+            self._mine_items()
+        slices = cuts(len(batch.users), min(parts, len(batch.users)))
+        own = self.network.auxiliary
+        drawn = [None] * len(slices) if own is None else own.cut(batch.drawn, len(slices))
+        found = [batch.cut(rows, of_part) for rows, of_part in zip(slices, drawn)]
+        return [*found, *[None] * (parts - len(slices))]
+
+    def touched(self, batch: Batch) -> dict[str, Tensor]:
+        """See `TermedObjective.touched`; what hard negatives a step has is known only after the search."""
+        if self.hard.mined:
+            return {}
+        users, items = self._met(batch)
+        of_users, _ = distinct_rows(self.network.n_users, *users, device=self.network.device)
+        of_items, _ = distinct_rows(self.network.n_items, *items, device=self.network.device)
+        return self.network.touched(of_users, of_items)
+
+    def _met(self, batch: Batch) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
+        """The users and the items that the terms of a batch are of, but for hard negatives."""
+        own = self.network.auxiliary
+        more_users, more_items = ([], []) if own is None else own.rows(batch.drawn)
+        items = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *more_items]
+        return [batch.users, *more_users], items
+
     def step(self, batch: Batch, generator: torch.Generator | None) -> PairStep:
         """Only the users and items that a term needs pass the top graph layer and the interval level; it is exact."""
         network, hard = self.network, self.settings.hard
@@ -168,13 +220,11 @@ class Pairwise(ContrastedObjective):
             if hard.used_in == "hinge":
                 batch = replace(batch, negatives=in_place_of_first(batch, found.cpu().numpy(), valid.cpu().numpy()))
                 found = None
-        own = network.auxiliary
-        more_users, more_items = ([], []) if own is None else own.rows(batch.drawn)
-        users, user_row = distinct_rows(network.n_users, batch.users, *more_users, device=network.device)
-        groups = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *more_items]
+        asked_users, asked_items = self._met(batch)
         if found is not None:
-            groups.append(found.cpu().numpy().ravel())
-        items, item_row = distinct_rows(network.n_items, *groups, device=network.device)
+            asked_items.append(found.cpu().numpy().ravel())
+        users, user_row = distinct_rows(network.n_users, *asked_users, device=network.device)
+        items, item_row = distinct_rows(network.n_items, *asked_items, device=network.device)
         vectors = network.vectors(users, items, generator)
 
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
@@ -205,7 +255,8 @@ class Pairwise(ContrastedObjective):
     def recommendation(self, step: PairStep) -> Tensor:
         negative = (step.query.index_select(0, step.rows) * step.negatives).sum(-1)
         positive = (step.query * step.positives).sum(-1).index_select(0, step.rows)
-        return self.loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
+        found = self.loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
+        return share_of(found, step.batch.pairs_share, self.settings.loss)
 
     def _auxiliary(self, step: PairStep) -> Tensor:
         own = self.network.auxiliary
@@ -215,11 +266,13 @@ class Pairwise(ContrastedObjective):
     def contrast(self, step: PairStep) -> Tensor:
         hard = self.settings.hard
         if step.near is not None:
-            return info_nce(step.sequence, step.positives, step.near, hard.temperature, step.valid)
+            found = info_nce(step.sequence, step.positives, step.near, hard.temperature, step.valid)
+            return share_of(found, step.batch.users_share)
         drawn = torch.randperm(len(step.negatives), generator=step.generator, device=step.negatives.device)
         shared = step.negatives[drawn[: hard.shared_negatives]].unsqueeze(0)
         pairs = torch.bincount(step.rows, minlength=len(step.query))
-        return info_nce(step.sequence, step.positives, shared, hard.temperature, counts=pairs)
+        found = info_nce(step.sequence, step.positives, shared, hard.temperature, counts=pairs)
+        return share_of(found, step.batch.pairs_share)
 
     @torch.no_grad()
     def _hard_negatives(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,11 +280,18 @@ class Pairwise(ContrastedObjective):
         with self.network.at_rest():
             return self._mine(batch, windows)
 
+    def _mine_items(self) -> None:
+        """At a step: the item vectors that its hard negatives are searched in, those of an earlier one or new ones."""
+        if self._mined is None or self._age >= self.settings.hard.refresh:
+            with self.network.at_rest():
+                self._mined, self._age = self.network.all_items(), 0
+        self._age += 1
+
     def _mine(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         hard, window = self.settings.hard, self.network.scoring.frame.window
-        if self._mined is None or self._age >= hard.refresh:
-            self._mined, self._age = self.network.all_items(), 0
-        self._age += 1
+        if not batch.mined:
+            self._mine_items()
+        assert self._mined is not None
         if hard.rank_by == "positive":
             query = self._mined[self.here(batch.positives)]
         elif hard.query == "window":

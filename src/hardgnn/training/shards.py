@@ -1,0 +1,147 @@
+"""A step whose users are cut into fixed parts, which processes share out: the weights do not depend on how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardgnn.errors import HardGNNError
+from hardgnn.models.network import Network
+from hardgnn.processes.group import processes
+from hardgnn.runtime import seeded
+from hardgnn.training import checkpoint
+from hardgnn.training.callbacks import Callback, MovingAverage
+from hardgnn.training.objectives.base import TermedObjective
+from hardgnn.training.trainer import Trainer, total
+
+
+class Shards:
+    """Loss and gradients of a step as the sum over its parts, each with random numbers of its own.
+
+    A part's come from the seed, epoch, step and its number alone; the sum is in the order of the parts. Each process
+    computes as many parts, and one exchange carries what they add up: gradients, of tables those rows alone that the
+    step touches, and losses.
+
+    Args:
+        network: what learns.
+        objective: cuts the batches, and tells what they touch.
+        shards: into how many parts.
+        seed: of the training.
+        device: where the network is.
+        autocast: makes the context that losses are computed in.
+
+    Raises:
+        HardGNNError: there are not as many parts for each process, or the network has running means, which would be
+            another's in each.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        objective: TermedObjective,
+        shards: int,
+        seed: int,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self.network, self.objective, self.count, self.seed = network, objective, shards, seed
+        self.device, self.autocast = device, autocast
+        self.mine = processes().shards(shards)
+        if running := checkpoint.buffers(network):
+            raise HardGNNError(
+                f"the network keeps running means ({', '.join(running)}), which parts of a step cannot share; "
+                "set train.shards=1"
+            )
+
+    def __call__(self, batch: Any, epoch: int, step: int, _: torch.Generator) -> tuple[float, dict[str, float]]:
+        """Leaves the gradients of the whole step; answers its loss and terms."""
+        parts, touched = self.objective.cut(batch, self.count), self.objective.touched(batch)
+        names = [term.name for term in self.objective.terms]
+        gathered = []
+        for shard in self.mine:
+            self.network.zero_grad()
+            values = self._backward(parts[shard], names, epoch, step, shard)
+            gathered.append(torch.cat([*packed(self.network, touched), values]))
+        sums = processes().added(torch.stack(gathered))
+        unpack(sums, self.network, touched)
+        loss, *terms = sums[-len(names) - 1 :].tolist()
+        return loss, dict(zip(names, terms))
+
+    def _backward(self, part: Any, names: list[str], epoch: int, step: int, shard: int) -> Tensor:
+        """Leaves the gradients of one part, perhaps of nobody; answers its loss and terms (1 + n,)."""
+        if part is None:
+            return torch.zeros(1 + len(names), device=self.device)
+        sequence = np.random.SeedSequence([self.seed, epoch, step, shard])
+        state = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+        generator = torch.Generator(self.device).manual_seed(state)
+        with seeded(generator), self.autocast():
+            terms = self.objective.losses(part, generator)
+        loss = total(terms)
+        loss.backward()
+        return torch.stack([loss.detach(), *(terms[name][1].detach() for name in names)]).float()
+
+
+def packed(network: Network, touched: dict[str, Tensor]) -> list[Tensor]:
+    """The gradients of all parameters in one row each, of those in `touched` the rows (r,) that it names alone."""
+    found = []
+    for name, parameter in network.named_parameters():
+        rows, gradient = touched.get(name), parameter.grad
+        if name in network.kept:
+            found.append(network.kept[name].gradient(_all(parameter) if rows is None else rows).flatten())
+        elif gradient is None:
+            size = parameter.numel() if rows is None else len(rows) * parameter.shape[-1]
+            found.append(parameter.new_zeros(size))
+        elif rows is None:
+            found.append(gradient.flatten())
+        else:
+            found.append(gradient.view(-1, parameter.shape[-1]).index_select(0, rows).flatten())
+    return found
+
+
+def unpack(sums: Tensor, network: Network, touched: dict[str, Tensor]) -> None:
+    """Puts what `packed` gave into the gradients; rows that are not touched have none, as before."""
+    start = 0
+    for name, parameter in network.named_parameters():
+        rows = touched.get(name)
+        stop = start + (parameter.numel() if rows is None else len(rows) * parameter.shape[-1])
+        if name in network.kept:
+            gradient = sums[start:stop].view(-1, parameter.shape[-1])
+            network.kept[name].change(_all(parameter) if rows is None else rows, gradient)
+        elif rows is None:
+            parameter.grad = sums[start:stop].view_as(parameter)
+        else:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            table = parameter.grad.view(-1, parameter.shape[-1])
+            table.index_copy_(0, rows, sums[start:stop].view(len(rows), -1))
+        start = stop
+
+
+def _all(table: Tensor) -> Tensor:
+    return torch.arange(len(table), device=table.device)
+
+
+class SameStart(Callback):
+    """Every process begins with the weights, moments and progress of process 0, which alone has read them."""
+
+    def __init__(self, average: MovingAverage | None) -> None:
+        self.average = average
+
+    def restore(self, trainer: Trainer) -> None:
+        """Takes them over."""
+        average = {} if self.average is None else self.average.state()
+        own = checkpoint.tensors_of(trainer.network, trainer.optimiser, average)
+        shapes = processes().told({name: (value.shape, value.dtype, value.device.type) for name, value in own.items()})
+        found = {}
+        for name, (shape, dtype, kind) in shapes.items():
+            where = trainer.device if kind != "cpu" else "cpu"
+            found[name] = own[name] if processes().first else torch.empty(shape, dtype=dtype, device=where)
+            processes().spread(found[name])
+        trainer.progress = processes().told(trainer.progress)
+        if not processes().first:
+            checkpoint.put(found, trainer.network, trainer.optimiser, average)

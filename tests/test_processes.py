@@ -1,0 +1,319 @@
+"""Several processes at one training: the weights of one, and an end together, in one sentence, whatever comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from factories import random_dataset
+from hardgnn.cli.app import run
+from hardgnn.config import resolve
+from hardgnn.errors import HardGNNError
+from hardgnn.parts import MODELS, OBJECTIVES
+from hardgnn.processes.group import Group, together
+from hardgnn.processes.launch import Launched, launched
+from hardgnn.training.objectives.base import TermedObjective
+from hardgnn.training.shards import Shards
+from hardgnn.training.trainer import total
+
+TINY = ["run.threads=1", "model.dim=8", "model.window=10", "train.eval_every=1", "train.patience=0"]
+BEST = [*TINY, "train.shards=6", "train.epochs=8", "objective.batch_positions=1024"]
+GRAPHS = [*TINY, "train.shards=4", "train.epochs=2", "objective.batch_users=90", "model.intervals=2"]
+LIMIT_S = 10.0
+
+
+def words_of(data: Path, out: Path, settings: Sequence[str], *more: str) -> list[str]:
+    return ["train", str(data), "--out", str(out), *more, *(word for one in settings for word in ("--set", one))]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
+
+
+@contextmanager
+def ranks(count: int, words: Callable[[int], Sequence[str]], **more: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """So many processes of a command, started as a launcher would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in range(count):
+        told = {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **more}
+        command = [sys.executable, "-m", "hardgnn", *words(rank)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, env=environment(**told), **streams))  # type: ignore[call-overload]
+    try:
+        yield started
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+
+
+def ended(started: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """How each ended, and what it said last."""
+    said = [one.communicate(timeout=120)[0].strip() for one in started]
+    return [(one.returncode, text.splitlines()[-1] if text else "") for one, text in zip(started, said, strict=True)]
+
+
+def wait_for_an_epoch(out: Path, started: Sequence[subprocess.Popen[str]]) -> None:
+    while not (out / "metrics.jsonl").exists():
+        assert all(one.poll() is None for one in started)
+        time.sleep(0.02)
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def alone(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of six shards."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    subprocess.run([sys.executable, "-m", "hardgnn", *words_of(market, out, BEST)], check=True, env=environment())
+    return out
+
+
+def torchrun(count: int, words: Sequence[str], *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *more]
+    command += ["-m", "hardgnn", *words]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
+
+
+def test_two_processes_come_to_the_weights_of_one_and_the_first_alone_speaks_and_writes(
+    alone: Path, market: Path, tmp_path: Path
+) -> None:
+    done = torchrun(2, words_of(market, tmp_path / "run", BEST))
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "run") == weights(alone)
+    assert done.stdout.count("next: ") == done.stderr.count("preset best") == 1
+    assert {path.name for path in tmp_path.rglob("*")} - {"run"} == {path.name for path in alone.rglob("*")}
+
+
+def test_three_end_with_a_killed_one_and_one_process_goes_on_to_the_same_weights(
+    alone: Path, market: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with ranks(3, lambda _: words_of(market, out, BEST)) as started:
+        wait_for_an_epoch(out, started)
+        started[1].kill()
+        began = time.monotonic()
+        (first, said), (killed, _), (third, nothing) = ended(started)
+        assert time.monotonic() - began < LIMIT_S
+    assert (first, killed, third) == (3, -signal.SIGKILL, 3)
+    assert (said, nothing) == ("error: process 1 of 3 was killed, or its host is gone", "")
+    subprocess.run(
+        [sys.executable, "-m", "hardgnn", *words_of(market, out, BEST, "--resume")], check=True, env=environment()
+    )
+    assert weights(out) == weights(alone)
+
+
+def test_a_process_with_other_settings_is_told_by_the_first_and_none_writes(market: Path, tmp_path: Path) -> None:
+    with ranks(2, lambda rank: words_of(market, tmp_path / "run", BEST, "--seed", str(rank))) as started:
+        found = ended(started)
+    assert found == [
+        (2, "error: process 1 of 2 has another config than process 0; start all with the same"),
+        (2, ""),
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_who_does_not_come_is_waited_for_so_long_as_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in (told | {"HARDGNN_RENDEZVOUS_S": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(HardGNNError, match=f"2 processes did not find each other at 127.0.0.1:{port} within 1 s"):
+        together().__enter__()
+    with pytest.raises(HardGNNError, match="evaluate is done by one process, and 2 were started"):
+        run(["evaluate", "nowhere"])
+
+
+WHOLE = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"WORLD_SIZE": None}, "RANK is set and WORLD_SIZE is not"),
+        ({"RANK": None}, "WORLD_SIZE is set and RANK is not"),
+        ({"RANK": "2"}, "RANK=2 is none of WORLD_SIZE=2 processes"),
+        ({"RANK": "one"}, "RANK=one: expected a whole number"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR is not set"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT=70000 is no port"),
+        ({"LOCAL_RANK": "3"}, "LOCAL_RANK=3 is none of LOCAL_WORLD_SIZE=2"),
+    ],
+)
+def test_a_broken_environment_is_told(change: dict[str, str | None], said: str) -> None:
+    with pytest.raises(HardGNNError, match=said):
+        launched({name: value for name, value in (WHOLE | change).items() if value is not None})
+
+
+def test_the_environment_tells_who_one_is() -> None:
+    assert launched(WHOLE) == Launched(1, 2, 1, 2, "here", 29500)
+    assert launched({"RANK": "0", "WORLD_SIZE": "1"}) == launched({}) == Launched()
+
+
+def test_shards_are_shared_out_evenly_or_refused() -> None:
+    four = [Group(Launched(rank, 4)) for rank in range(4)]
+    assert [shard for one in four for shard in one.shards(8)] == list(range(8))
+    with pytest.raises(HardGNNError, match=r"train.shards=6 cannot .* over 4 processes: set train.shards=8, or"):
+        four[0].shards(6)
+
+
+def objective_of(*words: str, preset: str) -> TermedObjective:
+    data = random_dataset(n_users=40, n_items=50, seed=2)
+    still = ["model.dim=8", "model.dropout=0", *words]
+    config = resolve(preset, settings=still)
+    network = MODELS.find(config.model.kind).build(config.model, data, torch.Generator().manual_seed(0))
+    assert config.objective is not None
+    found = OBJECTIVES.find(config.objective.kind)(config.objective, network, data)
+    found.new_epoch()
+    return found
+
+
+PAIRS = ("model.edge_dropout=0", "model.intervals=2")
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ("best", ("hard.share=1", "sampler.candidates=20", "objective.batch_positions=64")),
+        ("hardgnn", PAIRS),
+        ("hardgnn", (*PAIRS, "loss.reduction=sum", "hard.refresh=2")),
+        ("hardgnn", (*PAIRS, "model.layers=0", "hard.weight=0", "ssl.weight=0.1")),
+    ],
+)
+@pytest.mark.parametrize("shards", [2, 64])
+def test_the_parts_of_a_step_add_up_to_the_whole_where_nothing_is_random(
+    preset: str, words: tuple[str, ...], shards: int
+) -> None:
+    whole, cut = (objective_of(*words, preset=preset) for _ in range(2))
+    step = Shards(cut.network, cut, shards, 0, torch.device("cpu"), nullcontext)
+    for number, batch in enumerate(whole.batches(np.random.default_rng(0)), 1):
+        terms = whole.losses(batch, None)
+        total(terms).backward()
+        loss, parts = step(batch, 1, number, torch.Generator())
+        assert loss == pytest.approx(total(terms).item(), rel=1e-5)
+        assert parts == pytest.approx({name: term.item() for name, (_, term) in terms.items()}, rel=1e-5)
+        for (name, one), other in zip(whole.network.named_parameters(), cut.network.parameters(), strict=True):
+            expected = torch.zeros_like(one) if one.grad is None else one.grad
+            room = 1e-6 + 1e-5 * expected.abs().max().item()
+            torch.testing.assert_close(other.grad, expected, rtol=1e-4, atol=room, msg=name)
+            one.grad = other.grad = None
+
+
+def test_of_tables_the_rows_that_a_step_touches_are_exchanged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = objective_of("sampler.candidates=5", "objective.batch_positions=8", preset="best")
+    seen: list[int] = []
+    monkeypatch.setattr(Group, "added", lambda self, parts: (seen.append(parts.shape[1]), parts.sum(0))[1])
+    batch = next(iter(objective.batches(np.random.default_rng(0))))
+    Shards(objective.network, objective, 2, 0, torch.device("cpu"), nullcontext)(batch, 1, 1, torch.Generator())
+    items = len(objective.touched(batch)["item_embedding"])
+    small = sum(one.numel() for one in objective.network.parameters()) - 50 * 8
+    assert items < 30
+    assert seen == [items * 8 + small + 1 + len(objective.terms)]
+
+
+def test_an_objective_or_network_that_cannot_be_cut_says_so() -> None:
+    objective = objective_of(preset="best")
+    with pytest.raises(HardGNNError, match="does not tell how a step is cut; set train.shards=1"):
+        TermedObjective.cut(objective, None, 2)
+    objective.network.norm = torch.nn.BatchNorm1d(3)
+    with pytest.raises(HardGNNError, match=r"running means \(norm.running_mean, .*set train.shards=1"):
+        Shards(objective.network, objective, 2, 0, torch.device("cpu"), nullcontext)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["hardgnn", "released"])
+def test_graphs_come_to_the_same_weights_with_one_two_and_four_processes(
+    preset: str, market: Path, tmp_path: Path
+) -> None:
+    found = set()
+    for count in (1, 2, 4):
+        out = tmp_path / f"{count}"
+        done = torchrun(count, words_of(market, out, GRAPHS, "--preset", preset, "--allow-leaks"))
+        assert done.returncode == 0, done.stderr
+        found.add(weights(out))
+    assert len(found) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_starts_all_anew_after_a_kill_and_they_come_to_the_same_weights(
+    alone: Path, market: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "--max-restarts", "1", "-m", "hardgnn", *words_of(market, out, BEST, "--resume")]
+    for victim in ("0", "1"):
+        job = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_an_epoch(out, [job])  # type: ignore[list-item]
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(job.pid)], capture_output=True, text=True)
+        for pid in listed.stdout.split():
+            if f"\0RANK={victim}\0".encode() in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+        assert job.wait(250) == 0
+        assert weights(out) == weights(alone)
+        for path in out.iterdir():
+            path.unlink() if path.is_file() else [one.unlink() for one in path.iterdir()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signals", "rank"), [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGKILL, 0)])
+def test_all_end_soon_with_one_that_is_stopped(
+    signals: signal.Signals, rank: int, market: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with ranks(2, lambda _: words_of(market, out, BEST)) as started:
+        wait_for_an_epoch(out, started)
+        started[rank].send_signal(signals)
+        began = time.monotonic()
+        found = ended(started)
+        assert time.monotonic() - began < LIMIT_S
+    assert all(status for status, _ in found)
+    if signals == signal.SIGKILL:
+        assert found[1] == (3, "error: process 0 of 2 was killed, or its host is gone")
+    else:
+        assert found[0][1].startswith("error: interrupted; it goes on with: hardgnn train")
+        assert found[1][1] == ""
+
+
+@pytest.mark.slow
+def test_what_fails_in_another_process_is_told_by_the_first(market: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with ranks(2, lambda rank: words_of([market, missing][rank], tmp_path / "run", BEST)) as started:
+        (first, said), (second, nothing) = ended(started)
+    assert (first, second, nothing) == (2, 2, "")
+    assert said.startswith(f"error: process 1 of 2: {missing}: no such folder")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "train.lr=1e30"], "error: epoch 1: the loss is "),
+        (["--preset", "ease"], "error: model.kind=ease is fitted in one go by one process: start it without torchrun"),
+        (["--set", "train.shards=3"], "error: train.shards=3 cannot be shared out over 2 processes"),
+    ],
+)
+def test_what_fails_in_all_is_told_once(words: list[str], said: str, market: Path, tmp_path: Path) -> None:
+    settings = [] if "ease" in words else BEST
+    done = torchrun(2, [*words_of(market, tmp_path / "run", settings), *words])
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1
+    assert said in done.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from hardgnn.data import arguments as given
 from hardgnn.data.align import places
 from hardgnn.data.columns import ITEM, USER
 from hardgnn.data.histories import Histories
-from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import Progress, informed
 from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.forks import enter
@@ -28,7 +27,6 @@ from hardgnn.runs.models import load_model
 from hardgnn.runs.part import load_part
 from hardgnn.runs.tables import RunTables
 from hardgnn.runtime import keep_freed_memory
-from hardgnn.storage.texts import read_text
 from hardgnn.wording import warn
 
 SHOWN = 5  # unknown ids that a sentence lists
@@ -339,18 +337,3 @@ class Recommender:
         rest = f" and {len(raw) - SHOWN:,} more" if len(raw) > SHOWN else ""
         hint = nearest(raw[0], known) if len(known) <= HINTED else ""
         self.say(f"{what}{'s' * (len(raw) > 1)} {listed}{rest}, {then}{'; ' + hint if hint.startswith('did') else ''}")
-
-
-def read_ids_file(path: Path, kind: str) -> list[str]:
-    """Raw ids of a `kind` (user or item), one per line; blanks around them and empty lines do not count.
-
-    Raises:
-        HardGNNError: the file is missing, no text in UTF-8 or empty.
-    """
-    text = read_text(path, f"a file of {kind} ids, one per line")
-    if "\0" in text:
-        raise HardGNNError(f"{shown(path)}: binary data, expected {kind} ids as text, one per line")
-    ids = [one for one in map(str.strip, re.split(r"\r\n?|\n", text)) if one]
-    if not ids:
-        raise HardGNNError(f"{shown(path)}: no {kind} ids in it")
-    return ids

@@ -79,6 +79,17 @@ def users_in(folder: Path) -> int:
     return count_rows(folder / USERS, AGAIN)
 
 
+def known_users(folder: Path, users: pl.Series) -> pl.Series:
+    """Those of `users`, raw ids (n,), that a run has.
+
+    Raises:
+        HardGNNError: as `users_in`.
+    """
+    check_version(folder)
+    chosen = pl.col("raw_id").is_in(users.cast(pl.String).implode())
+    return read_rows(folder / USERS, {"raw_id": pl.String}, AGAIN, None, chosen)["raw_id"]
+
+
 class StoredHistories:
     """The histories of everybody in a run folder, read block by block; whoever asks for more has them in memory.
 

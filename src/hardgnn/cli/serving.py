@@ -216,6 +216,13 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request at most.")] = 10.0,
     max_body: Annotated[int, typer.Option(min=1024, help="Bytes of a request's body at most.")] = 2**20,
     access_log: Annotated[bool, typer.Option(help="A line of log for each request.")] = True,
+    watch: Annotated[
+        float,
+        typer.Option(min=0, help="Look every so many seconds whether RUN is another run, as a link to the newest."),
+    ] = 0.0,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds to answer on after SIGTERM, while /readyz says 503.")
+    ] = 0.0,
 ) -> None:
     """Recommendations over HTTP, with a page to look at; SIGHUP reads the run folder anew.
 
@@ -230,7 +237,7 @@ def serve(
     log_json()
     token = None if token_file is None else read_token(token_file)
     settings = Settings(token, max_body, timeout, access_log, allowed_hosts(host, allowed_host or ()))
-    service = Supervisor(run, host, port, workers, settings, approximate, ready=open_page)
+    service = Supervisor(run, host, port, workers, settings, approximate, ready=open_page, watch_s=watch, drain_s=drain)
     if console.is_terminal:  # elsewhere standard error is for the log, a document a line
         say(f"reading {run}, to be served at {page_of(service.address)}; Ctrl-C ends it")
     service.serve()
@@ -248,7 +255,9 @@ def page_of(address: str) -> str:
 
 
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Prepared folders, runs, studies, exports or downloads.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Prepared folders, runs, studies, exports, downloads or shards.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Compares every file with what was written, by the hashes that stand beside them; tells how far each run is.

@@ -49,20 +49,18 @@ def create_app(state: State, settings: Settings) -> Gate:
         return [one | known for one in engine.answer(asks)]
 
     batcher = Batcher(answer)
-    gate = Gate(app, settings)
 
     async def beat() -> None:
         while True:
             await batcher.run(int)  # where the scoring thread is stuck, nobody is answered
             state.beat()
-            gate.closing |= state.draining
             await asyncio.sleep(BEAT_S)
 
     app.state.run, app.state.settings, app.state.batcher = state, settings, batcher
     app.include_router(router)
 
     _tell_problems(app)
-    return gate
+    return Gate(app, settings, lambda: state.draining)
 
 
 def _tell_problems(app: FastAPI) -> None:

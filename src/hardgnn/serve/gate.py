@@ -52,10 +52,11 @@ class Gate:
     Args:
         app: the application.
         settings: hosts, token and limits.
+        draining: whether the end has begun, so that connections should end too.
     """
 
-    def __init__(self, app: App, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: App, settings: Settings, draining: Callable[[], bool] = lambda: False) -> None:
+        self.app, self.settings, self.draining = app, settings, draining
         self.closing = False
         self._token = None if settings.token is None else f"Bearer {settings.token}".encode()
 
@@ -73,7 +74,11 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [*HEADERS, (b"x-request-id", request_id.encode()), *([CLOSE] if self.closing else [])]
+                extra = [
+                    *HEADERS,
+                    (b"x-request-id", request_id.encode()),
+                    *([CLOSE] if self.closing or self.draining() else []),
+                ]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 

@@ -52,6 +52,7 @@ LEFT_OUT = {
     ("docs/peers.md", "pip install 'hardgnn[peers]'"): "hours of training; tests/test_peers.py fits every peer",
     ("docs/performance.md", "python benchmarks/"): "minutes; tests/test_benchmarks.py runs every script",
     ("docs/reliability.md", "python -m pytest tests/faults"): "these are tests themselves",
+    ("docs/scale.md", "# on every host"): "two hosts; tests/test_sweep_hosts.py has two",
     ("docs/scale.md", "sbatch"): "Slurm; the commands in it are those of the block before",
     ("docs/serving.md", "pip install 'hardgnn[serve]'"): "all options at once; the tutorial serves",
     ("docs/serving.md", "cp -r runs/hardgnn"): "/srv; tests/test_hosts.py moves a link",

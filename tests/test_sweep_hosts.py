@@ -52,10 +52,10 @@ def test_of_another_machines_worker_silence_tells(monkeypatch: pytest.MonkeyPatc
     assert alive(0, None) is None
     assert alive(10, 1) is True
     assert alive(11, 1) is None
-    assert alive(69, 1) is None
-    assert alive(75, 7) is True
-    assert alive(136, 7) is False
-    assert alive(136, 7, signs_of(tmp_path)) is False  # of this machine the lock tells, at once
+    assert alive(129, 1) is None
+    assert alive(135, 7) is True
+    assert alive(256, 7) is False
+    assert alive(256, 7, signs_of(tmp_path)) is False  # of this machine the lock tells, at once
     with locked(tmp_path, name=sign("it")):
         assert alive(999, 7, signs_of(tmp_path)) is True
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import optuna
 
 BEAT_S = 10.0
-GRACE_S = 60.0  # of silence, after which another machine's worker is gone
+GRACE_S = 120.0  # of silence, after which another machine's worker is gone; NFS 4 keeps its locks for 90
 SIGNED_WITHIN_S = 30.0  # a trial is asked for, and then signed
 SIGNS, COUNT = "signs", "beat"  # attributes of a trial
 SIGN = re.compile(r"\.worker-[0-9a-f]+\.lock")

@@ -130,7 +130,8 @@ def _take_up_killed(trials: optuna.Study, search: Asked, watch: Watch) -> bool:
 def _is_needed(trials: optuna.Study, trial: optuna.Trial, search: Asked) -> bool:
     """Whether a trial that was just asked for is to be carried out; workers that ask at once may get one too many.
 
-    What was queued twice is dropped; the same settings that somebody is at are no trial to carry out, but count as one.
+    What was queued twice is dropped. Settings that somebody had or is at are no work, but count: with the same figure,
+    or with none.
     """
     states = require_optuna().trial.TrialState
     every = trials.get_trials(deepcopy=False)
@@ -143,6 +144,10 @@ def _is_needed(trials: optuna.Study, trial: optuna.Trial, search: Asked) -> bool
     if twins and QUEUED in every[trial.number].system_attrs:
         trials.tell(trial, state=states.FAIL)
         return False
+    for one in twins:
+        if one.state == states.COMPLETE:
+            trials.tell(trial, one.value)
+            return False
     if any(one.state == states.RUNNING for one in twins):
         trial.set_user_attr("error", f"the same settings as of trial {twins[0].number}, which is under way")
         trials.tell(trial, state=states.FAIL)

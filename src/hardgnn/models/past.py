@@ -38,12 +38,14 @@ class Past:
             edges = np.unique(np.quantile(times, shares, method="higher")) if len(times) else times
         else:
             edges = np.unique(quantiles(lambda: map(_times, histories.blocks()), shares))
-        counts = sparse.csc_array((len(edges), n_items), dtype=np.float32)
+        shape, parts = (len(edges), n_items), [sparse.csc_array((len(edges), n_items), dtype=np.float32)]
         for block in histories.blocks():
             steps = np.searchsorted(edges, _times(block), side="left")
             ones = np.ones(len(steps), dtype=np.float32)
-            counts = counts + sparse.csc_array((ones, (steps, block.items)), shape=counts.shape)
-        return cls(edges, counts)
+            parts.append(sparse.csc_array((ones, (steps, block.items)), shape=shape))
+            while len(parts) > 1 and 2 * parts[-1].nnz >= parts[-2].nnz:  # so that each event is added up few times
+                parts[-2:] = [parts[-2] + parts[-1]]
+        return cls(edges, sum(parts[:-1], start=parts[-1]))
 
     def readings(self, asked: NDArray[np.float64]) -> NDArray[np.int64]:
         """What the clock reads at these times, any shape: how many steps are over before, 0 to T."""

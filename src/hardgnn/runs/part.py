@@ -28,7 +28,7 @@ from hardgnn.runs.tables import (
 )
 from hardgnn.storage.frames import count_rows, read_rows
 
-BLOCK_USERS = 8 * GROUP_USERS  # users whose histories are in memory at a time, where those of everybody are read
+BLOCK_USERS = 2 * GROUP_USERS  # users whose histories are in memory at a time, where those of everybody are read
 
 
 @dataclass(frozen=True)

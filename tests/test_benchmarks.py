@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = [
     "evaluate.py --users 50 --items 300 --repeat 1 --threads 1",
     "recommend.py --users 64 --items 1000 --rounds 1",
+    "shards.py --users 300 --items 200 --shards 2 --preset recencyknn",
     "prepare.py --events 5000 --users 100 --items 1000",
     "prepare.py --form yelp --events 5000 --users 100 --items 1000",
     "scale.py --events 20000 --users 1200 --items 300 --factors 1 --steps 2 --threads 1",

@@ -31,7 +31,14 @@ from hardgnn.prepare.simulate import write_simulated
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = Path(hardgnn.__file__).parent
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("results/**/README.md"))]
-CARRIED_OUT = ["README.md", "docs/configuration.md", "docs/metrics.md", "docs/python.md", "docs/tutorial.md"]
+CARRIED_OUT = [
+    "README.md",
+    "docs/configuration.md",
+    "docs/metrics.md",
+    "docs/python.md",
+    "docs/scale.md",
+    "docs/tutorial.md",
+]
 """The pages whose blocks are carried out from the top to the bottom, but for those left out."""
 LEFT_OUT = {
     (
@@ -45,7 +52,11 @@ LEFT_OUT = {
     ("docs/peers.md", "pip install 'hardgnn[peers]'"): "hours of training; tests/test_peers.py fits every peer",
     ("docs/performance.md", "python benchmarks/"): "minutes; tests/test_benchmarks.py runs every script",
     ("docs/reliability.md", "python -m pytest tests/faults"): "these are tests themselves",
+    ("docs/scale.md", "# on every host"): "two hosts; tests/test_sweep_hosts.py has two",
+    ("docs/scale.md", "sbatch"): "Slurm; the commands in it are those of the block before",
     ("docs/serving.md", "pip install 'hardgnn[serve]'"): "all options at once; the tutorial serves",
+    ("docs/serving.md", "cp -r runs/hardgnn"): "/srv; tests/test_hosts.py moves a link",
+    ("docs/serving.md", "for host in"): "hosts; tests/test_hosts.py asks the same addresses",
 }
 """Blocks that are not carried out, by page and beginning, and why. The results' are hours on logs that are not ours."""
 ELSEWHERE = {"pip": "needs the network", "make": "tests/test_demo.py and this test are what it runs"}
@@ -239,8 +250,10 @@ def test_every_block_of_code_is_carried_out_or_left_out_for_a_reason() -> None:
     for page in PAGES:
         name = str(page.relative_to(ROOT))
         for language, block in FENCE.findall(page.read_text("utf-8")):
-            assert language in ("sh", "bash", "python", "toml", "text"), f"{name}: of which language is\n{block}"
-            if language == "text":
+            assert language in ("sh", "bash", "python", "toml", "text", "yaml", "ini"), (
+                f"{name}: of which language is\n{block}"
+            )
+            if language in ("text", "yaml", "ini"):  # tests/test_deployment.py reads units and manifests
                 continue
             if name == "docs/extending.md":  # tests/test_extending.py and tests/test_package.py run what it shows
                 assert block in shown

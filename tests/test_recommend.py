@@ -19,7 +19,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.topn import CHUNK, best_of_rows, top_n
 from hardgnn.models.popularity import Popularity
 from hardgnn.recommend.answers import write_blocks
-from hardgnn.recommend.recommender import Recommender, read_ids_file
+from hardgnn.recommend.ids import read_ids_file
+from hardgnn.recommend.recommender import Recommender
 from hardgnn.runs.train import train
 
 
@@ -252,7 +253,7 @@ def test_the_service_and_its_index_do_not_recommend_it_either(with_fresh_item: P
 )
 def test_files_of_ids(tmp_path: Path, content: bytes, ids: list[str] | None) -> None:
     (tmp_path / "ids").write_bytes(content)
-    found = read_ids_file(tmp_path / "ids", "user")
+    found = read_ids_file(tmp_path / "ids", "user").to_list()
     assert found == ids if ids else (len(found), found[-1]) == (10**6, "u999999")
 
 

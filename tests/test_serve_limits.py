@@ -193,7 +193,8 @@ def test_metrics_survive_files_that_a_killed_worker_left(tmp_path: Path, monkeyp
 
 def test_a_worker_whose_scores_are_stuck_shows_no_life(state: State) -> None:
     beats, free = [], threading.Event()
-    watched = State(state.root, None, lambda: beats.append(time.monotonic()))
+    watched = State(state.root)
+    watched.beat = lambda: beats.append(time.monotonic())  # type: ignore[method-assign]
     app: Any = create_app(watched, Settings(timeout=0.2))
     with TestClient(app, "http://localhost") as service:
         wait(lambda: len(beats) > 1)

@@ -1,4 +1,4 @@
-"""Every file of a prepared folder, run, study, export or download compared with what was written."""
+"""Every file of a prepared folder, run, study, export, download or folder of shards compared with what was written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hardgnn.experiments.folder import FLOORS, RUNS, STUDY, Study
 from hardgnn.experiments.peers.records import CHOSEN
 from hardgnn.experiments.peers.tuning import PEERS
 from hardgnn.prepare import download
-from hardgnn.recommend import export
+from hardgnn.recommend import export, shards
 from hardgnn.runs.folder import (
     AGAIN,
     CONFIG,
@@ -63,12 +63,15 @@ def verify(folder: Path) -> list[Checked]:
         "a study": _study,
         "an exported folder": _export,
         "a download": _download,
+        "recommendations in shards": _shards,
     }
     if not folder.is_dir():
         raise HardGNNError(f"{shown(folder)}: no such folder")
     kind = kind_of(folder)
     if kind is None:
-        raise HardGNNError(f"{shown(folder)}: neither a prepared folder nor a run, a study, an export or a download")
+        raise HardGNNError(
+            f"{shown(folder)}: neither a prepared folder nor a run, a study, an export, a download or shards"
+        )
     return list(kinds[kind](folder))
 
 
@@ -176,3 +179,7 @@ def _download(folder: Path) -> Iterator[Checked]:
             raise HardGNNError(f"{shown(folder)}: not what was downloaded; download it again")
 
     yield _checked(folder, "download", whole)
+
+
+def _shards(folder: Path) -> Iterator[Checked]:
+    yield _checked(folder, "recommendations", lambda: shards.check_shards(folder))

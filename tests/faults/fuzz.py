@@ -82,9 +82,9 @@ def read_titles(path: Path) -> Result:
 
 def read_users(path: Path) -> Result:
     """A file of user ids."""
-    from hardgnn.recommend.recommender import read_ids_file
+    from hardgnn.recommend.ids import read_ids_file
 
-    return read_ids_file(path, "user")
+    return read_ids_file(path, "user").to_list()
 
 
 def read_events(path: Path) -> Result:

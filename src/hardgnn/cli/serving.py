@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,19 @@ from hardgnn.cli.terminal import print_json, print_line, print_table
 from hardgnn.errors import HardGNNError
 from hardgnn.screen import console, say, wait
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hardgnn.recommend.shards import Shard, Wanted
+
 
 def recommend(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Items per user.")] = 10,
     user: Annotated[list[str] | None, typer.Option(help="A raw user id; may be repeated.")] = None,
-    users_file: Annotated[Path | None, typer.Option(help="A file with a raw user id per line.")] = None,
+    users_file: Annotated[
+        Path | None, typer.Option(help="A file with a raw user id per line, or .parquet with a column user.")
+    ] = None,
     all_users: Annotated[bool, typer.Option("--all-users", help="All users of the run.")] = False,
     items: Annotated[
         str | None,
@@ -33,7 +40,17 @@ def recommend(
     exclude_seen: Annotated[bool, typer.Option(help="Leave out what is in the user's history.")] = True,
     allow_items: Annotated[Path | None, typer.Option(help="A file of the only items to recommend.")] = None,
     block_items: Annotated[Path | None, typer.Option(help="A file of items never to recommend.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write .parquet or .csv instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write .parquet or .csv instead of printing; with --shard a folder.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="One of n parts of the users, as in 1/8 to 8/8, a file of its own in the folder --out."),
+    ] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="Of the files of shards: parquet or csv.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make the shard anew though it is there already.")
+    ] = False,
     csv_safe: Annotated[
         bool, typer.Option("--csv-safe", help="In a .csv put ' before ids that a spreadsheet would run as formulas.")
     ] = False,
@@ -52,16 +69,21 @@ def recommend(
     from hardgnn.arguments import together
     from hardgnn.data.events import read_events
     from hardgnn.recommend.answers import write_blocks
-    from hardgnn.recommend.recommender import Choice, Recommender, read_ids_file
+    from hardgnn.recommend.ids import read_ids_file
+    from hardgnn.recommend.recommender import Choice, Recommender
+    from hardgnn.recommend.shards import Wanted
     from hardgnn.runtime import use_threads
 
-    chosen = (user or []) + (read_ids_file(users_file, "user") if users_file else [])
+    one = _shard_of(shard, out, bool(items), format_ is not None or overwrite)
+    chosen = pl.Series("user", user or [], dtype=pl.String)
+    if users_file is not None:
+        chosen = pl.concat([chosen, read_ids_file(users_file, "user")])
     recent = [one.strip() for one in (items or "").split(",") if one.strip()]
-    if all_users and chosen:
+    if all_users and len(chosen):
         raise HardGNNError("--all-users leaves no room for --user and --users-file")
-    if not (chosen or all_users or recent or events):
+    if not (len(chosen) or all_users or recent or events):
         raise HardGNNError("recommend needs --user, --users-file, --all-users, --events or --items")
-    together(2 if all_users else len(set(chosen)) or 1, recent or None, events)
+    together(2 if all_users else chosen.n_unique() or 1, recent or None, events)
     if csv_safe and out is None:
         raise HardGNNError("--csv-safe goes with --out NAME.csv")
     choice = Choice(
@@ -70,11 +92,16 @@ def recommend(
         read_ids_file(block_items, "item") if block_items else (),
     )
     newer = None if events is None else read_events(events, lambda sentence: say(f"warning: {sentence}"))
-    users = chosen or None
-    if newer is not None and not chosen and not all_users:
-        users = newer["user"].unique(maintain_order=True).to_list()
+    users = chosen.unique(maintain_order=True) if len(chosen) else None
+    if newer is not None and users is None and not all_users:
+        users = newer["user"].unique(maintain_order=True)
     wait(f"reading {run}")
     use_threads(0)
+    if one is not None and out is not None:
+        ending = format_ or ("csv" if csv_safe else "parquet")
+        wanted = Wanted(**vars(choice), n=n, users=users, events=newer, format=ending, csv_safe=csv_safe)
+        _recommend_shard(run, out, one, wanted, overwrite, as_json)
+        return
     recommender = Recommender(run, say=lambda sentence: say(f"warning: {sentence}"))
     with users_bar("recommend") as bar:
         tables = recommender.blocks(users, n, choice, items=recent or None, events=newer, progress=bar)
@@ -87,13 +114,57 @@ def recommend(
     elif as_json:
         print_json(table.to_dicts())
     else:
-        named = [name for name in ("user", "item", "title") if name in table.columns]
-        table = table.select(*named, pl.exclude(named))
-        rows = [
-            [f"{value:.4f}" if isinstance(value, float) else str("" if value is None else value) for value in row]
-            for row in table.iter_rows()
-        ]
-        print_table(str(run), table.columns, rows, texts=len(named))
+        _print_recommended(run, table)
+
+
+def _print_recommended(run: Path, table: pl.DataFrame) -> None:
+    named = [name for name in ("user", "item", "title") if name in table.columns]
+    columns = [*named, *(name for name in table.columns if name not in named)]
+    rows = [
+        [f"{value:.4f}" if isinstance(value, float) else str("" if value is None else value) for value in row]
+        for row in table.select(columns).iter_rows()
+    ]
+    print_table(str(run), columns, rows, texts=len(named))
+
+
+def _shard_of(text: str | None, out: Path | None, items: bool, others: bool) -> Shard | None:
+    """The shard that is asked for, and what goes with it; None where none is.
+
+    Args:
+        text: of --shard.
+        out: the folder.
+        items: whether --items is given.
+        others: whether options are given that are for shards alone.
+    """
+    from hardgnn.recommend.shards import Shard
+
+    if text is None:
+        if others:
+            raise HardGNNError("--format and --overwrite are for shards: name one with --shard i/n")
+        return None
+    shard = Shard.parse(text)
+    if items:
+        raise HardGNNError("--items are those of one user, of whom there are no shards")
+    if out is None:
+        raise HardGNNError(f"--shard {shard} needs --out FOLDER, the same for all shards")
+    return shard
+
+
+def _recommend_shard(run: Path, out: Path, shard: Shard, wanted: Wanted, overwrite: bool, as_json: bool) -> None:
+    """Writes one shard and says how many there are."""
+    from hardgnn.recommend.shards import MANIFEST, recommend_shard
+
+    def warned(sentence: str) -> None:
+        say(f"warning: {sentence}")
+
+    with users_bar(f"shard {shard}") as bar:
+        done = recommend_shard(run, out, shard, wanted, overwrite=overwrite, say=warned, progress=bar)
+    if as_json:
+        print_json(done)
+        return
+    print_line(done["file"] if done["made"] else f"{done['file']} was there already")
+    there = f"all {shard.of:,} shards are there, as {out / MANIFEST} says"
+    say(there if done["there"] == shard.of else f"{done['there']:,} of {shard.of:,} shards are there")
 
 
 def export(
@@ -145,6 +216,13 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request at most.")] = 10.0,
     max_body: Annotated[int, typer.Option(min=1024, help="Bytes of a request's body at most.")] = 2**20,
     access_log: Annotated[bool, typer.Option(help="A line of log for each request.")] = True,
+    watch: Annotated[
+        float,
+        typer.Option(min=0, help="Look every so many seconds whether RUN is another run, as a link to the newest."),
+    ] = 0.0,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds to answer on after SIGTERM, while /readyz says 503.")
+    ] = 0.0,
 ) -> None:
     """Recommendations over HTTP, with a page to look at; SIGHUP reads the run folder anew.
 
@@ -159,7 +237,7 @@ def serve(
     log_json()
     token = None if token_file is None else read_token(token_file)
     settings = Settings(token, max_body, timeout, access_log, allowed_hosts(host, allowed_host or ()))
-    service = Supervisor(run, host, port, workers, settings, approximate, ready=open_page)
+    service = Supervisor(run, host, port, workers, settings, approximate, ready=open_page, watch_s=watch, drain_s=drain)
     if console.is_terminal:  # elsewhere standard error is for the log, a document a line
         say(f"reading {run}, to be served at {page_of(service.address)}; Ctrl-C ends it")
     service.serve()
@@ -177,7 +255,9 @@ def page_of(address: str) -> str:
 
 
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Prepared folders, runs, studies, exports or downloads.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Prepared folders, runs, studies, exports, downloads or shards.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Compares every file with what was written, by the hashes that stand beside them; tells how far each run is.

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 PADDING = -1
+
+
+class Everybody(Protocol):
+    """The histories of everybody, in memory (`Histories`) or in a file that is read block by block."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known when each event was."""
+
+    def blocks(self) -> Iterator[Histories]:
+        """All of them, some users after the other; asked for anew, they come again in the same order."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,15 @@ class Histories:
     items: NDArray[np.int32]
     times: NDArray[np.float64] | None = None
     asked: NDArray[np.float64] | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known when each event was."""
+        return self.times is not None
+
+    def blocks(self) -> Iterator[Histories]:
+        """All of them at once."""
+        yield self
 
     @property
     def lengths(self) -> NDArray[np.int64]:

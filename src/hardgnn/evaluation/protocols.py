@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hardgnn.arguments import cutoffs, text
 from hardgnn.data.dataset import PARTS, TRAIN, Dataset
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import Everybody, Histories
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.results import Result
 from hardgnn.evaluation.stats import bootstrap_intervals
@@ -54,14 +54,14 @@ class CandidateRanker(Protocol):
 class Informed(Protocol):
     """A ranker that counts what happened before the moment of asking."""
 
-    def knowing(self, histories: Histories) -> Ranker:
+    def knowing(self, histories: Everybody) -> Ranker:
         """The same ranker, which has counted the events of these histories of everybody, and no others."""
 
 
 RankerLike = TypeVar("RankerLike")
 
 
-def informed(ranker: RankerLike, histories: Histories) -> RankerLike:
+def informed(ranker: RankerLike, histories: Everybody) -> RankerLike:
     """The ranker, which knows what happened in these histories where it looks at such things."""
     return ranker.knowing(histories) if isinstance(ranker, Informed) else ranker  # type: ignore[return-value]
 

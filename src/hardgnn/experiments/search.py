@@ -15,6 +15,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError, nearest
 from hardgnn.experiments.choices import SWEEP
 from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.heartbeat import Beat, TakenUp
 from hardgnn.experiments.plan import Plan, Point, Run, Trials, Variant
 from hardgnn.experiments.results import Figures, by_metric
 from hardgnn.experiments.sweep import (
@@ -156,7 +157,15 @@ def _tell(study: Study, search: Search, watched: Watched, done: float, failed: i
 def work(folder: Path, name: str, data_path: Path, search: Search, report: Report) -> None:
     """One worker: it pulls trials of one data set until there are enough or the time is over."""
     data = Dataset.load(data_path)
-    pull_trials(folder, name, search, lambda trial: _figure(trial, data, data_path, folder, name, search, report))
+
+    def figure(trial: optuna.Trial, beat: Beat) -> float:
+        def checked(share: float) -> None:
+            beat.check()
+            report(share)
+
+        return _figure(trial, data, data_path, folder, name, search, checked)
+
+    pull_trials(folder, name, search, figure)
 
 
 def _figure(
@@ -192,7 +201,10 @@ class _Pruning(Reporting):
         """After each epoch."""
         if self.trial is None or "valid" not in line:
             return
-        self.trial.report(line["valid"][self.metric], line["epoch"])
+        try:
+            self.trial.report(line["valid"][self.metric], line["epoch"])
+        except RuntimeError:  # it has ended meanwhile, by another worker's hand
+            raise TakenUp from None
         if self.trial.should_prune():
             raise require_optuna().TrialPruned
 

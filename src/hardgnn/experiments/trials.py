@@ -1,34 +1,32 @@
 """Trials that any number of processes and machines pull from one Optuna study (TPE), kept in a journal or a database.
 
-A worker signs in the study's folder by a lock; trials of those that are gone are taken up by the others.
+Trials of workers that are gone are taken up by the others: `heartbeat.py` tells who is.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardgnn.errors import HardGNNError, MachineError, reason
+from hardgnn.experiments.heartbeat import SIGNS, Beat, TakenUp, Watch, sign, signs_of
 from hardgnn.experiments.workers import LOCK_PATIENCE_S
-from hardgnn.storage.locks import is_locked, locked
+from hardgnn.storage.locks import locked
 
 if TYPE_CHECKING:
     import optuna
 
 JOURNAL, JOURNAL_LOCK = "trials.journal", ".trials.lock"
 LONGEST_LINE = 1 << 20  # bytes of the journal
-SIGNED_WITHIN_S = 30
+LOOK_S = 1.0  # between two looks, where nothing is left but to wait
 QUEUED = "fixed_params"  # where Optuna keeps the settings of a queued trial
-SIGN = re.compile(r"\.worker-[0-9a-f]+\.lock")
 STARTUP = 10  # trials drawn at random before TPE models them; pruning starts after half as many
 
 
@@ -47,78 +45,114 @@ class Asked:
     storage: str | None = None
 
 
-def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna.Trial], float]) -> None:
+def pull_trials(folder: Path, name: str, search: Asked, figure: Callable[[optuna.Trial, Beat], float]) -> None:
     """Asks for settings and tells their figures until there are enough or the time is over; killed ones go on first.
+
+    A trial of another machine is taken up once that has been silent for `hardgnn.experiments.heartbeat.GRACE_S`.
 
     Args:
         folder: keeps the journal and the worker's sign of life.
         name: of the Optuna study.
-        figure: the figure of one trial, the higher the better; it may raise TrialPruned.
+        figure: the figure of one trial, the higher the better; it may raise TrialPruned, and checks the beat between
+            its steps.
     """
     optuna = require_optuna()
     began = time.monotonic()
     me = uuid.uuid4().hex
-    with locked(folder, name=_sign(me)):
+    with locked(folder, name=sign(me)):
+        watch = Watch(folder, search.storage is None, me)
         while search.timeout_s is None or time.monotonic() - began < search.timeout_s:
             trials = optuna_trials(search, folder, name)
             states = optuna.trial.TrialState
-            _take_up_killed(trials, folder, search, me)
-            counted = [t for t in trials.trials if t.state != states.FAIL or "error" in t.user_attrs]
+            waits = _take_up_killed(trials, search, watch)
+            counted = _counted(trials.trials)
             waiting = sum(t.state == states.WAITING for t in counted)
             if search.trials is not None and len(counted) - waiting >= search.trials:
-                break
-            # The proposal depends on the trials so far alone, so that a stopped search with one worker repeats itself.
-            trials.sampler = _sampler(search.seeds[0] + len(counted))
+                if not waits:
+                    break
+                time.sleep(LOOK_S)  # whoever is at the last ones may be gone
+                continue
+            trials.sampler = _sampler(search.seeds[0])
             trial = trials.ask({key: _distribution(range_) for key, range_ in search.space.items()})
             trial.set_user_attr("worker", me)
             trial.set_user_attr("host", platform.node())
+            trial.set_user_attr(SIGNS, signs_of(folder))
+            if not _is_needed(trials, trial, search):
+                continue
             try:
-                trials.tell(trial, figure(trial))
+                with Beat(trials, trial) as beat:
+                    value = figure(trial, beat)
+                trials.tell(trial, value, skip_if_finished=True)  # somebody may have taken it for gone
+            except TakenUp:
+                continue
             except optuna.TrialPruned:
-                trials.tell(trial, state=states.PRUNED)
+                trials.tell(trial, state=states.PRUNED, skip_if_finished=True)
             except MachineError:  # nothing is wrong with the trial: it is taken up again as a killed one
                 raise
             except HardGNNError as error:
                 trial.set_user_attr("error", str(error))
-                trials.tell(trial, state=states.FAIL)
-    (folder / _sign(me)).unlink(missing_ok=True)
+                trials.tell(trial, state=states.FAIL, skip_if_finished=True)
+    (folder / sign(me)).unlink(missing_ok=True)
 
 
-def _take_up_killed(trials: optuna.Study, folder: Path, search: Asked, me: str) -> None:
-    """Puts trials whose worker on this machine is gone back into the queue; their run folders go on."""
+def _counted(trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """All but those whose worker is gone."""
+    failed = require_optuna().trial.TrialState.FAIL
+    return [trial for trial in trials if trial.state != failed or "error" in trial.user_attrs]
+
+
+def _take_up_killed(trials: optuna.Study, search: Asked, watch: Watch) -> bool:
+    """Puts trials whose worker is gone back into the queue; their run folders go on.
+
+    Returns:
+        Whether there are some of whose workers it is not known yet.
+    """
     states = require_optuna().trial.TrialState
+    waits = False
     for trial in trials.trials:
-        if trial.state == states.RUNNING and not _alive(trial, folder, search.storage is None, me):
+        if trial.state != states.RUNNING:
+            continue
+        alive = watch.alive(trial)
+        waits |= alive is None
+        if alive is False:
             # What was queued is queued again; a proposal that was cut short is made again by the sampler.
             whole = set(trial.params) == set(search.space)
             params = trial.params if whole else trial.system_attrs.get(QUEUED)
             waiting = [one.system_attrs.get(QUEUED) for one in trials.trials if one.state == states.WAITING]
             if params is not None and params not in waiting:
                 trials.enqueue_trial(params)
-            trials.tell(trial.number, state=states.FAIL)  # last: a kill before it does this again
+            trials.tell(
+                trial.number, state=states.FAIL, skip_if_finished=True
+            )  # last: a kill before it does this again
+    return waits
 
 
-def _alive(trial: optuna.trial.FrozenTrial, folder: Path, here: bool, me: str) -> bool:
-    """Whether somebody is at work on a running trial; of other machines that is believed.
+def _is_needed(trials: optuna.Study, trial: optuna.Trial, search: Asked) -> bool:
+    """Whether a trial that was just asked for is to be carried out; workers that ask at once may get one too many.
 
-    Args:
-        trial: a running trial.
-        folder: of the study.
-        here: whether all workers sign in this folder.
-        me: the worker who asks.
+    What was queued twice is dropped. Settings that somebody had or is at are no work, but count: with the same figure,
+    or with none.
     """
-    worker, host = trial.user_attrs.get("worker"), trial.user_attrs.get("host")
-    if worker is None:  # asked for, and about to be signed
-        began = trial.datetime_start
-        recent = began is not None and (datetime.now() - began).total_seconds() < SIGNED_WITHIN_S
-        signs = [path.name for path in folder.iterdir() if SIGN.fullmatch(path.name) and path.name != _sign(me)]
-        return recent and (not here or any(is_locked(folder, sign) for sign in signs))
-    return host != platform.node() or is_locked(folder, _sign(worker))
-
-
-def _sign(worker: str) -> str:
-    """The name of the lock that a worker holds on the study as long as it lives."""
-    return f".worker-{worker}.lock"
+    states = require_optuna().trial.TrialState
+    every = trials.get_trials(deepcopy=False)
+    before = [one for one in _counted(every) if one.number < trial.number]
+    twins = [one for one in before if one.params == trial.params]
+    begun = [one for one in before if one.state != states.WAITING]
+    if search.trials is not None and len(begun) >= search.trials:
+        trials.tell(trial, state=states.FAIL)
+        return False
+    if twins and QUEUED in every[trial.number].system_attrs:
+        trials.tell(trial, state=states.FAIL)
+        return False
+    for one in twins:
+        if one.state == states.COMPLETE:
+            trials.tell(trial, one.value)
+            return False
+    if any(one.state == states.RUNNING for one in twins):
+        trial.set_user_attr("error", f"the same settings as of trial {twins[0].number}, which is under way")
+        trials.tell(trial, state=states.FAIL)
+        return False
+    return True
 
 
 def optuna_trials(search: Asked, folder: Path, name: str) -> optuna.Study:
@@ -175,9 +209,28 @@ def _without_torn_line(journal: Path) -> None:
 
 
 def _sampler(seed: int) -> Any:
-    return require_optuna().samplers.TPESampler(
-        seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
-    )
+    """Proposals that depend on the trials before alone: a stopped search with one worker repeats itself, and workers
+    who ask at once get different ones."""
+    samplers = require_optuna().samplers
+
+    class Numbered(samplers.BaseSampler):  # type: ignore[name-defined]
+        """TPE, whose seed is told by how many trials there are before the one that is asked for."""
+
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            before = sum(one.number < trial.number for one in _counted(study.get_trials(deepcopy=False)))
+            more = {"n_startup_trials": STARTUP, "multivariate": True, "constant_liar": True}
+            self.inner = samplers.TPESampler(seed=seed + before, **more)
+
+        def infer_relative_search_space(self, *words: Any) -> Any:
+            return self.inner.infer_relative_search_space(*words)
+
+        def sample_relative(self, *words: Any) -> Any:
+            return self.inner.sample_relative(*words)
+
+        def sample_independent(self, *words: Any) -> Any:
+            return self.inner.sample_independent(*words)
+
+    return Numbered()
 
 
 def _distribution(range_: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hardgnn.config.sections import PartSettings
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import Everybody, Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.parts import MODELS, Registered
 
@@ -66,7 +66,7 @@ class Model(Protocol):
         `histories` are their items, oldest first, in the same order.
         """
 
-    def knowing(self, histories: Histories) -> Model:
+    def knowing(self, histories: Everybody) -> Model:
         """The same model, which has counted the events of these histories of everybody and no others; one that counts
         none by their times is as it was."""
 
@@ -153,7 +153,7 @@ class ClosedForm(ABC):
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """See `Model.scores`."""
 
-    def knowing(self, histories: Histories) -> ClosedForm:
+    def knowing(self, histories: Everybody) -> ClosedForm:
         """See `Model.knowing`."""
         return self
 

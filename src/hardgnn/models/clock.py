@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hardgnn.config.sections import Section, search
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import Everybody, Histories
 from hardgnn.models.past import NEVER, Past
 
 
@@ -99,7 +99,7 @@ class ClockScores:
         self.module, self.past = module, past
         self._last: Tensor | None = None
 
-    def knowing(self, histories: Histories) -> ClockScores:
+    def knowing(self, histories: Everybody) -> ClockScores:
         """The same clock, which has counted the events of these histories and no others."""
         return ClockScores(self.module, Past.of(histories, self.past.counts.shape[1], self.module.config.bins))
 

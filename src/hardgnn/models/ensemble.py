@@ -13,7 +13,7 @@ from torch import Tensor
 from hardgnn.config import Config, build
 from hardgnn.config.sections import PartSettings
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import Everybody, Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.models.base import Abilities, ClosedForm, Exported, Model, Quality, Stored, model, part_of
 from hardgnn.parts import MODELS
@@ -72,7 +72,7 @@ class Ensemble(ClosedForm):
         """
         raise HardGNNError("model.kind=ensemble is made of finished runs: `hardgnn ensemble RUN RUN --out OUT`")
 
-    def knowing(self, histories: Histories) -> Ensemble:
+    def knowing(self, histories: Everybody) -> Ensemble:
         """See `Model.knowing`."""
         found = Ensemble([one.knowing(histories) for one in self.members], self.configs)
         found.name, found.seal = self.name, self.seal

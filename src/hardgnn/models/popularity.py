@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.dataset import Dataset
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import Everybody, Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.models.base import Abilities, ClosedForm, Exported, Quality, Stored, as_tensors, model
 from hardgnn.models.choosing import CHOSEN, BestOf, tried
@@ -106,9 +106,9 @@ class DecayedPopularity(ClosedForm):
         best: Self = found.best
         return best
 
-    def knowing(self, histories: Histories) -> DecayedPopularity:
+    def knowing(self, histories: Everybody) -> DecayedPopularity:
         """See `Model.knowing`."""
-        if histories.times is None:
+        if not histories.timed:
             return self
         past = Past.of(histories, self.n_items, self.bins)
         return DecayedPopularity(past, self.half_life, self.bins, self.chosen)

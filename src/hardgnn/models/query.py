@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardgnn.data.histories import Histories
+from hardgnn.data.histories import Everybody, Histories
 from hardgnn.models.base import Abilities, Exported, Stored, checked_matrix, part_of
 from hardgnn.models.clock import Clock, ClockScores
 from hardgnn.models.encoders.base import Encoder, Frame
@@ -76,9 +76,9 @@ class QueryModel:
             self.clock.module.to(device)
         return self
 
-    def knowing(self, histories: Histories) -> QueryModel:
+    def knowing(self, histories: Everybody) -> QueryModel:
         """See `hardgnn.models.base.Model.knowing`."""
-        if self.clock is None or histories.times is None:
+        if self.clock is None or not histories.timed:
             return self
         return replace(self, clock=self.clock.knowing(histories))
 

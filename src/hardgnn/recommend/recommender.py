@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from hardgnn.data import arguments as given
 from hardgnn.data.align import places
 from hardgnn.data.columns import ITEM, USER
 from hardgnn.data.histories import Histories
-from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import Progress, informed
 from hardgnn.evaluation.topn import NO_ITEM
 from hardgnn.forks import enter
@@ -25,9 +24,9 @@ from hardgnn.recommend.best import SOURCES, UNKNOWN, best_items, shifted
 from hardgnn.recommend.why import alike
 from hardgnn.runs.folder import load_tables
 from hardgnn.runs.models import load_model
+from hardgnn.runs.part import load_part
 from hardgnn.runs.tables import RunTables
 from hardgnn.runtime import keep_freed_memory
-from hardgnn.storage.texts import read_text
 from hardgnn.wording import warn
 
 SHOWN = 5  # unknown ids that a sentence lists
@@ -73,12 +72,33 @@ class Recommender:
         self.tables = load_tables(Path(folder))
         self.model: Model = informed(load_model(folder), self.tables.histories)
         self.say = say
+        self._rows: NDArray[np.int32] | None = None  # the model's indices of `tables.user_ids`; None where they count
+
+    @classmethod
+    def of_part(cls, folder: str | Path, users: range | Ids, say: Callable[[str], None] = warn) -> Recommender:
+        """A run that knows some of its users alone: the histories of the others are not read into memory.
+
+        Args:
+            folder: the run folder.
+            users: the only ones that it is to know: raw ids, or a stretch of all users in the run's order.
+            say: as above.
+
+        Raises:
+            HardGNNError: no run folder, or a damaged one.
+        """
+        keep_freed_memory()
+        part = load_part(Path(folder), users if isinstance(users, range) else given.ids(users, "users"))
+        found = cls.__new__(cls)
+        found.model, found.tables, found.say = informed(load_model(folder), part.everybody), part.tables, say
+        found._rows = part.rows
+        return found
 
     @classmethod
     def of(cls, model: Model, tables: RunTables, say: Callable[[str], None] = warn) -> Recommender:
         """A model in memory with its ids and histories."""
         found = cls.__new__(cls)
         found.model, found.tables, found.say = informed(model, tables.histories), tables, say
+        found._rows = None
         return found
 
     def for_users(
@@ -157,7 +177,6 @@ class Recommender:
             owners, newer = self._events(raw, events, told=users is None)
         without = np.setdiff1d(np.flatnonzero((rows == UNKNOWN) & raw.is_not_null().to_numpy()), owners)
         self._tell("unknown user", raw.gather(without), self.tables.user_ids, "popular items instead")
-        trained = self.tables.user_interactions > 0
         step = min(BLOCK_USERS, max(1, BLOCK_ROWS // n))
         for start in range(0, max(1, len(raw)), step):
             block = slice(start, min(start + step, len(raw)))
@@ -166,7 +185,7 @@ class Recommender:
             first, last = np.searchsorted(owners, [block.start, block.stop])
             if first < last:
                 histories = histories.extended(owners[first:last] - start, newer[first:last])
-            known = np.where((index >= 0) & trained[index], index, UNKNOWN)  # without training there is no user vector
+            known = self._known(index)
             told = None if progress is None else shifted(progress, start, len(raw))
             yield self._table(raw[block], known, histories, n, exclude_seen, blocked, told)
 
@@ -257,6 +276,14 @@ class Recommender:
         lengths[index != UNKNOWN] = known.lengths
         return Histories(np.concatenate([[0], np.cumsum(lengths)]), known.items)
 
+    def _known(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The model's indices of users (B,) of `tables`; without training there is no user vector."""
+        found = np.full(len(index), UNKNOWN, dtype=np.int64)
+        here = np.flatnonzero(index != UNKNOWN)
+        here = here[self.tables.user_interactions[index[here]] > 0]
+        found[here] = index[here] if self._rows is None else self._rows[index[here]]
+        return found
+
     def _blocked(self, choice: Choice) -> NDArray[np.int64] | None:
         """The indices of the items that `choice` rules out; None if none are."""
         allowed = np.full(len(self.tables.item_ids), choice.allow is None)
@@ -310,18 +337,3 @@ class Recommender:
         rest = f" and {len(raw) - SHOWN:,} more" if len(raw) > SHOWN else ""
         hint = nearest(raw[0], known) if len(known) <= HINTED else ""
         self.say(f"{what}{'s' * (len(raw) > 1)} {listed}{rest}, {then}{'; ' + hint if hint.startswith('did') else ''}")
-
-
-def read_ids_file(path: Path, kind: str) -> list[str]:
-    """Raw ids of a `kind` (user or item), one per line; blanks around them and empty lines do not count.
-
-    Raises:
-        HardGNNError: the file is missing, no text in UTF-8 or empty.
-    """
-    text = read_text(path, f"a file of {kind} ids, one per line")
-    if "\0" in text:
-        raise HardGNNError(f"{shown(path)}: binary data, expected {kind} ids as text, one per line")
-    ids = [one for one in map(str.strip, re.split(r"\r\n?|\n", text)) if one]
-    if not ids:
-        raise HardGNNError(f"{shown(path)}: no {kind} ids in it")
-    return ids

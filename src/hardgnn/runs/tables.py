@@ -24,6 +24,7 @@ USER_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.I
 USER_TIMES = {"history_time": pl.List(pl.Float64), "history_interval": pl.List(pl.UInt8)}
 ITEM_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32}
 ITEM_TITLES = {"title": pl.String}
+GROUP_USERS = 16_384  # rows of users that are read without the others
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def write_tables(folder: Path, tables: RunTables) -> None:
     columns = {"raw_id": tables.user_ids, "index": index, "train_interactions": tables.user_interactions}
     users = pl.DataFrame(columns).join(of_users, on="index", how="left", maintain_order="left")
     with atomic_path(folder / USERS, make_parent=False) as temporary:
-        write_frame(temporary, users.with_columns(pl.col(*lists).fill_null([])), USER_TABLE | times)
+        write_frame(
+            temporary, users.with_columns(pl.col(*lists).fill_null([])), USER_TABLE | times, group_rows=GROUP_USERS
+        )
     items: dict[str, Any] = {"raw_id": tables.item_ids, "index": np.arange(len(tables.item_ids), dtype=np.int32)}
     items["train_interactions"] = tables.popularity
     schema = ITEM_TABLE
@@ -109,32 +112,61 @@ def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:
     Raises:
         HardGNNError: they are missing or damaged.
     """
+    check_files(folder, record, remedy)
+    users = read_index(folder / USERS, USER_TABLE, remedy, USER_TIMES)
+    check_count(folder, record, "users", users.height, remedy)
+    return tables_with(folder, record, remedy, users)
+
+
+def check_files(folder: Path, record: dict[str, Any], remedy: str) -> None:
+    """Compares the tables with their records.
+
+    Raises:
+        HardGNNError: one is missing, or not what was written.
+    """
     for name in (USERS, ITEMS):
         check_file(folder / name, record.get("files", {}).get(name), remedy)
-    users = read_index(folder / USERS, USER_TABLE, remedy, USER_TIMES)
+
+
+def check_count(folder: Path, record: dict[str, Any], name: str, found: int, remedy: str) -> None:
+    """Compares how many users or items were found with how many were trained on.
+
+    Raises:
+        HardGNNError: they differ.
+    """
+    wanted = record["data"]["manifest"].get("counts", {}).get(name, found)
+    if found != wanted:
+        raise HardGNNError(f"{shown(folder)}: damaged, {found:,} {name} where {wanted:,} were trained on; {remedy}")
+
+
+def tables_with(folder: Path, record: dict[str, Any], remedy: str, users: pl.DataFrame) -> RunTables:
+    """The tables of some or all users (rows of the table of users), with all items."""
     items = read_index(folder / ITEMS, ITEM_TABLE, remedy, ITEM_TITLES)
-    counts = record["data"]["manifest"].get("counts", {})
-    for name, table in (("users", users), ("items", items)):
-        if table.height != counts.get(name, table.height):
-            raise HardGNNError(
-                f"{shown(folder)}: damaged, {table.height:,} {name} where {counts[name]:,} were trained on; {remedy}"
-            )
+    check_count(folder, record, "items", items.height, remedy)
+    histories, intervals = histories_of(users, items.height, folder / USERS, remedy)
+    return RunTables(
+        users["raw_id"],
+        histories,
+        users["train_interactions"].to_numpy(),
+        histories.times,
+        intervals,
+        items["raw_id"],
+        items["title"] if "title" in items.columns else None,
+        items["train_interactions"].to_numpy(),
+    )
+
+
+def histories_of(
+    users: pl.DataFrame, n_items: int, path: Path, remedy: str
+) -> tuple[Histories, NDArray[np.uint8] | None]:
+    """What users (rows of the table of users) had, and the intervals of it, where they are kept."""
     lengths = users["history"].list.len().to_numpy()
     columns = [name for name in ("history", *USER_TIMES) if name in users.columns]
     flat = {name: users[name].explode().drop_nulls() for name in columns}
     for name, values in flat.items():
         if len(values) != lengths.sum() or (users[name].list.len().to_numpy() != lengths).any():
-            raise HardGNNError(f"{shown(folder / USERS)}: damaged, its lists differ in length; {remedy}")
-    check_index(flat["history"], items.height, folder / USERS, remedy)
+            raise HardGNNError(f"{shown(path)}: damaged, its lists differ in length; {remedy}")
+    check_index(flat["history"], n_items, path, remedy)
     lists = {name: values.to_numpy() for name, values in flat.items()}
-    times = lists.get("history_time")
-    return RunTables(
-        users["raw_id"],
-        Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lists["history"], times),
-        users["train_interactions"].to_numpy(),
-        times,
-        lists.get("history_interval"),
-        items["raw_id"],
-        items["title"] if "title" in items.columns else None,
-        items["train_interactions"].to_numpy(),
-    )
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Histories(offsets, lists["history"], lists.get("history_time")), lists.get("history_interval")

@@ -60,7 +60,7 @@ def create_app(state: State, settings: Settings) -> Gate:
     app.include_router(router)
 
     _tell_problems(app)
-    return Gate(app, settings)
+    return Gate(app, settings, lambda: state.draining)
 
 
 def _tell_problems(app: FastAPI) -> None:

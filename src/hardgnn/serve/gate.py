@@ -24,7 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/healthz", "/")  # health, and the page, which holds no data and asks for the token
+OPEN = ("/healthz", "/readyz", "/")  # health, and the page, which holds no data and asks for the token
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -52,10 +52,11 @@ class Gate:
     Args:
         app: the application.
         settings: hosts, token and limits.
+        draining: whether the end has begun, so that connections should end too.
     """
 
-    def __init__(self, app: App, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: App, settings: Settings, draining: Callable[[], bool] = lambda: False) -> None:
+        self.app, self.settings, self.draining = app, settings, draining
         self.closing = False
         self._token = None if settings.token is None else f"Bearer {settings.token}".encode()
 
@@ -73,7 +74,11 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [*HEADERS, (b"x-request-id", request_id.encode()), *([CLOSE] if self.closing else [])]
+                extra = [
+                    *HEADERS,
+                    (b"x-request-id", request_id.encode()),
+                    *([CLOSE] if self.closing or self.draining() else []),
+                ]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 

@@ -78,6 +78,19 @@ async def health(request: Request) -> schemas.Health:
     )
 
 
+@router.get("/readyz", tags=["service"], responses={503: {"model": schemas.Ready}})
+async def ready(request: Request, response: Response, settled: bool = False) -> schemas.Ready:
+    """Whether a load balancer may send requests here; 503 where it may not, for the service is about to end.
+
+    While a new run is made ready the one before is served, and the service is ready. With `settled` it is not until
+    every worker has the new one: for whoever reloads hosts one after the other.
+    """
+    state, engine = _state(request), _engine(request)
+    found = not state.draining and (state.phase == "ready" or not settled)
+    response.status_code = 200 if found else 503
+    return schemas.Ready(ready=found, status=state.phase, run=engine.model.name, version=engine.version)
+
+
 @router.get("/metrics", tags=["service"], response_class=Response)
 def metrics() -> Response:
     """Counts and times in Prometheus' text format."""

@@ -140,8 +140,17 @@ class Health(BaseModel):
     reload_error: str | None = Field(description="Why the last new run is not served.")
 
 
+class Ready(BaseModel):
+    """Whether requests may be sent here."""
+
+    ready: bool
+    status: str = Field(description="ready, reloading (the run before is served meanwhile) or draining.")
+    run: str
+    version: str
+
+
 class Reloading(BaseModel):
-    """A reload has begun; /healthz tells its end by another version."""
+    """A reload has begun; /readyz?settled=true tells its end."""
 
     status: str
     version: str

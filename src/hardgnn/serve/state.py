@@ -7,12 +7,13 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.serve.board import DRAINING, PHASES, READY, RELOADING, Board, Place
 from hardgnn.serve.engine import Engine
 from hardgnn.storage.records import read_json, write_json
 
@@ -41,11 +42,11 @@ class State:
     Args:
         root: the folder; the supervisor writes it.
         supervisor: the process to signal when a reload is asked for; None where nobody keeps the folder.
-        beat: called every half second for as long as this process can answer.
+        place: of this process on the board; one of its own where nobody keeps the folder.
     """
 
-    def __init__(self, root: Path, supervisor: int | None = None, beat: Callable[[], None] = lambda: None) -> None:
-        self.root, self.supervisor, self.beat = root, supervisor, beat
+    def __init__(self, root: Path, supervisor: int | None = None, place: Place | None = None) -> None:
+        self.root, self.supervisor, self.place = root, supervisor, place or Place(Board(1))
         self.error: str | None = None
         self._serial = -1
         self.engine: Engine
@@ -63,7 +64,22 @@ class State:
             with reading(folder):
                 self.engine = Engine(folder)
             self._serial = current["serial"]
+            self.place.board.take(self.place.slot, self._serial)
         self.error = current["error"]
+
+    def beat(self) -> None:
+        """Shows that this process can answer; asked for every half second."""
+        self.place.board.beat(self.place.slot)
+
+    @property
+    def phase(self) -> str:
+        """What the service is about, one of `PHASES`."""
+        return PHASES[self.place.board.phase]
+
+    @property
+    def draining(self) -> bool:
+        """Whether the end has begun."""
+        return self.place.board.phase == DRAINING
 
     async def watch(self) -> None:
         """Looks for a new run for ever; ends the process where its supervisor is gone."""
@@ -88,6 +104,8 @@ class State:
         """Asks the supervisor to read the run folder anew; False where there is none."""
         if self.supervisor is None:
             return False
+        if self.place.board.phase == READY:  # at once, for whoever asks next
+            self.place.board.phase = RELOADING
         os.kill(self.supervisor, signal.SIGHUP)
         return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import mmap
 import os
 import shutil
 import signal
@@ -20,6 +19,9 @@ from socket import socket
 from typing import NoReturn
 
 from hardgnn.errors import HardGNNError, MachineError, reason, shown
+from hardgnn.runs.folder import CONFIG, ENVIRONMENT, MODEL
+from hardgnn.runs.tables import ITEMS, USERS
+from hardgnn.serve.board import DRAINING, READY, RELOADING, Board, Place
 from hardgnn.serve.sockets import listen, raise_handles, stop_new
 from hardgnn.serve.state import Settings, State, announce
 from hardgnn.storage.files import scratch_folder, sweep, writing
@@ -31,6 +33,7 @@ RESTART_S, LONGEST_RESTART_S = 0.5, 30.0
 END_S = 4.5  # more than a worker takes to end by itself
 FAILURES = 5  # workers that end before they began, of a service that never had one
 METRICS = "metrics"
+PACKED = (ENVIRONMENT, CONFIG, USERS, ITEMS, MODEL)
 FOLDER = "hardgnn-serve"
 log = logging.getLogger("hardgnn.serve")
 
@@ -60,6 +63,8 @@ class Supervisor:
         settings: of the service.
         export: the folder of an export whose index to search.
         ready: told the address once the first worker answers.
+        watch_s: look so often whether `run`, as a link to the newest version, holds another run; 0 never looks.
+        drain_s: answer for so long after SIGTERM, and tell that the end has begun.
     """
 
     def __init__(
@@ -71,17 +76,23 @@ class Supervisor:
         settings: Settings,
         export: Path | None = None,
         ready: Callable[[str], None] = lambda address: None,
+        *,
+        watch_s: float = 0.0,
+        drain_s: float = 0.0,
     ) -> None:
         self.run, self.settings, self.export, self.count, self.ready = run, settings, export, workers, ready
         raise_handles()
         self.socket = listen(host, port)
         self.root: Path
         self.workers: list[Worker] = []
-        self.signs = mmap.mmap(-1, workers)
+        self.board = Board(workers)
+        self.watch_s, self.drain_s = watch_s, drain_s
         self.failures, self.began, self.next_start = 0, False, 0.0
         self.serial, self.packed = 0, -1  # of the newest pack that was begun, of the one that is served
         self.packing: subprocess.Popen[str] | None = None
         self.again = self.ending = False
+        self.seen: object = None  # of the run folder when it was packed last
+        self.next_look = 0.0
 
     @property
     def address(self) -> str:
@@ -117,28 +128,61 @@ class Supervisor:
                 self._look_at_pack()
             log.info("serving", extra={"address": self.address, "run": str(self.run), "workers": self.count})
             while not self.ending:
-                self._fill()
-                time.sleep(TICK_S)
-                self._look_at_workers()
-                self._look_at_pack()
-                if self.packing is None and self.again:
-                    self._begin_pack()
+                self._turn()
+            self._drain()
         finally:
             self._stop()
             held.close()
             for one, handler in before.items():
                 signal.signal(one, handler)
 
+    def _turn(self) -> None:
+        """One tick of keeping workers and the run."""
+        self._fill()
+        time.sleep(TICK_S)
+        self._look_at_workers()
+        self._look_at_pack()
+        self._look_at_run()
+        if self.packing is None and self.again:
+            self._begin_pack()
+        taken = all(self.board.has(worker.slot, self.packed) for worker in self.workers)
+        self.board.phase = READY if self.packing is None and not self.again and taken else RELOADING
+
+    def _drain(self) -> None:
+        """Answers on, for whoever sends requests to find out that the end has begun; another signal cuts it short."""
+        if self.drain_s <= 0 or not self.began:
+            return
+        self.board.phase, self.ending = DRAINING, False
+        log.info("draining", extra={"seconds": self.drain_s})
+        end = time.monotonic() + self.drain_s
+        while not self.ending and time.monotonic() < end:
+            self._fill()
+            time.sleep(TICK_S)
+            self._look_at_workers()
+
+    def _look_at_run(self) -> None:
+        """Asks for a reload where the run folder is another than the one that was packed last."""
+        if self.watch_s <= 0 or time.monotonic() < self.next_look or self.packing is not None:
+            return
+        self.next_look = time.monotonic() + self.watch_s
+        if version_of(self.run) != self.seen:
+            self.again = True
+
     def _heard(self, number: int, _: object) -> None:
         if number == signal.SIGHUP:
-            self.again = True
+            self.again, self.board.phase = True, RELOADING
         else:
-            self.ending = True
+            # A terminal's Ctrl-C reaches the workers too.
+            self.ending, self.drain_s = True, 0.0 if number == signal.SIGINT else self.drain_s
 
     def _begin_pack(self) -> None:
         self.again, self.serial = False, self.serial + 1
+        self.seen = version_of(self.run)
+        self.next_look = time.monotonic() + self.watch_s
         # In a process of its own: its memory is given back, and the parent stays fit for forking.
-        command = [sys.executable, "-m", "hardgnn.serve.packing", str(self.run), str(self.root / str(self.serial))]
+        run = os.path.realpath(self.run)  # all of one version, though a link may change meanwhile
+        run = str(self.run) if run == os.path.abspath(self.run) else run
+        command = [sys.executable, "-m", "hardgnn.serve.packing", run, str(self.root / str(self.serial))]
         if self.export is not None:
             command.append(str(self.export))
         try:
@@ -185,7 +229,7 @@ class Supervisor:
         """Forks the workers that are missing."""
         while len(self.workers) < self.count and time.monotonic() >= self.next_start:
             slot = min(set(range(self.count)) - {worker.slot for worker in self.workers})
-            self.signs[slot] = 0
+            self.board.clear(slot)
             parent = os.getpid()
             try:
                 child = os.fork()
@@ -193,13 +237,13 @@ class Supervisor:
                 self._failed(f"no process can be started: {reason(error)}")
                 return
             if child == 0:
-                _work(self.root, self.socket, self.settings, self.count, parent, self.signs, slot)
+                _work(self.root, self.socket, self.settings, self.count, parent, self.board, slot)
             self.workers.append(Worker(child, slot))
 
     def _look_at_workers(self) -> None:
         """Takes leave of the workers that ended, and ends those that show no sign of life."""
         for worker in list(self.workers):
-            sign = self.signs[worker.slot]
+            sign = self.board.sign(worker.slot)
             if sign != worker.seen:
                 if worker.seen == 0:
                     if not self.began:
@@ -247,13 +291,26 @@ class Supervisor:
         self.socket.close()
 
 
+def version_of(run: Path) -> tuple[object, ...]:
+    """What changes when a run folder, or what a link to one points to, is another; missing files count too."""
+
+    def looked(path: Path) -> object:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    return os.path.realpath(run), *(looked(run / name) for name in PACKED)
+
+
 def _work(
     root: Path,
     listening: socket,
     settings: Settings,
     workers: int,
     supervisor: int,
-    signs: mmap.mmap,
+    board: Board,
     slot: int,
 ) -> NoReturn:
     """A worker's life; it never returns into the parent's code."""
@@ -261,9 +318,6 @@ def _work(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for one in (signal.SIGTERM, signal.SIGINT):  # until uvicorn has its own
         signal.signal(one, signal.SIG_DFL)
-
-    def beat() -> None:
-        signs[slot] = signs[slot] % 255 + 1
 
     try:
         import torch
@@ -276,7 +330,7 @@ def _work(
         keep_freed_memory()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, usable_processors() // workers))
-        app = create_app(State(root, supervisor, beat), settings)
+        app = create_app(State(root, supervisor, Place(board, slot)), settings)
         config = uvicorn.Config(
             app,
             ws="none",

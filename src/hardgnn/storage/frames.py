@@ -20,7 +20,7 @@ SEAL = re.compile(rb"hardgnn-seal=(.{64});", re.DOTALL)
 BLANK = b"0" * 64
 
 
-def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "") -> None:
+def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "", group_rows: int | None = None) -> None:
     """Writes a table with this schema, sealed; `path` is a temporary name, as `hardgnn.storage.files` gives them.
 
     Args:
@@ -28,9 +28,10 @@ def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "")
         table: the columns of `schema`, in its order.
         schema: the declared types, which the values are cast to.
         note: kept with the table.
+        group_rows: how many rows can be read without the others; as many as polars likes by default.
     """
     metadata = {KEY: f"hardgnn-seal={BLANK.decode()};{note}"}
-    table.select(list(schema)).cast(pl.Schema(schema)).write_parquet(path, metadata=metadata)
+    table.select(list(schema)).cast(pl.Schema(schema)).write_parquet(path, metadata=metadata, row_group_size=group_rows)
     with path.open("r+b") as handle:
         content = _footer(handle)
         size = handle.tell()
@@ -68,15 +69,64 @@ def read_frame(path: Path, schema: Schema, remedy: str, optional: Schema | None 
         handle.seek(0)
         table = pl.read_parquet(handle)
         wanted = dict(schema) | {name: kind for name, kind in (optional or {}).items() if name in table.columns}
-        missing = [name for name in wanted if name not in table.columns]
-        if missing:
-            raise HardGNNError(f"{shown(path)}: damaged, no column '{missing[0]}'; {remedy}")
+        _check_columns(path, wanted, table.columns, remedy)
         table = table.select(list(wanted)).cast(pl.Schema(wanted))
-        for name in schema:
-            if table[name].null_count():
-                row = int(table[name].is_null().arg_max() or 0)
-                raise HardGNNError(f"{shown(path)}: damaged, row {row + 1} has no {name}; {remedy}")
+        _check_whole(path, table, schema, remedy)
         return table, note
+
+
+def read_rows(
+    path: Path, schema: Schema, remedy: str, optional: Schema | None = None, chosen: pl.Expr | slice | None = None
+) -> pl.DataFrame:
+    """Some rows of a table, without the others in memory: as `read_frame`, but the seal is not looked at.
+
+    Args:
+        path, schema, remedy, optional: as in `read_frame`.
+        chosen: which rows; a condition on columns, or a stretch of the file. All by default.
+
+    Raises:
+        HardGNNError: as `read_frame`.
+    """
+    if not path.is_file():
+        raise HardGNNError(f"{shown(path)}: missing; {remedy}")
+    with reading(path, remedy):
+        table = pl.scan_parquet(path, glob=False)
+        present = table.collect_schema().names()
+        wanted = dict(schema) | {name: kind for name, kind in (optional or {}).items() if name in present}
+        _check_columns(path, wanted, present, remedy)
+        if isinstance(chosen, slice):
+            table = table.slice(chosen.start, chosen.stop - chosen.start)
+        elif chosen is not None:
+            table = table.filter(chosen)
+        found = table.select(list(wanted)).collect(engine="streaming").cast(pl.Schema(wanted))
+        _check_whole(path, found, schema, remedy)
+        return found
+
+
+def count_rows(path: Path, remedy: str) -> int:
+    """How many rows a table has.
+
+    Raises:
+        HardGNNError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise HardGNNError(f"{shown(path)}: missing; {remedy}")
+    with reading(path, remedy):
+        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+
+def _check_columns(path: Path, wanted: Schema, present: list[str], remedy: str) -> None:
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise HardGNNError(f"{shown(path)}: damaged, no column '{missing[0]}'; {remedy}")
+
+
+def _check_whole(path: Path, table: pl.DataFrame, schema: Schema, remedy: str) -> None:
+    """Checks that nothing is missing in the columns that must be there."""
+    for name in schema:
+        if table[name].null_count():
+            row = int(table[name].is_null().arg_max() or 0)
+            raise HardGNNError(f"{shown(path)}: damaged, row {row + 1} has no {name}; {remedy}")
 
 
 def _footer(handle: Any) -> bytes:

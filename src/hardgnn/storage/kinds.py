@@ -17,6 +17,7 @@ KINDS = {
     "manifest.json": "a prepared folder",
     "export.json": "an exported folder",
     DOWNLOAD: "a download",
+    "_shards.json": "recommendations in shards",
 }
 """What a folder is, by a file in it."""
 REMEDIES = {

@@ -21,6 +21,7 @@ from hardgnn.errors import HardGNNError, nearest
 from hardgnn.evaluation.protocols import FULL, PROTOCOLS, rank_targets
 from hardgnn.evaluation.ranks import ranks_path, write_ranks
 from hardgnn.experiments.folder import Study, opened
+from hardgnn.experiments.heartbeat import Beat
 from hardgnn.experiments.peers.light import LIGHT, Cap, FittedPeer, Peer, PeerFitting, Setting
 from hardgnn.experiments.peers.neural import NEURAL
 from hardgnn.experiments.peers.records import CHOSEN, Chosen, PeerPoint, PeerResult
@@ -203,8 +204,9 @@ def tune(peer: Peer, data: Dataset, folder: Path, tuning: Tuning, share: float, 
     if not trials.trials:
         trials.enqueue_trial(peer.ordinary)
 
-    def figure(trial: Any) -> float:
+    def figure(trial: Any, beat: Beat) -> float:
         def validated(epoch: int, value: float) -> None:
+            beat.check()
             trial.report(value, epoch)
             if trial.should_prune():
                 raise require_optuna().TrialPruned

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hardgnn.data.histories import Histories
 from hardgnn.models.base import Stored, as_tensors, checked_matrix
+from hardgnn.storage.columns import blocks, quantiles
 
 DAY = 86_400.0
 NEVER = 1e9  # days after which nothing is left; with infinity the gradient would be no number
@@ -32,11 +33,13 @@ class Past:
         """Of all events of histories with times."""
         assert histories.times is not None
         times = histories.times
-        edges = np.unique(np.quantile(times, np.linspace(0, 1, bins + 1)[1:], method="higher")) if len(times) else times
-        steps = np.searchsorted(edges, times, side="left")
-        ones = np.ones(len(times), dtype=np.float32)
-        shape = (len(edges), n_items)
-        return cls(edges, sparse.csc_array((ones, (steps, histories.items)), shape=shape))
+        edges = np.unique(quantiles(times, np.linspace(0, 1, bins + 1)[1:])) if len(times) else times
+        counts = sparse.csc_array((len(edges), n_items), dtype=np.float32)
+        for when, items in blocks(times, histories.items):
+            steps = np.searchsorted(edges, when, side="left")
+            ones = np.ones(len(steps), dtype=np.float32)
+            counts = counts + sparse.csc_array((ones, (steps, items)), shape=counts.shape)
+        return cls(edges, counts)
 
     def readings(self, asked: NDArray[np.float64]) -> NDArray[np.int64]:
         """What the clock reads at these times, any shape: how many steps are over before, 0 to T."""

@@ -14,16 +14,19 @@ from hardgnn.config import Config, flat
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.data.intervals import cut_all
-from hardgnn.errors import HardGNNError, shown
+from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.storage.columns import shelf_for
 from hardgnn.storage.files import atomic_path
-from hardgnn.storage.frames import check_index, read_index, write_frame
+from hardgnn.storage.frames import GROUP_ROWS, check_index, opened, read_index, write_frame, write_parts
 from hardgnn.storage.records import check_file
 
 USERS, ITEMS = "users.parquet", "items.parquet"
-USER_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32, "history": pl.List(pl.Int32)}
+USER_NUMBERS = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32}
+USER_TABLE = USER_NUMBERS | {"history": pl.List(pl.Int32)}
 USER_TIMES = {"history_time": pl.List(pl.Float64), "history_interval": pl.List(pl.UInt8)}
 ITEM_TABLE = {"raw_id": pl.String, "index": pl.Int32, "train_interactions": pl.Int32}
 ITEM_TITLES = {"title": pl.String}
+EVENT_BYTES = 13  # of an event of a history in memory
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,26 @@ def write_tables(folder: Path, tables: RunTables) -> None:
         MachineError: the disk is full, or another fault of the machine.
         HardGNNError: the folder may not be written, or is gone.
     """
-    lengths = tables.histories.lengths
-    lists: dict[str, Any] = {"history": tables.histories.items}
+    lengths, offsets = tables.histories.lengths, tables.histories.offsets
+    lists: dict[str, NDArray[Any]] = {"history": tables.histories.items}
     times = {}
     for name, values in (("history_time", tables.times), ("history_interval", tables.intervals)):
         if values is not None:
             lists[name], times[name] = values, USER_TIMES[name]
-    index = np.arange(len(lengths), dtype=np.int32)
-    of_users = pl.DataFrame({"index": np.repeat(index, lengths)} | lists)
-    of_users = of_users.group_by("index", maintain_order=True).agg(pl.all())
-    columns = {"raw_id": tables.user_ids, "index": index, "train_interactions": tables.user_interactions}
-    users = pl.DataFrame(columns).join(of_users, on="index", how="left", maintain_order="left")
+
+    def part(first: int, end: int) -> pl.DataFrame:
+        rows = slice(offsets[first], offsets[end])
+        index = np.arange(first, end, dtype=np.int32)
+        events = {name: np.array(values[rows]) for name, values in lists.items()}
+        of_users = pl.DataFrame({"index": np.repeat(index, lengths[first:end])} | events)
+        of_users = of_users.group_by("index", maintain_order=True).agg(pl.all())
+        columns = {"raw_id": tables.user_ids[first:end], "index": index}
+        users = pl.DataFrame(columns | {"train_interactions": tables.user_interactions[first:end]})
+        users = users.join(of_users, on="index", how="left", maintain_order="left")
+        return users.with_columns(pl.col(*lists).fill_null([]))
+
     with atomic_path(folder / USERS, make_parent=False) as temporary:
-        write_frame(temporary, users.with_columns(pl.col(*lists).fill_null([])), USER_TABLE | times)
+        write_parts(temporary, part, len(lengths), USER_TABLE | times)
     items: dict[str, Any] = {"raw_id": tables.item_ids, "index": np.arange(len(tables.item_ids), dtype=np.int32)}
     items["train_interactions"] = tables.popularity
     schema = ITEM_TABLE
@@ -111,7 +121,7 @@ def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:
     """
     for name in (USERS, ITEMS):
         check_file(folder / name, record.get("files", {}).get(name), remedy)
-    users = read_index(folder / USERS, USER_TABLE, remedy, USER_TIMES)
+    users = read_index(folder / USERS, USER_NUMBERS, remedy)
     items = read_index(folder / ITEMS, ITEM_TABLE, remedy, ITEM_TITLES)
     counts = record["data"]["manifest"].get("counts", {})
     for name, table in (("users", users), ("items", items)):
@@ -119,14 +129,7 @@ def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:
             raise HardGNNError(
                 f"{shown(folder)}: damaged, {table.height:,} {name} where {counts[name]:,} were trained on; {remedy}"
             )
-    lengths = users["history"].list.len().to_numpy()
-    columns = [name for name in ("history", *USER_TIMES) if name in users.columns]
-    flat = {name: users[name].explode().drop_nulls() for name in columns}
-    for name, values in flat.items():
-        if len(values) != lengths.sum() or (users[name].list.len().to_numpy() != lengths).any():
-            raise HardGNNError(f"{shown(folder / USERS)}: damaged, its lists differ in length; {remedy}")
-    check_index(flat["history"], items.height, folder / USERS, remedy)
-    lists = {name: values.to_numpy() for name, values in flat.items()}
+    lengths, lists = _read_lists(folder / USERS, items.height, remedy)
     times = lists.get("history_time")
     return RunTables(
         users["raw_id"],
@@ -138,3 +141,34 @@ def read_tables(folder: Path, record: dict[str, Any], remedy: str) -> RunTables:
         items["title"] if "title" in items.columns else None,
         items["train_interactions"].to_numpy(),
     )
+
+
+def _read_lists(path: Path, n_items: int, remedy: str) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+    """The histories' lengths (U,) by index, and what goes with their events (N,), by name.
+
+    Raises:
+        HardGNNError: they are damaged.
+    """
+    wanted = {"index": pl.Int32, "history": USER_TABLE["history"]}
+    with opened(path, wanted, remedy, USER_TIMES) as (table, _), reading(path, remedy):
+        names = [name for name in table.collect_schema().names() if name != "index"]
+        total = int(table.select(pl.col("history").list.len().cast(pl.Int64).sum()).collect(engine="streaming").item())
+        shelf = shelf_for(total * EVENT_BYTES, path.parent)
+        kinds = {name: np.dtype(kind) for name, kind in zip(names, (np.int32, np.float64, np.uint8))}
+        columns = {name: shelf.column(kinds[name]) for name in names}
+        lengths, before = [np.empty(0, np.int64)], 0
+        for frame in table.collect_batches(chunk_size=GROUP_ROWS, maintain_order=True, engine="streaming"):
+            rows = pl.int_range(done := sum(map(len, lengths)), done + frame.height, eager=True)
+            if frame["history"].null_count() or not (frame["index"] == rows).all():
+                raise HardGNNError(f"{shown(path)}: damaged, its users are not in order; {remedy}")
+            sizes = frame["history"].list.len().to_numpy().astype(np.int64)
+            for name, column in columns.items():
+                values = frame[name].explode(empty_as_null=False)
+                if values.null_count() or (frame[name].list.len().to_numpy() != sizes).any():
+                    raise HardGNNError(f"{shown(path)}: damaged, its lists differ in length; {remedy}")
+                if name == "history":
+                    check_index(values, n_items, path, remedy, before=before)
+                column.add(values.to_numpy())
+            lengths.append(sizes)
+            before += int(sizes.sum())
+        return np.concatenate(lengths), {name: column.done() for name, column in columns.items()}

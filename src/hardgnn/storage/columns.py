@@ -146,6 +146,25 @@ def tally(counts: NDArray[np.int64], numbers: NDArray[np.integer]) -> None:
         np.add.at(counts, numbers, 1)
 
 
+def places_of(values: NDArray[np.integer], number: int) -> NDArray[np.int64]:
+    """The rows where a number stands, (n,)."""
+    found, before = [np.empty(0, np.int64)], 0
+    for (block,) in blocks(values):
+        found.append(np.flatnonzero(block == number) + before)
+        before += len(block)
+    return np.concatenate(found)
+
+
+def least(values: NDArray[Any]) -> Any:
+    """The smallest of the values (N,), N > 0."""
+    return min(block.min() for (block,) in blocks(values))
+
+
+def most(values: NDArray[Any]) -> Any:
+    """The largest of the values (N,), N > 0."""
+    return max(block.max() for (block,) in blocks(values))
+
+
 def smallest(values: NDArray[np.float64], places: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
     """What stands at these places, (n,), of the values (N,) in ascending order; exact, in bounded memory."""
     left = np.array(places, dtype=np.int64)
@@ -169,6 +188,11 @@ def smallest(values: NDArray[np.float64], places: Sequence[int] | NDArray[np.int
         known = (known << np.uint64(DIGIT)) | digit.astype(np.uint64)
     sign = np.uint64(1) << np.uint64(63)
     return np.where(known & sign, known ^ sign, ~known).view(np.float64)
+
+
+def quantiles(values: NDArray[np.float64], shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The values (N,) at these shares (n,) of them, as numpy's quantiles of the method "higher"."""
+    return smallest(values, np.ceil(np.asarray(shares) * (len(values) - 1)).astype(np.int64))
 
 
 def _in_order(values: NDArray[np.float64]) -> NDArray[np.uint64]:

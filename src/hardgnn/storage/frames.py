@@ -39,7 +39,9 @@ def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "")
     write_parts(path, lambda first, end: table[first:end], table.height, schema, note)
 
 
-def write_parts(path: Path, part: Callable[[int, int], pl.DataFrame], rows: int, schema: Schema, note: str = "") -> None:
+def write_parts(
+    path: Path, part: Callable[[int, int], pl.DataFrame], rows: int, schema: Schema, note: str = ""
+) -> None:
     """As `write_frame`, a table of which few row groups are in memory at a time.
 
     Args:

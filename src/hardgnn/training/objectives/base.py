@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hardgnn.config.sections import PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import Histories
 from hardgnn.models.network import Network
 from hardgnn.parts import LOSSES, OBJECTIVES, SAMPLERS
 from hardgnn.training.samplers import FalseNegatives
@@ -158,7 +159,6 @@ def objective(name: str) -> Callable[[type[TermedObjective]], type[TermedObjecti
     return OBJECTIVES.register(name)
 
 
-def eligible_users(data: Dataset, avoided_keys: NDArray[np.int64]) -> NDArray[np.int64]:
+def eligible_users(data: Dataset, avoided: Histories) -> NDArray[np.int64]:
     """Users that can be learnt from: with a target and something before it, and an item left to be a negative."""
-    distinct = np.bincount(avoided_keys // data.n_items, minlength=data.n_users)
-    return np.flatnonzero((data.train.lengths >= 2) & (distinct < data.n_items))
+    return np.flatnonzero((data.train.lengths >= 2) & (avoided.different() < data.n_items))

@@ -18,7 +18,7 @@ from hardgnn.data.readers import READERS, RawFile, formats, guess_format, titles
 from hardgnn.data.readers.frames import is_table
 from hardgnn.data.readers.source import Columns, parsing
 from hardgnn.data.readers.tables import checked_frame
-from hardgnn.data.readers.values import checked_table
+from hardgnn.data.readers.values import Room, checked_table
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.forks import enter
 
@@ -138,12 +138,13 @@ def prepares(function: Prepares) -> Prepares:
     return function
 
 
-def read_log(path: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
+def read_log(path: Any, room: Room | None = None, **options: Unpack[ReadOptions]) -> InteractionLog:
     """Reads a raw interaction log, plain, compressed or in an archive; docs/data.md describes each format.
 
     Args:
         path: the file, a folder or pattern of Parquet files, or `-` for standard input; or a table (polars, pandas,
             Arrow, a dictionary of columns), which takes the options of columns and `drop_missing`.
+        room: from how many rows on the log's columns are files without a name, and where; None keeps all in memory.
         format: `inter` (RecBole: tabs, header `name:type`), `csv` (header; comma, tab, semicolon or bar),
             `parquet`, `movielens` (u.data, ratings.dat, ratings.csv, or GroupLens' zip), `amazon` (the ratings CSV
             of 2014), `gowalla` (SNAP's check-ins), `yelp` (review JSON lines, or the official archive), `json` (an
@@ -184,7 +185,7 @@ def read_log(path: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
         raise HardGNNError(f"unknown format '{kind}': {nearest(str(kind), names)}")
     raw = RawFile.find(path, options.get("encoding"), options.get("max_bytes"))
     chosen = guess_format(raw) if kind == "auto" else kind
-    return log_of(raw, chosen, wanted, options.get("items_file"), options.get("drop_missing", False))
+    return log_of(raw, chosen, wanted, options.get("items_file"), options.get("drop_missing", False), room)
 
 
 def log_of(
@@ -193,11 +194,12 @@ def log_of(
     wanted: Columns,
     items_file: str | Path | None = None,
     drop_missing: bool | None = None,
+    room: Room | None = None,
 ) -> InteractionLog:
-    """Reads a log that is found already, in the format `kind`; see `read_log`."""
+    """Reads a log that is found already, in the format `kind`; see `read_log`. `room` is what memory it may take."""
     reader = READERS.find(kind)
     with parsing(raw.label, kind):
-        table, found = checked_table(reader.source(raw, wanted), raw.label, kind, drop_missing)
+        table, found = checked_table(reader.source(raw, wanted), raw.label, kind, drop_missing, room)
     if items_file is not None or raw.is_on_disk:
         names = titles.find_titles(raw.path, items_file, kind == "movielens", raw.member, raw.encoding)
     else:

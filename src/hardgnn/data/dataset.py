@@ -145,22 +145,28 @@ class Dataset:
 
         Source: specification, section 5, "at test time the validation item belongs to the user's history".
         """
+        offsets = np.concatenate([[0], np.cumsum(self._known(part))]).astype(np.int64)
+        items = self._early(self.item, part)
+        if not self.timed:
+            return Histories(offsets, items)
+        times = self._early(self.timestamp, part)
+        return Histories(offsets, items, times, self._asked(part, offsets, times))
+
+    def _known(self, part: int) -> NDArray[np.int64]:
+        """How many interactions each user has before `part`, (U,)."""
         counts = np.zeros(self.n_users, dtype=np.int64)
-        whole, shelf = part > TEST, shelf_of(self.item)
-        kept = shelf.column(np.int32), shelf.column(np.float64)
-        for user, item, time, code in blocks(self.user, self.item, self.timestamp, self.part):
-            early = code < part
-            tally(counts, user[early])
-            if not whole:
-                kept[0].add(item[early])
-                kept[1].add(time[early] if self.timed else time[:0])
-        items, times = (self.item, self.timestamp) if whole else (column.done() for column in kept)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return (
-            Histories(offsets, items, times, self._asked(part, offsets, times))
-            if self.timed
-            else Histories(offsets, items)
-        )
+        for user, code in blocks(self.user, self.part):
+            tally(counts, user[code < part])
+        return counts
+
+    def _early(self, values: NDArray[Any], part: int) -> NDArray[Any]:
+        """Those of the interactions before `part`."""
+        if part > TEST:
+            return values
+        kept = shelf_of(values).column(values.dtype)
+        for one, code in blocks(values, self.part):
+            kept.add(one[code < part])
+        return kept.done()
 
     def _asked(self, part: int, offsets: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """When each user is asked for the next item, (U,); None is after everything."""
@@ -208,7 +214,7 @@ class Dataset:
         """
         rows = places_of(self.part, part)
         users, first, counts = np.unique(self.user[rows], return_index=True, return_counts=True)
-        kept = self.before(part).lengths[users] > 0
+        kept = self._known(part)[users] > 0
         users, first, counts = users[kept].astype(np.int32), first[kept], counts[kept]
         if which == "successive":
             places = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)

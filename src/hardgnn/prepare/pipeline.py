@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.data.columns import ITEM, TIMESTAMP, TITLE, USER
+from hardgnn.data.columns import ITEM, TITLE, USER
 from hardgnn.data.dataset import Candidates, Dataset
 from hardgnn.data.ids import id_text
 from hardgnn.data.log import InteractionLog, read_log
@@ -19,33 +19,33 @@ from hardgnn.errors import HardGNNError
 from hardgnn.forks import enter
 from hardgnn.prepare import doubts
 from hardgnn.prepare.candidates import draw_candidates
-from hardgnn.prepare.filters import keep_rows, number
+from hardgnn.prepare.filters import PART_ROWS, keep_rows
 from hardgnn.prepare.presets import preset_settings
 from hardgnn.prepare.released.selfgnn import is_released, read_selfgnn
 from hardgnn.prepare.settings import PrepareConfig
 from hardgnn.prepare.split import global_time, leave_one_out
+from hardgnn.storage.columns import least, most
 
 NO_TIMES = "no usable times: intervals will be cut by equal counts over positions"
 
 
-def prepare(log: InteractionLog, config: PrepareConfig | None = None) -> Dataset:
-    """The prepared data set, in memory; `Dataset.save` writes the folder.
+def prepare(log: InteractionLog, config: PrepareConfig | None = None, part_rows: int = PART_ROWS) -> Dataset:
+    """The prepared data set, kept where the log's columns are; `Dataset.save` writes the folder.
 
-    The steps are those of specification, section 1, in its order. The same log and config give the same bytes.
+    The steps are those of specification, section 1, in its order. The same log and config give the same bytes, whatever
+    `part_rows`, the number of rows that are sorted at once.
 
     Raises:
         HardGNNError: nothing is left after a step, `min_rating` without ratings, or no user fits the split.
     """
     enter()
     config = config or PrepareConfig()
-    kept, id_doubts = keep_rows(log, config)
-    user, user_ids = number(kept.user, kept.rows, log.table[USER])
-    item, item_ids = number(kept.item, kept.rows, log.table[ITEM])
-    order = np.argsort(user, kind="stable")  # by user, and in time order within one
-    user, item = user[order], item[order]
-    timestamp = log.table[TIMESTAMP].to_numpy()[kept.rows[order]]
+    kept, id_doubts = keep_rows(log, config, part_rows)
+    user_index, user_ids = kept.numbered(USER)
+    item_index, item_ids = kept.numbered(ITEM)
+    user, item, timestamp = kept.ordered(user_index, item_index, len(user_ids))
     steps = tuple(kept.steps)
-    del kept, order
+    del kept, user_index, item_index
     if config.split == "leave-one-out":
         part, cuts = leave_one_out(user, len(user_ids)), None
     else:
@@ -76,7 +76,7 @@ def time_doubts(
     log: InteractionLog, user: NDArray[np.int32], timestamp: NDArray[np.float64], config: PrepareConfig
 ) -> list[str]:
     """What makes the times of the prepared rows (n,) doubtful."""
-    if timestamp.min() == timestamp.max():
+    if least(timestamp) == most(timestamp):
         return [NO_TIMES]
     if log.reading.is_order:
         told = [doubts.ORDERLY] if config.split == "global-time" else []

@@ -49,7 +49,7 @@ class Column:
     def __init__(self, dtype: np.dtype[Any], folder: Path | None) -> None:
         self.dtype, self._folder = dtype, folder
         self._parts: list[NDArray[Any]] = []
-        self._file = None if folder is None else tempfile.TemporaryFile(dir=folder, buffering=0)
+        self._file = None if folder is None else tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._length = 0
 
     def __len__(self) -> int:

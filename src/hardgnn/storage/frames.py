@@ -214,7 +214,8 @@ def check_index(values: pl.Series, size: int, path: Path, remedy: str, first: in
     if wrong.any():
         row = int(wrong.arg_max() or 0)
         raise HardGNNError(
-            f"{shown(path)}: row {before + row + 1}: {values.name} {values[row]} is not one of {first} to {size - 1}; {remedy}"
+            f"{shown(path)}: row {before + row + 1}: {values.name} {values[row]} is not one of {first} to {size - 1}; "
+            f"{remedy}"
         )
 
 

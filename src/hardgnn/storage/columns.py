@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, shown, told
+
 BLOCK = 1 << 20  # rows that are looked at at once
 MAPPED_BYTES = 256 << 20  # columns that are read are mapped where they have more in all
 DIGIT = 16  # bits of a number that one pass of `smallest` looks at
@@ -49,7 +51,7 @@ class Column:
     def __init__(self, dtype: np.dtype[Any], folder: Path | None) -> None:
         self.dtype, self._folder = dtype, folder
         self._parts: list[NDArray[Any]] = []
-        self._file = None if folder is None else tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._file = None if folder is None else _nameless(folder)
         self._length = 0
 
     def __len__(self) -> int:
@@ -59,7 +61,7 @@ class Column:
         """Appends values (n,), which become of the column's type.
 
         Raises:
-            OSError: the disk is full.
+            MachineError: the disk is full.
         """
         values = np.ascontiguousarray(values, dtype=self.dtype)
         self._length += len(values)
@@ -67,8 +69,12 @@ class Column:
             self._parts.append(values)
             return
         left = memoryview(values).cast("B") if len(values) else memoryview(b"")
-        while len(left):
-            left = left[self._file.write(left) :]
+        try:
+            while len(left):
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            where = f"{shown(self._folder)}: {machine_fault(error) or told(error)}"
+            raise MachineError(f"{where}; columns that do not fit into memory are kept there for a while") from None
 
     def done(self) -> NDArray[Any]:
         """The whole column, (N,), read-only where it is mapped; nothing is added any more."""
@@ -85,6 +91,20 @@ class Column:
         assert self._folder is not None
         _mapped[address] = weakref.ref(content, lambda _: _mapped.pop(address, None)), self._folder
         return array
+
+
+def _nameless(folder: Path) -> Any:
+    """A file without a name.
+
+    Raises:
+        HardGNNError: the folder may not be written.
+    """
+    try:
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError as error:
+        raise HardGNNError(
+            f"{told(error, folder)}; columns that do not fit into memory are kept there for a while"
+        ) from None
 
 
 def shelf_for(size: int, folder: Path) -> Shelf:

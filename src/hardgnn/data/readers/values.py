@@ -230,8 +230,8 @@ class Parsed:
             bad += not_finite(frame)
             if len(columns[USER]) > MOST_ROWS:
                 raise HardGNNError(
-                    f"{label}: more than {MOST_ROWS:,} rows, which is as many as are prepared here; docs/scale.md tells "
-                    "how Spark writes the same folder"
+                    f"{label}: more than {MOST_ROWS:,} rows, which is the most that is prepared here; "
+                    "docs/scale.md tells how Spark writes the same folder"
                 )
         whole = {name: column.done() for name, column in columns.items()}
         table = {name: decoded(one, ids[name]) if name in ids else pl.Series(one) for name, one in whole.items()}

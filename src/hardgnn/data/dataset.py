@@ -275,7 +275,12 @@ class Dataset:
         enter()
         with atomic_folder(as_path(folder, "folder"), MANIFEST) as out:
             starts = self.everything.offsets
-            columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp, "part": self.part}
+            columns: dict[str, NDArray[Any]] = {
+                "user": self.user,
+                "item": self.item,
+                "timestamp": self.timestamp,
+                "part": self.part,
+            }
 
             def rows(first: int, end: int) -> pl.DataFrame:
                 part = {name: np.array(values[first:end]) for name, values in columns.items()}
@@ -313,7 +318,7 @@ class Dataset:
         with reading(folder / CANDIDATES, AGAIN), np.load(folder / CANDIDATES, allow_pickle=False) as stored:
             candidates = Candidates(*(_int32(stored[name], name) for name in ("users", "items")))
         data = cls(
-            **rows,  # type: ignore[arg-type]
+            **rows,
             user_ids=user_ids,
             item_ids=item_ids,
             item_titles=titles,

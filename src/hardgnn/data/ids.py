@@ -70,7 +70,7 @@ def decoded(codes: NDArray[np.integer], ids: pl.Series) -> pl.Series:
     numbers = pl.Series(codes.astype(np.uint32, copy=False))
     if hasattr(numbers.cat, "to"):
         return numbers.cat.to(ids.dtype)
-    return ids.cat.get_categories().gather(numbers).cast(pl.Categorical)  # polars before 2.0
+    return ids.cat.get_categories().gather(numbers).cast(pl.Categorical)  # type: ignore[attr-defined]  # polars before 2.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -100,8 +101,8 @@ def tied(user: NDArray[np.int32], timestamp: NDArray[np.float64]) -> Iterator[st
     count = ends = users = 0
     held = np.empty(0, user.dtype), np.empty(0, timestamp.dtype)  # the row before a block, and whether it was tied
     tied_before = np.empty(0, dtype=bool)
-    for block in (*blocks(user, timestamp), None):
-        owners, times = held if block is None else (np.append(*pair) for pair in zip(held, block))
+    for block in chain(blocks(user, timestamp), [None]):
+        owners, times = held if block is None else (np.append(held[0], block[0]), np.append(held[1], block[1]))
         same = (owners[1:] == owners[:-1]) & (times[1:] == times[:-1])
         before = np.append(tied_before, same) if len(tied_before) else np.append(False, same)
         complete = slice(None) if block is None else slice(-1)  # of the last row the next is not known yet

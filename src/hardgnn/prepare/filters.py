@@ -74,8 +74,8 @@ class Kept:
             for name in (USER, ITEM):
                 tally(self.counts[name], events[name])
             scatter(events, events["user"] % np.uint32(len(parts)), parts)
-        for number, (step, _) in enumerate(steps):
-            self._record(step, int(left[number]), seen[number][USER], seen[number][ITEM])
+        for number, (name, _) in enumerate(steps):
+            self._record(name, int(left[number]), seen[number][USER], seen[number][ITEM])
         self.parts = [self._in_time(one.done()) for one in parts]
 
     def _in_time(self, events: NDArray[Any]) -> NDArray[Any]:
@@ -160,7 +160,8 @@ class Kept:
         """User, item and time of the rows (N,), by user and, within one, in time order; the parts are used up."""
         lengths = np.zeros(n_users, dtype=np.int64)
         for user, _ in self.pairs():
-            tally(lengths, user_index[user])
+            for (block,) in blocks(user):
+                tally(lengths, user_index[block])
         ends = np.cumsum(lengths)
         of_user = np.minimum((ends - lengths) // self.part_rows, MOST_PARTS - 1).astype(np.uint8)  # whose columns
         columns = [self.shelf.column(PLACED) for _ in range(int(of_user[-1]) + 1)]
@@ -170,14 +171,14 @@ class Kept:
                 placed["time"] = block["time"]
                 placed["user"], placed["item"] = user_index[block["user"]], item_index[block["item"]]
                 scatter(placed, of_user[placed["user"]], columns)
-        user, item, time = self.shelf.column(np.int32), self.shelf.column(np.int32), self.shelf.column(np.float64)
+        found = self.shelf.column(np.int32), self.shelf.column(np.int32), self.shelf.column(np.float64)
         while columns:
             placed = columns.pop(0).done()
             order = np.argsort(placed["user"], kind="stable")
-            for name, column in (("user", user), ("item", item), ("time", time)):
+            for name, column in zip(("user", "item", "time"), found):
                 column.add(placed[name][order])
             release(placed)
-        return user.done(), item.done(), time.done()
+        return found[0].done(), found[1].done(), found[2].done()
 
 
 def scatter(rows: NDArray[Any], to: NDArray[np.integer], columns: list[Column]) -> None:
@@ -289,10 +290,10 @@ def core(
             left = tuple(shelf.column(np.uint32) for _ in part)
             for user, item in blocks(*part):
                 rows = stay[0][user] & stay[1][item]
-                for codes_of, count, column in zip((user, item), counts, left):
-                    tally(count, kept := codes_of[rows])
+                for coded, count, copy in zip((user, item), counts, left):
+                    tally(count, kept := coded[rows])
                     if worn:
-                        column.add(kept)
+                        copy.add(kept)
             if worn:
                 parts[place] = left[0].done(), left[1].done()
         before, stay = counts[0].sum(), tuple(count >= k for count in counts)

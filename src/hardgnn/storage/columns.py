@@ -137,7 +137,8 @@ def release(values: NDArray[Any]) -> None:
         return
     content, start, _ = found
     first = start - start % mmap.PAGESIZE
-    content.madvise(mmap.MADV_DONTNEED, first, start + values.nbytes - first)
+    end = start + (len(values) - 1) * values.strides[0] + values.itemsize
+    content.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 def _place(values: NDArray[Any]) -> tuple[mmap.mmap, int, Path] | None:

@@ -21,6 +21,7 @@ SMALL = [
     "evaluate.py --users 50 --items 300 --repeat 1 --threads 1",
     "recommend.py --users 64 --items 1000 --rounds 1",
     "prepare.py --events 5000 --users 100 --items 1000",
+    "prepare.py --form parquet --events 5000 --users 100 --items 1000 --memory 500MB",
     "prepare.py --form yelp --events 5000 --users 100 --items 1000",
     "scale.py --events 20000 --users 1200 --items 300 --factors 1 --steps 2 --threads 1",
     "serve.py --items 200 --users 50 --connections 2 --seconds 0.5 --approximate",

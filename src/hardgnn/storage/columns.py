@@ -68,7 +68,7 @@ class Column:
         if self._file is None:
             self._parts.append(values)
             return
-        left = memoryview(values).cast("B") if len(values) else memoryview(b"")
+        left = values.view(np.uint8).data
         try:
             while len(left):
                 left = left[self._file.write(left) :]

@@ -3,9 +3,9 @@
 python benchmarks/prepare.py [--form csv|parquet|amazon|yelp] [--events N] [--users N] [--items N] [--memory 2GB]
                              [--file LOG] [--json]
 
-`--memory` prepares as `hardgnn prepare --memory` does: the columns of a log that needs more are files. Users and items are
-as many as in a data set of that form: MovieLens-20M, Amazon's books, Yelp. The file is written by a process of its own,
-so that the peak memory told is that of reading and preparing. Yelp's takes 14 GB of disk.
+`--memory` prepares as `hardgnn prepare --memory` does: the columns of a log that needs more are files. Users and items
+are as many as in a data set of that form: MovieLens-20M, Amazon's books, Yelp. The file is written by a process of its
+own, so that the peak memory told is that of reading and preparing. Yelp's takes 14 GB of disk.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ SMALL = [
     "recommend.py --users 64 --items 1000 --rounds 1",
     "shards.py --users 300 --items 200 --shards 2 --preset recencyknn",
     "prepare.py --events 5000 --users 100 --items 1000",
+    "prepare.py --form parquet --events 5000 --users 100 --items 1000 --memory 500MB",
     "prepare.py --form yelp --events 5000 --users 100 --items 1000",
     "scale.py --events 20000 --users 1200 --items 300 --factors 1 --steps 2 --threads 1",
     "scale.py --model best --grow items --events 9000 --users 600 --items 300 --factors 1 3 --steps 2 --threads 1",

@@ -16,7 +16,6 @@ from hardgnn.api import HardGNN
 from hardgnn.cli.app import run as hardgnn
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.models.past import quantiles
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.recommend.shards import MANIFEST, Shard
 from hardgnn.runs import part
@@ -152,14 +151,6 @@ def test_more_shards_than_users_are_shards_too(runs: Callable[[str], Path], tmp_
     for number in (1, 2):
         recommend(runs("recencyknn"), *asked, "--shard", f"{number}/2")
     assert pl.read_parquet(tmp_path / "recs" / "*.parquet")["user"].to_list() == ["u3", "u3"]
-
-
-@given(numbers=st.lists(st.floats(allow_nan=False)), bins=st.integers(1, 50), parts=st.integers(1, 4))
-def test_quantiles_in_blocks_are_those_of_numpy(numbers: list[float], bins: int, parts: int) -> None:
-    values, shares = np.array(numbers, dtype=np.float64), np.linspace(0, 1, bins + 1)[1:]
-    found = quantiles(lambda: iter(np.array_split(values, parts)), shares)
-    wanted = np.quantile(values, shares, method="higher") if numbers else values
-    assert (found == wanted).all()
 
 
 def test_a_model_of_ones_own_may_ask_for_histories_in_memory(runs: Callable[[str], Path]) -> None:

@@ -35,7 +35,10 @@ def download(
 
 
 def prepare(
-    source: Annotated[Path | None, typer.Argument(help="The raw log, - for standard input, or a folder.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(help="The raw log: files, a folder, an address as s3://…, or - for standard input."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The prepared folder to write.")] = None,
     preset: Annotated[str | None, typer.Option(help="A paper's settings; see --list-presets.")] = None,
     format_: Annotated[
@@ -69,6 +72,12 @@ def prepare(
     candidate_users: Annotated[
         int | None, typer.Option(min=0, help="Users at most with candidates of sampled-999; 10,000; 0 is all.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What preparing may take, as 2GB; a longer log goes to the disk of --out. Half of what is free."
+        ),
+    ] = None,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Leave test items in the sequences of released pickles.")
     ] = False,
@@ -84,6 +93,7 @@ def prepare(
     """
     from hardgnn.prepare.pipeline import prepare_file
     from hardgnn.prepare.presets import prepare_presets
+    from hardgnn.storage.columns import shelf_of
 
     if list_presets or list_formats:
         from hardgnn.data.readers import formats
@@ -91,10 +101,11 @@ def prepare(
         names = list(prepare_presets()) if list_presets else formats()
         print_json(names) if as_json else print_block("\n".join(names))
         return
-    if source is None or out is None:
+    if not source or out is None:
         raise HardGNNError("prepare needs a raw log and a folder to write: hardgnn prepare SOURCE --out DATA")
-    if format_ is None and str(source) != "-" and kind_of(source) in OURS:
-        raise HardGNNError(str(mistaken(source, "a raw log")))
+    for one in map(Path, source):
+        if format_ is None and kind_of(one) in OURS:
+            raise HardGNNError(str(mistaken(one, "a raw log")))
     settings = {
         "drop_missing": drop_missing,
         "since": since,
@@ -109,9 +120,11 @@ def prepare(
     columns = {"user_col": user_col, "item_col": item_col, "time_col": time_col, "rating_col": rating_col}
     reading = {**columns, "items_file": items_file, "encoding": encoding, "max_bytes": max_bytes}
     reading["drop_missing"] = drop_missing
-    wait(f"reading {source}")
-    data = prepare_file(source, preset, format_, reading, settings, allow_leaks)
+    wait(f"reading {', '.join(source)}")
+    beside = next(folder for folder in (out.absolute()).parents if folder.is_dir())
+    data = prepare_file(source, preset, format_, reading, settings, allow_leaks, memory, beside)
     data.save(out)
+    where = "on disk" if shelf_of(data.user).folder is not None else "in memory"
     for warning in data.provenance.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -119,7 +132,7 @@ def prepare(
         return
     if read := data.provenance.read:
         meanings = ", ".join(f"{name}={read[name] or 'none'}" for name in ("user", "item", "time", "rating"))
-        print_line(f"read as {read['format']}: {meanings}; times are {read['time_unit']}")
+        print_line(f"read as {read['format']}: {meanings}; times are {read['time_unit']}; prepared {where}")
     rows = [
         [step.step, *(f"{count:,}" for count in (step.interactions, step.users, step.items))]
         for step in data.provenance.steps

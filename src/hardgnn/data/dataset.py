@@ -19,8 +19,9 @@ from hardgnn.data.provenance import same_data as same_data  # its older home
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.forks import enter
 from hardgnn.screen import html_table
+from hardgnn.storage.columns import blocks, least, most, places_of, release, shelf_for, shelf_of, tally
 from hardgnn.storage.files import atomic_folder, recover
-from hardgnn.storage.frames import check_index, read_frame, read_index, write_frame
+from hardgnn.storage.frames import check_index, read_columns, read_index, write_frame, write_parts
 from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.records import check_file, read_json, recorded, write_json
 from hardgnn.wording import said
@@ -31,6 +32,7 @@ READABLE = (1, FORMAT_VERSION)  # 1 has no hashes
 MANIFEST = "manifest.json"
 INTERACTIONS, USERS, ITEMS, CANDIDATES = "interactions.parquet", "users.parquet", "items.parquet", "candidates.npz"
 SCHEMA = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Float64, "order": pl.Int32, "part": pl.UInt8}
+ROW_BYTES = 17  # of a row in memory, without its place
 IDS = {"raw_id": pl.String, "index": pl.Int32}
 TITLES = {"title": pl.String}
 AGAIN = "prepare it again"
@@ -143,14 +145,28 @@ class Dataset:
 
         Source: specification, section 5, "at test time the validation item belongs to the user's history".
         """
-        kept = self.part < part
-        counts = np.bincount(self.user[kept], minlength=self.n_users)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        items = self.item[kept]
+        offsets = np.concatenate([[0], np.cumsum(self._known(part))]).astype(np.int64)
+        items = self._early(self.item, part)
         if not self.timed:
             return Histories(offsets, items)
-        times = self.timestamp[kept]
+        times = self._early(self.timestamp, part)
         return Histories(offsets, items, times, self._asked(part, offsets, times))
+
+    def _known(self, part: int) -> NDArray[np.int64]:
+        """How many interactions each user has before `part`, (U,)."""
+        counts = np.zeros(self.n_users, dtype=np.int64)
+        for user, code in blocks(self.user, self.part):
+            tally(counts, user[code < part])
+        return counts
+
+    def _early(self, values: NDArray[Any], part: int) -> NDArray[Any]:
+        """Those of the interactions before `part`."""
+        if part > TEST:
+            return values
+        kept = shelf_of(values).column(values.dtype)
+        for one, code in blocks(values, self.part):
+            kept.add(one[code < part])
+        return kept.done()
 
     def _asked(self, part: int, offsets: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """When each user is asked for the next item, (U,); None is after everything."""
@@ -173,11 +189,14 @@ class Dataset:
     def timed(self) -> bool:
         """Whether timestamps are times, and not only an order."""
         dated = self.provenance.dated
-        return dated and bool(len(self.timestamp)) and self.timestamp.min() < self.timestamp.max()
+        return dated and bool(len(self.timestamp)) and least(self.timestamp) < most(self.timestamp)
 
     def joined(self) -> Dataset:
         """The same interactions, those of the validation part in the training part: what is learnt from in the end."""
-        return replace(self, part=np.where(self.part == VALID, TRAIN, self.part).astype(np.uint8))
+        part = shelf_of(self.part).column(np.uint8)
+        for (codes,) in blocks(self.part):
+            part.add(np.where(codes == VALID, TRAIN, codes))
+        return replace(self, part=part.done())
 
     def targets(self, part: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The users that `part` judges and the item each should get: (V,) and (V,), sorted by user.
@@ -193,9 +212,9 @@ class Dataset:
         `which` of a user's interactions of the part: the `first`, the `last`, a `random` one, drawn with a fixed seed,
         or all of them, one after the other (`successive`).
         """
-        rows = np.flatnonzero(self.part == part)
+        rows = places_of(self.part, part)
         users, first, counts = np.unique(self.user[rows], return_index=True, return_counts=True)
-        kept = self.before(part).lengths[users] > 0
+        kept = self._known(part)[users] > 0
         users, first, counts = users[kept].astype(np.int32), first[kept], counts[kept]
         if which == "successive":
             places = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
@@ -226,7 +245,10 @@ class Dataset:
     def counts(self) -> dict[str, int]:
         """How many users, items and interactions there are, and how many interactions of each part."""
         counts = {"users": self.n_users, "items": self.n_items, "interactions": len(self.user)}
-        return counts | {name: int(np.count_nonzero(self.part == code)) for name, code in PARTS.items()}
+        found = np.zeros(256, dtype=np.int64)
+        for (codes,) in blocks(self.part):
+            tally(found, codes)
+        return counts | {name: int(found[code]) for name, code in PARTS.items()}
 
     @property
     def lacking(self) -> str | None:
@@ -252,10 +274,22 @@ class Dataset:
         """Writes the prepared folder (docs/data.md) in one step: it is there whole or not at all."""
         enter()
         with atomic_folder(as_path(folder, "folder"), MANIFEST) as out:
-            order = np.arange(len(self.user)) - np.repeat(self.everything.offsets[:-1], self.everything.lengths)
-            columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
-            table = pl.DataFrame({**columns, "order": order.astype(np.int32), "part": self.part})
-            write_frame(out / INTERACTIONS, table, SCHEMA)
+            starts = self.everything.offsets
+            columns: dict[str, NDArray[Any]] = {
+                "user": self.user,
+                "item": self.item,
+                "timestamp": self.timestamp,
+                "part": self.part,
+            }
+
+            def rows(first: int, end: int) -> pl.DataFrame:
+                part = {name: np.array(values[first:end]) for name, values in columns.items()}
+                for values in columns.values():
+                    release(values[first:end])
+                order = np.arange(first, end) - starts[part["user"]]
+                return pl.DataFrame({**part, "order": order.astype(np.int32)})
+
+            write_parts(out / INTERACTIONS, rows, len(self.user), SCHEMA)
             write_ids(out / USERS, self.user_ids)
             write_ids(out / ITEMS, self.item_ids, self.item_titles)
             np.savez_compressed(out / CANDIDATES, users=self.candidates.users, items=self.candidates.items)
@@ -277,16 +311,14 @@ class Dataset:
         files = manifest.get(FILES, {})
         for name in (INTERACTIONS, USERS, ITEMS, CANDIDATES):
             check_file(folder / name, files.get(name), AGAIN)
-        rows, _ = read_frame(folder / INTERACTIONS, SCHEMA, AGAIN)
+        used = {name: kind for name, kind in SCHEMA.items() if name != "order"}  # which the place tells
+        rows = read_columns(folder / INTERACTIONS, used, AGAIN, lambda count: shelf_for(count * ROW_BYTES, folder))
         user_ids, _ = read_ids(folder / USERS)
         item_ids, titles = read_ids(folder / ITEMS)
         with reading(folder / CANDIDATES, AGAIN), np.load(folder / CANDIDATES, allow_pickle=False) as stored:
             candidates = Candidates(*(_int32(stored[name], name) for name in ("users", "items")))
         data = cls(
-            user=rows["user"].to_numpy(),
-            item=rows["item"].to_numpy(),
-            timestamp=rows["timestamp"].to_numpy(),
-            part=rows["part"].to_numpy(),
+            **rows,
             user_ids=user_ids,
             item_ids=item_ids,
             item_titles=titles,
@@ -303,14 +335,16 @@ class Dataset:
             HardGNNError: something is not; names the file and the row.
         """
         path = folder / INTERACTIONS
-        check_index(pl.Series("user", self.user), self.n_users, path, AGAIN)
-        check_index(pl.Series("item", self.item), self.n_items, path, AGAIN)
-        check_index(pl.Series("part", self.part), len(PARTS), path, AGAIN)
-        unsorted = np.diff(self.user, prepend=0) < 0
-        wrong = {"is not sorted by user": unsorted, "has no time": ~np.isfinite(self.timestamp)}
-        for what, rows in wrong.items():
-            if rows.any():
-                raise HardGNNError(f"{shown(path)}: row {int(rows.argmax()) + 1} {what}; {AGAIN}")
+        sizes = {"user": self.n_users, "item": self.n_items, "part": len(PARTS)}
+        before, last = 0, 0
+        for user, item, part, time in blocks(self.user, self.item, self.part, self.timestamp):
+            for name, values in zip(sizes, (user, item, part)):
+                check_index(pl.Series(name, values), sizes[name], path, AGAIN, before=before)
+            wrong = {"is not sorted by user": np.diff(user, prepend=last) < 0, "has no time": ~np.isfinite(time)}
+            for what, rows in wrong.items():
+                if rows.any():
+                    raise HardGNNError(f"{shown(path)}: row {before + int(rows.argmax()) + 1} {what}; {AGAIN}")
+            before, last = before + len(user), user[-1]
         counts = self.counts
         for name, wanted in self.provenance.counts.items():
             if counts.get(name, wanted) != wanted:

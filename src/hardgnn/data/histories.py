@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hardgnn.storage.columns import BLOCK, counted, release
+
 PADDING = -1
 
 
@@ -44,8 +46,15 @@ class Histories:
         return self.times is not None
 
     def blocks(self) -> Iterator[Histories]:
-        """All of them at once."""
-        yield self
+        """All of them, some users after the other, as views."""
+        for first, end in self.stretches():
+            rows = slice(self.offsets[first], self.offsets[end])
+            items, times = self.items[rows], None if self.times is None else self.times[rows]
+            asked = None if self.asked is None else self.asked[first:end]
+            yield Histories(self.offsets[first : end + 1] - self.offsets[first], items, times, asked)
+            for column in (items, times):
+                if column is not None:
+                    release(column)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -84,24 +93,47 @@ class Histories:
         `drop_last` items at the end are left out first. The width is that of the longest window present,
         at least 1 and at most `length`: (B, M) int64.
         """
+        rows = self.places(users, length, drop_last)
+        if len(self.items) == 0:
+            return rows
+        return np.where(rows != PADDING, self.items[np.maximum(rows, 0)], PADDING).astype(np.int64)
+
+    def places(
+        self, users: NDArray[np.integer], length: int, drop_last: NDArray[np.integer] | int = 0
+    ) -> NDArray[np.int64]:
+        """Where the items of `windows` stand in `items`, (B, M) int64."""
         ends = self.offsets[users + 1] - drop_last
         sizes = np.clip(ends - self.offsets[users], 0, length)
         width = max(1, int(sizes.max(initial=0)))
         back = np.arange(width, 0, -1)  # (M,) steps before the end
-        positions = ends[:, None] - back  # (B, M)
-        inside = back <= sizes[:, None]
-        if len(self.items) == 0:
-            return np.full(positions.shape, PADDING, dtype=np.int64)
-        return np.where(inside, self.items[np.where(inside, positions, 0)], PADDING).astype(np.int64)
+        return np.where(back <= sizes[:, None], ends[:, None] - back, PADDING)
 
     def item_counts(self, n_items: int) -> NDArray[np.int64]:
         """How often each item occurs, repeats too: (I,)."""
-        return np.bincount(self.items, minlength=n_items)
+        return counted(self.items, n_items)
 
     def keys(self, n_items: int) -> NDArray[np.int64]:
         """Every (user, item) pair as one sorted int64 key, `user * n_items + item`, without repeats."""
         owners = np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int64), self.lengths)
         return np.unique(owners * n_items + self.items)
+
+    def different(self) -> NDArray[np.int64]:
+        """How many different items each user has, (U,)."""
+        found = np.empty(len(self.offsets) - 1, dtype=np.int64)
+        for first, end in self.stretches():
+            part = self.between(self.offsets[first:end], self.offsets[first + 1 : end + 1])
+            n_items = int(part.items.max(initial=0)) + 1
+            found[first:end] = np.bincount(part.keys(n_items) // n_items, minlength=end - first)
+        return found
+
+    def stretches(self, rows: int | None = None) -> Iterator[tuple[int, int]]:
+        """Bounds of stretches of users with `BLOCK` items in each, or of one user with more."""
+        first, users = 0, len(self.offsets) - 1
+        while first < users:
+            end = int(np.searchsorted(self.offsets, self.offsets[first] + (rows or BLOCK), side="right")) - 1
+            end = max(first + 1, end)
+            yield first, end
+            first = end
 
     @staticmethod
     def from_lists(lists: list[list[int]] | list[NDArray[np.int32]]) -> Histories:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+from hardgnn.storage.columns import counted, most
 
 MISSING = (
     *("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT"),
@@ -62,6 +65,14 @@ def no_ids(dtype: pl.DataType) -> str | None:
     return next((words for kind, words in NO_IDS.items() if dtype == kind), None)
 
 
+def decoded(codes: NDArray[np.integer], ids: pl.Series) -> pl.Series:
+    """The ids that these numbers (n,) stand for in a Categorical column, as such a column."""
+    numbers = pl.Series(codes.astype(np.uint32, copy=False))
+    if hasattr(numbers.cat, "to"):
+        return numbers.cat.to(ids.dtype)
+    return ids.cat.get_categories().gather(numbers).cast(pl.Categorical)  # type: ignore[attr-defined]  # polars before 2.0
+
+
 @dataclass(frozen=True)
 class Glance:
     """What a column of ids is like before `id_text`: whether that changes any, what to tell of it, and whether some
@@ -75,7 +86,9 @@ class Glance:
 def glance(ids: pl.Series, name: str) -> Glance:
     """Looks at each different id of a Categorical column (N,) once; `name` is user or item in what is told."""
     text = pl.col("text")
-    known = ids.unique().drop_nulls().to_frame("id").lazy().with_columns(text=pl.col("id").cast(pl.String))
+    codes = ids.to_physical().drop_nulls().to_numpy()
+    counts = counted(codes, int(most(codes)) + 1 if len(codes) else 0)
+    known = decoded(np.flatnonzero(counts), ids).to_frame("id").lazy().with_columns(text=pl.col("id").cast(pl.String))
     changed = known.filter(id_text(text, pl.String()).ne_missing(text)).collect(engine="streaming")
     if changed.is_empty():
         return Glance(False, (), False)
@@ -85,8 +98,7 @@ def glance(ids: pl.Series, name: str) -> Glance:
     for kind, words in ((blank, "blanks around the {} id"), (whole, "the {} id written as a decimal number")):
         some = changed.filter(kind).sort("text")  # the same example every time
         if not some.is_empty():
-            codes = ids.to_physical().drop_nulls().to_numpy()
-            rows = int(np.bincount(codes)[some["id"].to_physical().to_numpy()].sum())
+            rows = int(counts[some["id"].to_physical().to_numpy()].sum())
             shown = some["text"][0]
             told.append(
                 f"{rows:,} of {len(ids):,} events have {words.format(name)}, such as '{shown}': "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -16,9 +17,9 @@ from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
 from hardgnn.data.raw.layers import bare
 from hardgnn.data.readers import READERS, RawFile, formats, guess_format, titles
 from hardgnn.data.readers.frames import is_table
-from hardgnn.data.readers.source import Columns, parsing
-from hardgnn.data.readers.tables import checked_frame
-from hardgnn.data.readers.values import checked_table
+from hardgnn.data.readers.source import Columns, joined, parsing
+from hardgnn.data.readers.tables import checked_frame, remote_parquet
+from hardgnn.data.readers.values import Room, checked_table
 from hardgnn.errors import HardGNNError, nearest, shown
 from hardgnn.forks import enter
 
@@ -138,12 +139,14 @@ def prepares(function: Prepares) -> Prepares:
     return function
 
 
-def read_log(path: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
+def read_log(path: Any, room: Room | None = None, **options: Unpack[ReadOptions]) -> InteractionLog:
     """Reads a raw interaction log, plain, compressed or in an archive; docs/data.md describes each format.
 
     Args:
-        path: the file, a folder or pattern of Parquet files, or `-` for standard input; or a table (polars, pandas,
-            Arrow, a dictionary of columns), which takes the options of columns and `drop_missing`.
+        path: the file, a folder or pattern of Parquet files, an address of Parquet that polars reads (`s3://…`), a
+            list of such, or `-` for standard input; or a table (polars, pandas, Arrow, a dictionary of columns), which
+            takes the options of columns and `drop_missing`.
+        room: from how many rows on the log's columns are files without a name, and where; None keeps all in memory.
         format: `inter` (RecBole: tabs, header `name:type`), `csv` (header; comma, tab, semicolon or bar),
             `parquet`, `movielens` (u.data, ratings.dat, ratings.csv, or GroupLens' zip), `amazon` (the ratings CSV
             of 2014), `gowalla` (SNAP's check-ins), `yelp` (review JSON lines, or the official archive), `json` (an
@@ -174,8 +177,13 @@ def read_log(path: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
         if unused := next((name for name in options if name not in OF_TABLES), None):
             raise HardGNNError(f"{unused}: an option of files, which would do nothing to a table")
         return log_of_table(path, wanted, drop_missing=options.get("drop_missing", False))
-    path = as_path(path, "path")
+    every = path if isinstance(path, (list, tuple)) else [path]
+    if not every:
+        raise HardGNNError("path: expected a file or several, got none")
     kind = options.get("format", "auto")
+    if any(is_address(one) for one in every):
+        return log_at(every, kind, wanted, options, room)
+    path, *rest = (as_path(one, "path") for one in every)
     if kind == "selfgnn":
         raise HardGNNError(
             f"{path}: released pickles are no log but split already; see `hardgnn.prepare.released.selfgnn`"
@@ -183,8 +191,9 @@ def read_log(path: Any, **options: Unpack[ReadOptions]) -> InteractionLog:
     if kind != "auto" and kind not in (names := formats()):
         raise HardGNNError(f"unknown format '{kind}': {nearest(str(kind), names)}")
     raw = RawFile.find(path, options.get("encoding"), options.get("max_bytes"))
+    more = [RawFile.find(one, options.get("encoding"), options.get("max_bytes")) for one in rest]
     chosen = guess_format(raw) if kind == "auto" else kind
-    return log_of(raw, chosen, wanted, options.get("items_file"), options.get("drop_missing", False))
+    return log_of(raw, chosen, wanted, options.get("items_file"), options.get("drop_missing", False), room, more)
 
 
 def log_of(
@@ -193,16 +202,51 @@ def log_of(
     wanted: Columns,
     items_file: str | Path | None = None,
     drop_missing: bool | None = None,
+    room: Room | None = None,
+    more: Sequence[RawFile] = (),
 ) -> InteractionLog:
-    """Reads a log that is found already, in the format `kind`; see `read_log`."""
+    """Reads a log that is found already, in the format `kind`; see `read_log`.
+
+    `room` is what memory it may take, `more` are the files that go on where the first ends.
+    """
     reader = READERS.find(kind)
-    with parsing(raw.label, kind):
-        table, found = checked_table(reader.source(raw, wanted), raw.label, kind, drop_missing)
+    label = f"{raw.label} and {len(more)} more" if more else raw.label
+    with parsing(label, kind):
+        sources = [reader.source(one, wanted) for one in (raw, *more)]
+        source = joined(sources, [one.label for one in (raw, *more)]) if more else sources[0]
+        table, found = checked_table(source, label, kind, drop_missing, room)
     if items_file is not None or raw.is_on_disk:
         names = titles.find_titles(raw.path, items_file, kind == "movielens", raw.member, raw.encoding)
     else:
         names = None
-    return InteractionLog(table, short_name(raw), raw.sha256(), names, found)
+    sums = [one.sha256() for one in (raw, *more)]
+    whole = hashlib.sha256("".join(sums).encode()).hexdigest() if more else sums[0]
+    return InteractionLog(table, short_name(raw), whole, names, found)
+
+
+def is_address(value: object) -> bool:
+    """Whether it is an address such as s3://bucket/log.parquet, and no path."""
+    return isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value) is not None
+
+
+def log_at(
+    addresses: Sequence[Any], kind: str, wanted: Columns, options: ReadOptions, room: Room | None
+) -> InteractionLog:
+    """The log in Parquet at addresses that polars reads; there is no hash of its bytes, which are read once."""
+    if other := next((one for one in addresses if not is_address(one)), None):
+        raise HardGNNError(f"{shown(other)}: files and addresses cannot be one log; name either")
+    if kind not in ("auto", "parquet"):
+        raise HardGNNError(f"{shown(addresses[0])}: only Parquet is read from an address")
+    labels = [shown(one) for one in addresses]
+    with parsing(labels[0], "parquet"):
+        sources = [remote_parquet(one, wanted) for one in addresses]
+        source = joined(sources, labels) if len(sources) > 1 else sources[0]
+        table, found = checked_table(source, labels[0], "parquet", options.get("drop_missing", False), room)
+    names = None
+    if (items := options.get("items_file")) is not None:
+        names = titles.find_titles(as_path(items, "items_file"), items, False, None, None)
+    bare_name = labels[0].rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return InteractionLog(table, bare_name, "", names, found)
 
 
 def log_of_table(table: Any, wanted: Columns, name: str = "table", drop_missing: bool = False) -> InteractionLog:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from hardgnn.data.histories import Everybody, Histories
 from hardgnn.models.base import Stored, as_tensors, checked_matrix
+from hardgnn.storage.columns import quantiles
 
 DAY = 86_400.0
-DIGIT = 11  # bits of a pass of `quantiles`
 NEVER = 1e9  # days after which nothing is left; with infinity the gradient would be no number
 
 
@@ -33,11 +32,7 @@ class Past:
     def of(cls, histories: Everybody, n_items: int, bins: int) -> Past:
         """Of all events of histories with times."""
         shares = np.linspace(0, 1, bins + 1)[1:]
-        if isinstance(histories, Histories):
-            times = _times(histories)
-            edges = np.unique(np.quantile(times, shares, method="higher")) if len(times) else times
-        else:
-            edges = np.unique(quantiles(lambda: map(_times, histories.blocks()), shares))
+        edges = np.unique(quantiles(lambda: map(_times, histories.blocks()), shares))
         shape, parts = (len(edges), n_items), [sparse.csc_array((len(edges), n_items), dtype=np.float32)]
         for block in histories.blocks():
             steps = np.searchsorted(edges, _times(block), side="left")
@@ -89,48 +84,3 @@ class Past:
 def _times(histories: Histories) -> NDArray[np.float64]:
     assert histories.times is not None
     return histories.times
-
-
-def quantiles(blocks: Callable[[], Iterator[NDArray[np.float64]]], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What `numpy.quantile(…, method="higher")` finds of numbers that come in blocks, without keeping them.
-
-    A radix selection: each pass counts the next `DIGIT` bits of the numbers that still may be one of those wanted.
-
-    Args:
-        blocks: gives all numbers anew, none of them NaN.
-        shares: (R,) ascending, each 0 to 1.
-
-    Returns:
-        (R,), or (0,) where there are no numbers.
-    """
-    left = np.ceil((sum(map(len, blocks())) - 1) * shares).astype(np.int64)  # ranks, later those among equal heads
-    if left[-1] < 0:
-        return np.empty(0)
-    heads, which = np.zeros(1, np.uint64), np.zeros(len(shares), np.int64)
-    for done in range(0, 64, DIGIT):
-        bits = min(DIGIT, 64 - done)
-        counts = np.zeros(len(heads) << bits, np.int64)
-        for keys in map(_sortable, blocks()):
-            digits = ((keys >> np.uint64(64 - done - bits)) & np.uint64((1 << bits) - 1)).astype(np.int64)
-            if done:
-                theirs = keys >> np.uint64(64 - done)
-                places = np.minimum(np.searchsorted(heads, theirs), len(heads) - 1)
-                digits = ((places << bits) + digits)[heads[places] == theirs]
-            counts += np.bincount(digits, minlength=len(counts))
-        before = np.cumsum(counts.reshape(len(heads), -1), axis=1)[which]  # (R, 2^bits)
-        digit = (before <= left[:, None]).sum(1)
-        left = left - np.where(digit > 0, before[np.arange(len(left)), digit - 1], 0)
-        heads, which = np.unique(heads[which] << np.uint64(bits) | digit.astype(np.uint64), return_inverse=True)
-    return _number(heads[which])
-
-
-def _sortable(numbers: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """Whole numbers in the same order."""
-    bits = np.ascontiguousarray(numbers).view(np.int64)
-    return (bits ^ (bits >> 63 | np.int64(-(2**63)))).view(np.uint64)
-
-
-def _number(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """What `_sortable` made these of."""
-    bits = keys.view(np.int64)
-    return (bits ^ (~(bits >> 63) | np.int64(-(2**63)))).view(np.float64)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hardgnn.data.ids import MISSING
+from hardgnn.data.ids import MISSING, decoded
 from hardgnn.data.intervals import cut
 from hardgnn.data.readers.times import FIRST_YEAR, plausible_span
+from hardgnn.storage.columns import blocks, least, most, tally
 from hardgnn.wording import option, said
 
 INTERVALS = 5  # as models have by default
@@ -22,30 +24,30 @@ DAY = 86_400
 ORDERLY = "times are only an order, so a split by global time compares what is not simultaneous"
 
 
-def missing_words(ids: pl.Series, coded: NDArray[np.uint32], name: str) -> Iterator[str]:
-    """Tells of ids (N,) that are words for a missing value; `coded` (n,) are the codes of the events."""
-    found = ids.filter(ids.is_in(MISSING)).unique()
-    physical, total = found.to_physical().to_numpy(), len(coded)
-    counts = np.bincount(coded, minlength=int(physical.max(initial=0)) + 1)
-    for word, code in zip(found.cast(pl.String), physical):
-        if events := int(counts[code]):
-            yield (
-                f"the {name} id '{word}' is a word for a missing value and has {events:,} of {total:,} events "
-                f"({events / total:.1%}); {option('drop_missing', 'True')} drops them"
-            )
+def missing_words(ids: pl.Series, counts: NDArray[np.int64], name: str) -> Iterator[str]:
+    """Tells of ids that are words for a missing value; `counts` has the events of each code of the column `ids`."""
+    total = counts.sum()
+    codes = np.flatnonzero(counts)
+    words = decoded(codes, ids)
+    missing = words.is_in(MISSING)
+    for word, code in zip(words.filter(missing), codes[missing.to_numpy()]):
+        yield (
+            f"the {name} id '{word}' is a word for a missing value and has {counts[code]:,} of {total:,} events "
+            f"({counts[code] / total:.1%}); {option('drop_missing', 'True')} drops them"
+        )
 
 
-def dominance(ids: pl.Series, rows: NDArray[np.int64], coded: NDArray[np.uint32], name: str) -> Iterator[str]:
-    """Tells of an id that has many of the events (n,) and far more than the next; `ids` are the log's (N,)."""
-    counts = np.bincount(coded)
+def dominance(ids: pl.Series, counts: NDArray[np.int64], name: str) -> Iterator[str]:
+    """Tells of an id that has many of the events and far more than the next; `counts` as of `missing_words`."""
     if np.count_nonzero(counts) < FEW:
         return
     second, first = np.argpartition(counts, -2)[-2:]
-    if counts[first] > DOMINANT * len(coded) and counts[first] > ALONE * counts[second]:
-        word, share = ids[int(rows[np.argmax(coded == first)])], counts[first] / len(coded)
+    total = counts.sum()
+    if counts[first] > DOMINANT * total and counts[first] > ALONE * counts[second]:
+        word, share = decoded(np.array([first]), ids)[0], counts[first] / total
         if word not in MISSING:
             yield (
-                f"the {name} '{word}' has {counts[first]:,} of {len(coded):,} events ({share:.1%}), the next has "
+                f"the {name} '{word}' has {counts[first]:,} of {total:,} events ({share:.1%}), the next has "
                 f"{counts[second]:,}; if it stands for many or for nobody, drop its rows"
             )
 
@@ -53,34 +55,42 @@ def dominance(ids: pl.Series, rows: NDArray[np.int64], coded: NDArray[np.uint32]
 def implausible(timestamp: NDArray[np.float64]) -> Iterator[str]:
     """Tells of times (n,) in seconds that a log can hardly have."""
     first, last = plausible_span()
-    for where, odd, end in (
-        (f"before {FIRST_YEAR}", timestamp < first, np.min),
-        (f"after {day(last - DAY)[:4]}", timestamp >= last, np.max),
+    counts = [(np.count_nonzero(block < first), np.count_nonzero(block >= last)) for (block,) in blocks(timestamp)]
+    early, late = (int(count) for count in np.sum(counts, axis=0))
+    for where, count, end in (
+        (f"before {FIRST_YEAR}", early, least),
+        (f"after {day(last - DAY)[:4]}", late, most),
     ):
-        if count := int(np.count_nonzero(odd)):
+        if count:
+            share = count / len(timestamp)
             yield (
-                f"{count:,} of {len(odd):,} times ({count / len(odd):.1%}) lie {where}, as {day(end(timestamp))} does; "
+                f"{count:,} of {len(timestamp):,} times ({share:.1%}) lie {where}, as {day(end(timestamp))} does; "
                 f"if they are wrong, {option('since')} and {option('until')} drop them"
             )
 
 
 def uneven(timestamp: NDArray[np.float64]) -> Iterator[str]:
     """Tells where nearly all times (n,) in seconds fall into one of the equal intervals that models cut."""
-    places = cut(timestamp, INTERVALS)
-    counts = np.bincount(places, minlength=INTERVALS)
+    span = float(least(timestamp)), float(most(timestamp))
+    counts = np.zeros(INTERVALS, dtype=np.int64)
+    starts, ends = np.full(INTERVALS, np.inf), np.full(INTERVALS, -np.inf)
+    for (block,) in blocks(timestamp):
+        places = cut(block, INTERVALS, span=span)
+        tally(counts, places)
+        np.minimum.at(starts, places, block)
+        np.maximum.at(ends, places, block)
     fullest = int(np.argmax(counts))
     if counts[fullest] <= UNEVEN * len(timestamp):
         return
-    inside = timestamp[places == fullest]
     remedies = []
     if fullest > 0:
-        remedies.append(option("since", said(day(inside.min()), repr(day(inside.min())))))
+        remedies.append(option("since", said(first := day(starts[fullest]), repr(first))))
     if fullest < INTERVALS - 1:
-        remedies.append(option("until", said(last := day(inside.max() + DAY), repr(last))))
+        remedies.append(option("until", said(last := day(ends[fullest] + DAY), repr(last))))
     shares = ", ".join(f"{share:.1%}" for share in counts / len(timestamp))
     yield (
         f"{counts[fullest]:,} of {len(timestamp):,} events fall into one of {INTERVALS} equal intervals of time "
-        f"(shares {shares}), for times reach from {day(timestamp.min())} to {day(timestamp.max())}; drop what is far "
+        f"(shares {shares}), for times reach from {day(span[0])} to {day(span[1])}; drop what is far "
         f"from the rest with {said(' ', ', ').join(remedies)}, or train with "
         + said("--set model.interval_cut=count", "model={'interval_cut': 'count'}")
     )
@@ -88,17 +98,24 @@ def uneven(timestamp: NDArray[np.float64]) -> Iterator[str]:
 
 def tied(user: NDArray[np.int32], timestamp: NDArray[np.float64]) -> Iterator[str]:
     """Tells where many events have the time of the one before or after; rows (n,) are sorted by user and time."""
-    same = (user[1:] == user[:-1]) & (timestamp[1:] == timestamp[:-1])
-    either = np.zeros(len(user), dtype=bool)
-    either[1:] |= same
-    either[:-1] |= same
-    last = np.append(np.flatnonzero(user[1:] != user[:-1]), len(user) - 1)  # of each user
-    ends = np.count_nonzero(same[last[last > 0] - 1])
-    count = int(np.count_nonzero(either))
+    count = ends = users = 0
+    held = np.empty(0, user.dtype), np.empty(0, timestamp.dtype)  # the row before a block, and whether it was tied
+    tied_before = np.empty(0, dtype=bool)
+    for block in chain(blocks(user, timestamp), [None]):
+        owners, times = held if block is None else (np.append(held[0], block[0]), np.append(held[1], block[1]))
+        same = (owners[1:] == owners[:-1]) & (times[1:] == times[:-1])
+        before = np.append(tied_before, same) if len(tied_before) else np.append(False, same)
+        complete = slice(None) if block is None else slice(-1)  # of the last row the next is not known yet
+        after = np.append(same, False)
+        last = np.append(owners[1:] != owners[:-1], True)
+        count += int(np.count_nonzero((before | after)[complete]))
+        ends += int(np.count_nonzero((before & last)[complete]))
+        users += int(np.count_nonzero(last[complete]))
+        held, tied_before = (owners[-1:], times[-1:]), before[-1:]
     if count >= TIED * len(user):
         yield (
             f"{count:,} of {len(user):,} events ({count / len(user):.1%}) have the time of the event before or after "
-            f"in their user's order, the last event of {ends:,} of {len(last):,} users too: among them the order is "
+            f"in their user's order, the last event of {ends:,} of {users:,} users too: among them the order is "
             "the file's, and figures mislead where that was sorted by item"
         )
 

@@ -1,85 +1,228 @@
-"""Which rows of a log are kept (specification, section 1): each filter, and what it left."""
+"""Which rows of a log are kept (specification, section 1): each filter, what it left, and their order.
+
+Rows are gone through by blocks, and sorted by parts that each have some of the users with all of their rows. So memory
+is bounded by the number of users and items and the size of a part, wherever the columns are kept.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER
-from hardgnn.data.ids import MISSING
+from hardgnn.data.ids import MISSING, decoded
 from hardgnn.data.log import InteractionLog
 from hardgnn.data.provenance import Step
-from hardgnn.errors import HardGNNError
+from hardgnn.data.readers.values import slices
+from hardgnn.errors import HardGNNError, shown
 from hardgnn.prepare import doubts
 from hardgnn.prepare.settings import PrepareConfig
+from hardgnn.storage.columns import BLOCK, Column, Shelf, blocks, most, release, shelf_of, tally
+
+Pair = tuple[NDArray[np.integer], NDArray[np.integer]]
+IN_MEMORY = Shelf()
+Steps = list[tuple[str, Callable[[pl.DataFrame], NDArray[np.bool_]]]]
+EVENT = np.dtype([("row", "<i8"), ("time", "<f8"), ("user", "<u4"), ("item", "<u4")])
+PLACED = np.dtype([("time", "<f8"), ("user", "<i4"), ("item", "<i4")])
+PART_ROWS = 4_000_000  # rows that are sorted at once, about; they take 100 bytes each
+MOST_PARTS = 200  # each is a file
+SKEWED = 3  # so many times the rows of a part make one that is too large
+WORN = 0.75  # a share of rows below which the rest is copied
 
 
 class Kept:
-    """The rows still kept, in time order, with a record of what each step left.
+    """The rows still kept, with a record of what each step left.
 
-    Shapes: `rows` (n,) int64 places in the log, `user` and `item` (n,) uint32 codes.
+    `parts` are arrays (n,) of `EVENT`: the place in the log, the time, and codes of user and item. A user's rows are
+    all in one part, which is in time order; ties keep the order of the log. `counts` tell how often each user's and
+    item's code occurred after the steps that look at one row alone.
     """
 
-    def __init__(self, log: InteractionLog) -> None:
-        table = log.table
-        # ties in time keep the order of the file
-        self.rows: NDArray[np.int64] = np.argsort(table[TIMESTAMP].to_numpy(), kind="stable")
-        self.user, self.item = (codes(table[column])[self.rows] for column in (USER, ITEM))
+    def __init__(self, log: InteractionLog, steps: Steps, part_rows: int = PART_ROWS) -> None:
+        self.ids = {name: log.table[name] for name in (USER, ITEM)}
+        coded = {name: codes(log.table[name]) for name in (USER, ITEM)}
+        self.sizes = {name: int(most(one)) + 1 for name, one in coded.items()}
+        self.shelf = shelf_of(coded[USER])
+        self.counts = {name: np.zeros(size, dtype=np.int64) for name, size in self.sizes.items()}
         self.steps: list[Step] = []
-        self.record("read")
+        self.part_rows = max(part_rows, -(-log.table.height // MOST_PARTS))
+        self._read(log, [("read", lambda rows: np.ones(rows.height, dtype=bool)), *steps])
 
-    def keep(self, step: str, mask: NDArray[np.bool_], remedy: str = "") -> None:
-        """Drops the rows outside `mask` (n,); `remedy` says what to do if none is left.
+    def _read(self, log: InteractionLog, steps: Steps) -> None:
+        parts = [self.shelf.column(EVENT) for _ in range(-(-log.table.height // self.part_rows))]
+        left = np.zeros(len(steps), dtype=np.int64)
+        seen = [{name: np.zeros(size, dtype=bool) for name, size in self.sizes.items()} for _ in steps]
+        before = 0
+        for frame in slices(log.table):
+            events = np.empty(frame.height, EVENT)
+            events["row"] = np.arange(before, before + frame.height)
+            events["time"] = frame[TIMESTAMP].to_numpy()
+            events["user"], events["item"] = codes(frame[USER]), codes(frame[ITEM])
+            before += frame.height
+            stays = np.ones(frame.height, dtype=bool)
+            for number, (_, step) in enumerate(steps):
+                stays &= step(frame)
+                left[number] += np.count_nonzero(stays)
+                for name in (USER, ITEM):
+                    seen[number][name][events[name][stays]] = True
+            events = events[stays]
+            for name in (USER, ITEM):
+                tally(self.counts[name], events[name])
+            scatter(events, events["user"] % np.uint32(len(parts)), parts)
+        for number, (name, _) in enumerate(steps):
+            self._record(name, int(left[number]), seen[number][USER], seen[number][ITEM])
+        self.parts = [self._in_time(one.done()) for one in parts]
+
+    def _in_time(self, events: NDArray[Any]) -> NDArray[Any]:
+        """A part in time order; ties keep the order of the log.
+
+        Raises:
+            HardGNNError: it is far larger than the others, for it has a user with that many rows.
+        """
+        if self.shelf.folder is not None and len(events) > SKEWED * self.part_rows:
+            counts = self.counts[USER]
+            first = int(np.argmax(counts))
+            raise HardGNNError(
+                f"the user '{shown(decoded(np.array([first]), self.ids[USER])[0])}' has {counts[first]:,} of "
+                f"{counts.sum():,} events, which are too many to be sorted at once: drop its rows, or give more memory"
+            )
+        return self._put(events[np.argsort(events["time"], kind="stable")], events)
+
+    def _put(self, events: NDArray[Any], old: NDArray[Any]) -> NDArray[Any]:
+        release(old)
+        kept = self.shelf.put(events)
+        release(kept)
+        return kept
+
+    def keep(self, step: str, mask: Callable[[NDArray[Any]], NDArray[np.bool_]], remedy: str = "") -> None:
+        """Drops the rows outside the `mask` (n,) of each part; `remedy` says what to do if none is left.
 
         Raises:
             HardGNNError: nothing is left; says what each step left.
         """
-        if not mask.all():
-            self.rows, self.user, self.item = self.rows[mask], self.user[mask], self.item[mask]
-        self.record(step, remedy)
+        seen = {name: np.zeros(size, dtype=bool) for name, size in self.sizes.items()}
+        for place, events in enumerate(self.parts):
+            stays = mask(events)
+            if not stays.all():
+                self.parts[place] = self._put(events[stays], events)
+            for (block,) in blocks(self.parts[place]):
+                for name in (USER, ITEM):
+                    seen[name][block[name]] = True
+        self._record(step, self.rows, seen[USER], seen[ITEM], remedy)
 
-    def record(self, step: str, remedy: str = "") -> None:
+    def _record(
+        self, step: str, rows: int, users: NDArray[np.bool_], items: NDArray[np.bool_], remedy: str = ""
+    ) -> None:
         """Notes what `step` left."""
-        users, items = (int(np.count_nonzero(np.bincount(coded))) for coded in (self.user, self.item))
-        self.steps.append(Step(step, len(self.rows), users, items))
-        if not len(self.rows):
+        self.steps.append(Step(step, rows, int(np.count_nonzero(users)), int(np.count_nonzero(items))))
+        if not rows:
             told = "; ".join(
                 f"{one.step} left {one.interactions} interactions of {one.users} users and {one.items} items"
                 for one in self.steps
             )
             raise HardGNNError(f"the log is empty after {step}: {told}{remedy}")
 
-    def distinct(self, which: Literal["first", "last"]) -> NDArray[np.bool_]:
-        """Marks the first or last row of each (user, item) pair, (n,)."""
-        pairs = pl.Series(self.user.astype(np.int64) * (int(self.item.max()) + 1) + self.item)
-        return (pairs.is_first_distinct() if which == "first" else pairs.is_last_distinct()).to_numpy()
+    @property
+    def rows(self) -> int:
+        """How many are kept."""
+        return sum(map(len, self.parts))
+
+    def pairs(self) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+        """The codes of user and item of each part."""
+        return ((events["user"], events["item"]) for events in self.parts)
+
+    def numbered(self, name: str) -> tuple[NDArray[np.int32], pl.Series]:
+        """An index for each code, in order of first appearance in the log, and the raw ids by index."""
+        absent = np.iinfo(np.int64).max
+        first = np.full(self.sizes[name], absent, dtype=np.int64)
+        for events in self.parts:
+            for (block,) in blocks(events):
+                np.minimum.at(first, block[name], block["row"])
+        used = np.flatnonzero(first < absent)
+        used = used[np.argsort(first[used])]
+        index = np.full(len(first), -1, dtype=np.int32)
+        index[used] = np.arange(len(used), dtype=np.int32)
+        # through lists, so that the few ids do not hold on to the text of the whole log
+        texts = [
+            pl.Series("raw_id", decoded(used[start : start + BLOCK], self.ids[name]).to_list(), dtype=pl.String)
+            for start in range(0, len(used), BLOCK)
+        ]
+        return index, pl.concat(texts)
+
+    def ordered(
+        self, user_index: NDArray[np.int32], item_index: NDArray[np.int32], n_users: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+        """User, item and time of the rows (N,), by user and, within one, in time order; the parts are used up."""
+        lengths = np.zeros(n_users, dtype=np.int64)
+        for user, _ in self.pairs():
+            for (block,) in blocks(user):
+                tally(lengths, user_index[block])
+        ends = np.cumsum(lengths)
+        of_user = np.minimum((ends - lengths) // self.part_rows, MOST_PARTS - 1).astype(np.uint8)  # whose columns
+        columns = [self.shelf.column(PLACED) for _ in range(int(of_user[-1]) + 1)]
+        while self.parts:
+            for (block,) in blocks(self.parts.pop(0)):
+                placed = np.empty(len(block), PLACED)
+                placed["time"] = block["time"]
+                placed["user"], placed["item"] = user_index[block["user"]], item_index[block["item"]]
+                scatter(placed, of_user[placed["user"]], columns)
+        found = self.shelf.column(np.int32), self.shelf.column(np.int32), self.shelf.column(np.float64)
+        while columns:
+            placed = columns.pop(0).done()
+            order = np.argsort(placed["user"], kind="stable")
+            for name, column in zip(("user", "item", "time"), found):
+                column.add(placed[name][order])
+            release(placed)
+        return found[0].done(), found[1].done(), found[2].done()
 
 
-def keep_rows(log: InteractionLog, config: PrepareConfig) -> tuple[Kept, list[str]]:
+def scatter(rows: NDArray[Any], to: NDArray[np.integer], columns: list[Column]) -> None:
+    """Appends each row (n,) to one of the columns, and keeps their order in each."""
+    if len(columns) == 1:
+        columns[0].add(rows)
+        return
+    rows = rows[np.argsort(to.astype(np.uint8), kind="stable")]
+    ends = np.cumsum(np.bincount(to, minlength=len(columns)))
+    for column, start, end in zip(columns, np.append(0, ends), ends):
+        if start < end:
+            column.add(rows[start:end])
+
+
+def distinct(events: NDArray[Any], which: Literal["first", "last"]) -> NDArray[np.bool_]:
+    """Marks the first or last row of each (user, item) pair, (n,)."""
+    pairs = pl.Series(events["user"].astype(np.int64) << 32 | events["item"])
+    return (pairs.is_first_distinct() if which == "first" else pairs.is_last_distinct()).to_numpy()
+
+
+def keep_rows(log: InteractionLog, config: PrepareConfig, part_rows: int = PART_ROWS) -> tuple[Kept, list[str]]:
     """The rows that the filters leave, and what makes their ids doubtful.
 
     Raises:
         HardGNNError: nothing is left after a step, or `min_rating` without ratings.
     """
-    kept = Kept(log)
+    steps: Steps = []
     if config.drop_missing:
-        words = pl.any_horizontal(pl.col(USER, ITEM).is_in(MISSING))
-        kept.keep("drop_missing", ~log.table.select(words.alias("missing"))["missing"].to_numpy()[kept.rows])
+        words = pl.any_horizontal(pl.col(USER, ITEM).is_in(MISSING)).alias("missing")
+        steps.append(("drop_missing", lambda rows: ~rows.select(words)["missing"].to_numpy()))
     if config.since is not None or config.until is not None:
-        kept.keep("since, until", in_time(log.table[TIMESTAMP].to_numpy()[kept.rows], config))
-    if config.min_rating is not None:
-        kept.keep("min_rating", rated(log, config.min_rating)[kept.rows])
-    told = id_doubts(log, kept)
-    if config.repeats != "all":
-        kept.keep("repeats", kept.distinct(config.repeats))
+        steps.append(("since, until", lambda rows: in_time(rows[TIMESTAMP].to_numpy(), config)))
+    if (least := config.min_rating) is not None:
+        check_ratings(log, least)
+        steps.append(("min_rating", lambda rows: rated(rows[RATING], least)))
+    kept = Kept(log, steps, part_rows)
+    told = id_doubts(kept)
+    if (which := config.repeats) != "all":
+        kept.keep("repeats", lambda events: distinct(events, which))
     if config.thresholds == "selfgnn":
         apply_passes(kept, config.passes, config.item_passes)
-    elif config.k_core > 1:
-        mask = k_core(kept.user, kept.item, config.k_core)
-        kept.keep("k_core", mask, "" if mask.any() else lower_core(kept, config.k_core))
+    elif (k := config.k_core) > 1:
+        enough = core(kept.pairs(), k, list(kept.sizes.values()), kept.shelf)
+        kept.keep("k_core", partial(both, enough), "" if enough[0].any() else lower_core(kept, k))
     return kept, told
 
 
@@ -90,38 +233,73 @@ def in_time(time: NDArray[np.float64], config: PrepareConfig) -> NDArray[np.bool
     return (time >= first) & (time < end)
 
 
-def rated(log: InteractionLog, least: float) -> NDArray[np.bool_]:
-    """Marks the rows of a log (N,) with a rating of at least so much.
+def check_ratings(log: InteractionLog, least: float) -> None:
+    """Checks that a log has ratings.
 
     Raises:
-        HardGNNError: it has no ratings, or some that are no numbers.
+        HardGNNError: it has none, or some that are no numbers.
     """
     if RATING not in log.table.columns:
         raise HardGNNError(f"min_rating={least:g} needs ratings, but {log.name} has no rating column")
     if log.reading.bad_rating is not None:
         raise HardGNNError(f"min_rating={least:g} needs ratings that are numbers: {log.reading.bad_rating}")
-    return log.table[RATING].ge(least).fill_null(False).to_numpy()
 
 
-def id_doubts(log: InteractionLog, kept: Kept) -> list[str]:
+def rated(ratings: pl.Series, least: float) -> NDArray[np.bool_]:
+    """Marks the ratings (n,) of at least so much; NaN is none."""
+    return (ratings.is_finite() & ratings.ge(least)).fill_null(False).to_numpy()
+
+
+def id_doubts(kept: Kept) -> list[str]:
     """What makes the ids of the rows still kept doubtful."""
     told: list[str] = []
-    for name, coded in ((USER, kept.user), (ITEM, kept.item)):
-        ids = log.table[name]
-        told += [*doubts.missing_words(ids, coded, name), *doubts.dominance(ids, kept.rows, coded, name)]
+    for name, ids in kept.ids.items():
+        told += [*doubts.missing_words(ids, kept.counts[name], name), *doubts.dominance(ids, kept.counts[name], name)]
     return told
 
 
 def lower_core(kept: Kept, k: int) -> str:
     """Says which lower k leaves something, where `k` leaves nothing."""
+    sizes = list(kept.sizes.values())
     low, high = 1, k  # every log has a core of 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if k_core(kept.user, kept.item, middle).any() else (low, middle)
-    mask = k_core(kept.user, kept.item, low)
-    users, items = (len(np.unique(coded[mask])) for coded in (kept.user, kept.item))
-    kept_then = f"{mask.sum():,} interactions of {users:,} users and {items:,} items"
+        low, high = (middle, high) if core(kept.pairs(), middle, sizes)[0].any() else (low, middle)
+    users, items = core(kept.pairs(), low, sizes)
+    rows = sum(int((users[user] & items[item]).sum()) for user, item in kept.pairs())
+    kept_then = f"{rows:,} interactions of {users.sum():,} users and {items.sum():,} items"
     return f"; the highest k_core that leaves any is {low}, with {kept_then}"
+
+
+def core(
+    pairs: Iterable[Pair], k: int, sizes: Sequence[int], shelf: Shelf = IN_MEMORY
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Marks the users and the items of the largest set of rows in which each of them has `k` rows at least.
+
+    Args:
+        pairs: codes of the user and the item of each row, in parts.
+        k: the fewest rows, 1 at least.
+        sizes: how many codes of users and of items there are.
+        shelf: where copies of what is left of the rows go.
+    """
+    parts, worn = list(pairs), False
+    stay = tuple(np.ones(size, dtype=bool) for size in sizes)
+    while True:
+        counts = tuple(np.zeros(size, dtype=np.int64) for size in sizes)
+        for place, part in enumerate(parts):
+            left = tuple(shelf.column(np.uint32) for _ in part)
+            for user, item in blocks(*part):
+                rows = stay[0][user] & stay[1][item]
+                for coded, count, copy in zip((user, item), counts, left):
+                    tally(count, kept := coded[rows])
+                    if worn:
+                        copy.add(kept)
+            if worn:
+                parts[place] = left[0].done(), left[1].done()
+        before, stay = counts[0].sum(), tuple(count >= k for count in counts)
+        if all((one == (count > 0)).all() for one, count in zip(stay, counts)):
+            return stay[0], stay[1]
+        worn = min(count[one].sum() for one, count in zip(stay, counts)) < WORN * before
 
 
 def k_core(user: NDArray[np.integer], item: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
@@ -129,15 +307,8 @@ def k_core(user: NDArray[np.integer], item: NDArray[np.integer], k: int) -> NDAr
 
     `user` and `item` (N,) are small whole numbers.
     """
-    rows = np.arange(len(user))
-    while True:
-        users, items = user[rows], item[rows]
-        stays = (np.bincount(users) >= k)[users] & (np.bincount(items) >= k)[items]
-        if stays.all():
-            mask = np.zeros(len(user), dtype=bool)
-            mask[rows] = True
-            return mask
-        rows = rows[stays]
+    users, items = core([(user, item)], k, [int(one.max(initial=-1)) + 1 for one in (user, item)])
+    return users[user] & items[item]
 
 
 def apply_passes(kept: Kept, passes: tuple[int, ...], item_passes: int) -> None:
@@ -146,26 +317,20 @@ def apply_passes(kept: Kept, passes: tuple[int, ...], item_passes: int) -> None:
     Source: specification, section 1; that only the first pass drops items is read in the released preprocessing.
     """
     for number_of_pass, fewest in enumerate(passes):
-        once = kept.distinct("first")
-        stays = (np.bincount(kept.user[once]) >= fewest)[kept.user]
-        if number_of_pass < item_passes:
-            stays &= (np.bincount(kept.item[once]) >= fewest)[kept.item]
-        kept.keep(f"pass {number_of_pass + 1}: at least {fewest}", stays)
+        users, items = (np.zeros(size, dtype=np.int64) for size in kept.sizes.values())
+        for events in kept.parts:
+            once = events[distinct(events, "first")]
+            tally(users, once["user"])
+            tally(items, once["item"])
+        enough = users >= fewest, (items >= fewest) | (number_of_pass >= item_passes)
+        kept.keep(f"pass {number_of_pass + 1}: at least {fewest}", partial(both, enough))
+
+
+def both(enough: tuple[NDArray[np.bool_], NDArray[np.bool_]], events: NDArray[Any]) -> NDArray[np.bool_]:
+    """Marks the events (n,) whose user and whose item have enough."""
+    return enough[0][events["user"]] & enough[1][events["item"]]
 
 
 def codes(ids: pl.Series) -> NDArray[np.uint32]:
     """A number for each raw id (N,): equal for equal ids, otherwise arbitrary."""
     return ids.cast(pl.Categorical).to_physical().cast(pl.UInt32).to_numpy()
-
-
-def number(coded: NDArray[np.uint32], rows: NDArray[np.int64], ids: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
-    """Dense indices (n,) in order of first appearance in the file, and the raw ids by index."""
-    absent = len(ids)
-    first = np.full(int(coded.max()) + 1, absent, dtype=np.int64)
-    np.minimum.at(first, coded, rows)
-    used = np.flatnonzero(first < absent)
-    used = used[np.argsort(first[used])]
-    index = np.empty(len(first), dtype=np.int32)
-    index[used] = np.arange(len(used), dtype=np.int32)
-    # through a list, so that the few ids do not hold on to the text of the whole log
-    return index[coded], pl.Series("raw_id", ids.gather(first[used]).to_list(), dtype=pl.String)

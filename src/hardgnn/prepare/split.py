@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hardgnn.data.dataset import TEST, TRAIN, VALID
 from hardgnn.errors import HardGNNError
+from hardgnn.storage.columns import blocks, by_blocks, counted, quantiles, shelf_of, tally
 
 SHORTEST = 3  # a training, a validation and a test interaction
 
@@ -20,18 +21,23 @@ def leave_one_out(user: NDArray[np.integer], n_users: int) -> NDArray[np.uint8]:
     Raises:
         HardGNNError: no user has three interactions.
     """
-    lengths = np.bincount(user, minlength=n_users)
+    lengths = counted(user, n_users)
     long = lengths >= SHORTEST
     if not long.any():
         raise HardGNNError(
             f"every user is too short for the leave-one-out split: it needs {SHORTEST} interactions of one user, "
             f"the longest of {n_users} users has {lengths.max(initial=0)}"
         )
-    last = np.cumsum(lengths)[long] - 1
-    part = np.full(len(user), TRAIN, dtype=np.uint8)
-    part[last] = TEST
-    part[last - 1] = VALID
-    return part
+    ends, before = np.cumsum(lengths), 0
+    part = shelf_of(user).column(np.uint8)
+    for (owners,) in blocks(user):
+        left = ends[owners] - np.arange(before + 1, before + len(owners) + 1)
+        codes = np.full(len(owners), TRAIN, dtype=np.uint8)
+        codes[(left == 0) & long[owners]] = TEST
+        codes[(left == 1) & long[owners]] = VALID
+        part.add(codes)
+        before += len(owners)
+    return part.done()
 
 
 def global_time(
@@ -47,12 +53,17 @@ def global_time(
         HardGNNError: a part is empty, as when too many interactions share one time.
     """
     shares = [1 - valid_share - test_share, 1 - test_share]
-    t_valid, t_test = (float(cut) for cut in np.quantile(timestamp, shares, method="higher"))
-    part = np.full(len(timestamp), TRAIN, dtype=np.uint8)
-    part[timestamp >= t_valid] = VALID
-    part[timestamp >= t_test] = TEST
+    t_valid, t_test = (float(cut) for cut in quantiles(by_blocks(timestamp), np.array(shares)))
+    column, counts = shelf_of(timestamp).column(np.uint8), np.zeros(TEST + 1, dtype=np.int64)
+    for (times,) in blocks(timestamp):
+        codes = np.full(len(times), TRAIN, dtype=np.uint8)
+        codes[times >= t_valid] = VALID
+        codes[times >= t_test] = TEST
+        tally(counts, codes)
+        column.add(codes)
+    part = column.done()
     for code, name in ((TRAIN, "training"), (VALID, "validation"), (TEST, "test")):
-        if not (part == code).any():
+        if not counts[code]:
             raise HardGNNError(
                 f"the global-time split leaves the {name} part empty: "
                 f"cut times {t_valid:.0f} s and {t_test:.0f} s, {len(np.unique(timestamp))} different times in all"

@@ -24,6 +24,7 @@ from hardgnn.runs.tables import (
     check_count,
     check_files,
     histories_of,
+    lists_of,
     tables_with,
 )
 from hardgnn.storage.frames import count_rows, read_rows
@@ -116,7 +117,7 @@ class StoredHistories:
     def _read(self, rows: slice) -> Histories:
         wanted, times = {"history": USER_TABLE["history"]}, {"history_time": USER_TIMES["history_time"]}
         table = read_rows(self.path, wanted, self.remedy, times, rows)
-        return histories_of(table, self.items_known, self.path, self.remedy)[0]
+        return histories_of(*lists_of(table, self.path, self.items_known, self.remedy))
 
     def __getattr__(self, name: str) -> Any:
         """What a model of somebody else's may ask of histories in memory."""

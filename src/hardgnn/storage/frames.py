@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
 
 from hardgnn.errors import HardGNNError, reading, shown
+from hardgnn.storage.columns import BLOCK, Shelf
 
 Schema = Mapping[str, Any]
 """Column names and their polars types, in order."""
@@ -18,9 +24,10 @@ Schema = Mapping[str, Any]
 KEY = "hardgnn"
 SEAL = re.compile(rb"hardgnn-seal=(.{64});", re.DOTALL)
 BLANK = b"0" * 64
+GROUP_ROWS = 122_880  # of a row group, about
 
 
-def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "", group_rows: int | None = None) -> None:
+def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "") -> None:
     """Writes a table with this schema, sealed; `path` is a temporary name, as `hardgnn.storage.files` gives them.
 
     Args:
@@ -28,10 +35,37 @@ def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "",
         table: the columns of `schema`, in its order.
         schema: the declared types, which the values are cast to.
         note: kept with the table.
-        group_rows: how many rows can be read without the others; as many as polars likes by default.
     """
+    write_parts(path, lambda first, end: table[first:end], table.height, schema, note)
+
+
+def write_parts(
+    path: Path,
+    part: Callable[[int, int], pl.DataFrame],
+    rows: int,
+    schema: Schema,
+    note: str = "",
+    group_rows: int | None = None,
+) -> None:
+    """As `write_frame`, a table of which few row groups are in memory at a time.
+
+    Args:
+        path: the file.
+        part: makes the rows from the first to before the second number, with the columns of `schema`.
+        rows: of the whole table.
+        schema: the declared types.
+        note: kept with the table.
+        group_rows: how many rows, about, can be read without the others; as many as polars likes by default.
+    """
+    wanted = pl.Schema(schema)
+
+    def groups(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
+        assert columns is None  # all are written
+        for first, end in row_groups(rows, group_rows or GROUP_ROWS):
+            yield part(first, end).select(list(schema)).cast(wanted)
+
     metadata = {KEY: f"hardgnn-seal={BLANK.decode()};{note}"}
-    table.select(list(schema)).cast(pl.Schema(schema)).write_parquet(path, metadata=metadata, row_group_size=group_rows)
+    register_io_source(groups, schema=wanted).sink_parquet(path, metadata=metadata, row_group_size=group_rows)
     with path.open("r+b") as handle:
         content = _footer(handle)
         size = handle.tell()
@@ -41,6 +75,17 @@ def write_frame(path: Path, table: pl.DataFrame, schema: Schema, note: str = "",
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         handle.seek(size - len(content) + found.start(1))
         handle.write(digest.encode())
+
+
+def row_groups(rows: int, size: int = GROUP_ROWS) -> list[tuple[int, int]]:
+    """Where the row groups of so many rows begin and end: alike, and as near to `size` as they can be.
+
+    Polars cuts a table in memory in the same way, so that the same rows make the same file however they come.
+    """
+    fewer = max(1, rows // size)
+    count = min(fewer, fewer + 1, key=lambda count: abs(rows / count - size))
+    ends = [group * (rows // count) + min(group, rows % count) for group in range(count + 1)]
+    return list(itertools.pairwise(ends))
 
 
 def read_frame(path: Path, schema: Schema, remedy: str, optional: Schema | None = None) -> tuple[pl.DataFrame, str]:
@@ -59,20 +104,81 @@ def read_frame(path: Path, schema: Schema, remedy: str, optional: Schema | None 
     Raises:
         HardGNNError: the file is missing, damaged, or has other columns.
     """
-    if not path.is_file():
+    with opened(path, schema, remedy, optional) as (table, note), reading(path, remedy):
+        found = table.collect()
+        _refuse_nothing(found, schema, path, remedy)
+        return found, note
+
+
+@contextmanager
+def opened(
+    path: Path, schema: Schema, remedy: str, optional: Schema | None = None
+) -> Iterator[tuple[pl.LazyFrame, str]]:
+    """As `read_frame`, a table that is not read yet; instead of the file there may be a folder of Parquet files.
+
+    Those are read in the order of their names, as Spark and others write them.
+    """
+    if not path.exists():
         raise HardGNNError(f"{shown(path)}: missing; {remedy}")
-    # Unbuffered: polars reads on where the system's handle is, which a buffer would leave behind.
-    with reading(path, remedy), path.open("rb", buffering=0) as handle:
-        note = _checked_note(handle)
-        if note is None:
-            raise HardGNNError(f"{shown(path)}: damaged, its content is not what was written; {remedy}")
-        handle.seek(0)
-        table = pl.read_parquet(handle)
-        wanted = dict(schema) | {name: kind for name, kind in (optional or {}).items() if name in table.columns}
-        _check_columns(path, wanted, table.columns, remedy)
-        table = table.select(list(wanted)).cast(pl.Schema(wanted))
-        _check_whole(path, table, schema, remedy)
-        return table, note
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise HardGNNError(f"{shown(path)}: a folder without a .parquet file; {remedy}")
+    with ExitStack() as handles:
+        tables, notes = [], []
+        for file in files:
+            with reading(file, remedy):
+                # Unbuffered: polars reads on where the system's handle is, which a buffer would leave behind.
+                handle = handles.enter_context(file.open("rb", buffering=0))
+                note = _checked_note(handle)
+                if note is None:
+                    raise HardGNNError(f"{shown(file)}: damaged, its content is not what was written; {remedy}")
+                handle.seek(0)
+                table = pl.scan_parquet(handle)
+                there = table.collect_schema().names()
+            wanted = dict(schema) | {name: kind for name, kind in (optional or {}).items() if name in there}
+            if missing := [name for name in wanted if name not in there]:
+                raise HardGNNError(f"{shown(file)}: damaged, no column '{missing[0]}'; {remedy}")
+            tables.append(table.select(list(wanted)).cast(pl.Schema(wanted)))
+            notes.append(note)
+        yield pl.concat(tables), notes[0]
+
+
+def read_columns(path: Path, schema: Schema, remedy: str, shelf: Callable[[int], Shelf]) -> dict[str, NDArray[Any]]:
+    """The columns of a table of numbers by their names, (N,) each.
+
+    Args:
+        path: a file, or a folder of files in order.
+        schema: the columns, none of which has missing values.
+        remedy: as of `read_frame`.
+        shelf: where to keep them, by the number of rows.
+
+    Raises:
+        HardGNNError: as `read_frame`.
+    """
+    with opened(path, schema, remedy) as (table, _), reading(path, remedy):
+        where = shelf(int(table.select(pl.len()).collect().item()))
+        columns = {name: where.column(_numpy(kind)) for name, kind in schema.items()}
+        for frame in table.collect_batches(chunk_size=BLOCK, maintain_order=True, engine="streaming"):
+            _refuse_nothing(frame, schema, path, remedy, len(columns[next(iter(columns))]))
+            for name, column in columns.items():
+                column.add(frame[name].to_numpy())
+        return {name: column.done() for name, column in columns.items()}
+
+
+def _numpy(kind: Any) -> np.dtype[Any]:
+    return pl.Series([], dtype=kind).to_numpy().dtype
+
+
+def _refuse_nothing(table: pl.DataFrame, schema: Schema, path: Path, remedy: str, before: int = 0) -> None:
+    """Refuses missing values in a table that stands after so many rows.
+
+    Raises:
+        HardGNNError: there is one; names the row.
+    """
+    for name in schema:
+        if table[name].null_count():
+            row = before + int(table[name].is_null().arg_max() or 0)
+            raise HardGNNError(f"{shown(path)}: damaged, row {row + 1} has no {name}; {remedy}")
 
 
 def read_rows(
@@ -93,13 +199,14 @@ def read_rows(
         table = pl.scan_parquet(path, glob=False)
         present = table.collect_schema().names()
         wanted = dict(schema) | {name: kind for name, kind in (optional or {}).items() if name in present}
-        _check_columns(path, wanted, present, remedy)
+        if missing := [name for name in wanted if name not in present]:
+            raise HardGNNError(f"{shown(path)}: damaged, no column '{missing[0]}'; {remedy}")
         if isinstance(chosen, slice):
             table = table.slice(chosen.start, chosen.stop - chosen.start)
         elif chosen is not None:
             table = table.filter(chosen)
         found = table.select(list(wanted)).collect(engine="streaming").cast(pl.Schema(wanted))
-        _check_whole(path, found, schema, remedy)
+        _refuse_nothing(found, schema, path, remedy)
         return found
 
 
@@ -113,20 +220,6 @@ def count_rows(path: Path, remedy: str) -> int:
         raise HardGNNError(f"{shown(path)}: missing; {remedy}")
     with reading(path, remedy):
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-
-
-def _check_columns(path: Path, wanted: Schema, present: list[str], remedy: str) -> None:
-    missing = [name for name in wanted if name not in present]
-    if missing:
-        raise HardGNNError(f"{shown(path)}: damaged, no column '{missing[0]}'; {remedy}")
-
-
-def _check_whole(path: Path, table: pl.DataFrame, schema: Schema, remedy: str) -> None:
-    """Checks that nothing is missing in the columns that must be there."""
-    for name in schema:
-        if table[name].null_count():
-            row = int(table[name].is_null().arg_max() or 0)
-            raise HardGNNError(f"{shown(path)}: damaged, row {row + 1} has no {name}; {remedy}")
 
 
 def _footer(handle: Any) -> bytes:
@@ -158,8 +251,8 @@ def _checked_note(handle: Any) -> str | None:
     return pl.read_parquet_metadata(handle)[KEY].partition(";")[2]
 
 
-def check_index(values: pl.Series, size: int, path: Path, remedy: str, first: int = 0) -> None:
-    """Checks that whole numbers lie in `first` to `size` - 1.
+def check_index(values: pl.Series, size: int, path: Path, remedy: str, first: int = 0, before: int = 0) -> None:
+    """Checks that whole numbers, which stand after so many rows, lie in `first` to `size` - 1.
 
     Raises:
         HardGNNError: one does not; names its row.
@@ -168,7 +261,8 @@ def check_index(values: pl.Series, size: int, path: Path, remedy: str, first: in
     if wrong.any():
         row = int(wrong.arg_max() or 0)
         raise HardGNNError(
-            f"{shown(path)}: row {row + 1}: {values.name} {values[row]} is not one of {first} to {size - 1}; {remedy}"
+            f"{shown(path)}: row {before + row + 1}: {values.name} {values[row]} is not one of {first} to {size - 1}; "
+            f"{remedy}"
         )
 
 

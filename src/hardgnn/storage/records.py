@@ -80,7 +80,7 @@ def check_file(path: Path, record: dict[str, Any] | None, remedy: str) -> None:
     Raises:
         HardGNNError: it is missing, or not what was written.
     """
-    if not path.is_file():
+    if not path.exists() or (path.is_dir() and record is not None):
         raise HardGNNError(f"{shown(path)}: missing; {remedy}")
     if record is None:
         return

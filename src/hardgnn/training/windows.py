@@ -69,7 +69,6 @@ class Windows:
         waits: bool | None = None,
     ) -> None:
         self.train, self.window, self.recent, self.sampler, self.waits = train, window, recent, sampler, waits
-        self._places = Histories(train.offsets, np.arange(len(train.items)))  # type: ignore[arg-type]
         size = np.minimum(train.lengths[users] - 1, window)
         order = np.argsort(size, kind="stable")
         self._users = users[order]
@@ -100,7 +99,7 @@ class Windows:
         batch = SequenceBatch(users, whole[:, :-1], whole[:, 1:], *self.sampler.draw(rng))
         if self.waits is None or self.train.times is None:
             return batch
-        times = self.train.times[self._places.windows(users, self.window + 1, drop_last=back)]  # any where padded
+        times = self.train.times[self.train.places(users, self.window + 1, drop_last=back)]  # any where padded
         before, after = times[:, :-1], times[:, 1:]
         share = rng.random(before.shape) if self.waits else 0.0
         return replace(batch, asked=before + share * np.maximum(after - before, 0))

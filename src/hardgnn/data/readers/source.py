@@ -52,6 +52,32 @@ def streamed(parts: Callable[[], Iterator[pl.DataFrame]], schema: Mapping[str, p
     return register_io_source(frames, schema=dict(schema))
 
 
+def joined(sources: Sequence[Source], labels: Sequence[str]) -> Source:
+    """Several files as one log, in this order.
+
+    Raises:
+        HardGNNError: they have not the same columns; names the file.
+    """
+    schemas = [source.table.collect_schema() for source in sources]
+    for label, schema in zip(labels, schemas):
+        if schema != schemas[0]:
+            there, first = (", ".join(f"{name} ({kind})" for name, kind in one.items()) for one in (schema, schemas[0]))
+            raise HardGNNError(f"{label}: its columns are {there}, but in {labels[0]} they are {first}")
+
+    def place(row: int) -> str:
+        for label, source in zip(labels, sources):
+            rows = int(source.table.select(pl.len()).collect(engine="streaming").item())
+            if row < rows:
+                return f"{label}: {source.place(row)}"
+            row -= rows
+        raise AssertionError("a row behind the last one")
+
+    rows = [source.rows for source in sources]
+    total = None if None in rows else sum(one for one in rows if one is not None)
+    table = pl.concat([source.table for source in sources])
+    return Source(table, place, any(source.text for source in sources), total, sources[0].names)
+
+
 def listed(names: Iterable[str]) -> str:
     """Names found in a file, on one line that is not too long."""
     text = ", ".join(names)

@@ -150,6 +150,21 @@ def read_parquet(raw: RawFile, wanted: Columns) -> Source:
     return Source(whole, place, text=False, rows=sum(counts), names=names)
 
 
+def remote_parquet(url: str, wanted: Columns) -> Source:
+    """Parquet at an address that polars reads: `s3://…`, `gs://…`, `az://…`, `https://…`; a pattern is several files.
+
+    Raises:
+        HardGNNError: there is none, or a column is missing.
+    """
+    with parsing(shown(url), "parquet"):
+        table = pl.scan_parquet(url)
+        found = table.collect_schema().names()
+        rows = int(table.select(pl.len()).collect().item())
+    names = chosen_names(found, wanted, shown(url))
+    columns = table.select(pl.col(name).alias(meaning) for meaning, name in names.items())
+    return Source(columns, lambda row: f"row {row + 1}", text=False, rows=rows, names=names)
+
+
 def checked_frame(
     table: Any, label: str, wanted: Columns | None = None, drop_missing: bool | None = None
 ) -> tuple[pl.DataFrame, Reading]:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from hardgnn.data.columns import TIMESTAMP
+from hardgnn.storage.columns import BLOCK, by_blocks, smallest
 
 UNITS = (("seconds", 0.0, 1.0), ("milliseconds", 1e11, 1e3), ("microseconds", 1e14, 1e6), ("nanoseconds", 1e17, 1e9))
 """Each unit, the number from which on a time is in it, and how many make a second: 1e11 seconds are the year 5138."""
@@ -96,10 +97,13 @@ class Unit:
 def unit_of(numbers: pl.Series) -> Unit:
     """The unit of most of the times (N,), which are finite and not negative; N > 0."""
     time, table = pl.col(TIMESTAMP), numbers.to_frame(TIMESTAMP)
-    middle, most = table.select(time.median(), time.max().alias("most")).row(0)
+    values, half = numbers.to_numpy(), len(numbers) // 2
+    places = [half - 1 if len(numbers) % 2 == 0 else half, half, len(numbers) - 1]
+    low, middle, most = smallest(by_blocks(values), places)
+    middle = (low + middle) / 2
     if any(start <= middle < end for start, end in COMPACT):
         dates = compact_dates()
-        if table.select(dates.is_not_null().mean()).item() > 0.5:
+        if sum(part.select(dates.is_not_null().sum()).item() for part in table.iter_slices(BLOCK)) > 0.5 * len(numbers):
             return Unit(COMPACT_DATES, dates, dates.is_null())
     place = max(place for place, (_, start, _) in enumerate(UNITS) if middle >= start)
     name, start, factor = UNITS[place]

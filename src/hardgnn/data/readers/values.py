@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from hardgnn.data.columns import ITEM, RATING, TIMESTAMP, USER, Reading
-from hardgnn.data.ids import FRACTION, glance, id_text, is_number, no_ids
+from hardgnn.data.ids import FRACTION, decoded, glance, id_text, is_number, no_ids
 from hardgnn.data.readers.source import Source
 from hardgnn.data.readers.times import COMPACT_DATES, DATES, ROWS, Times, Unit, no_times, times_of, unit_of
 from hardgnn.errors import HardGNNError
+from hardgnn.storage.columns import BLOCK, Column, Shelf, blocks, most, release, shelf_of
 from hardgnn.wording import option
+
+MOST_ROWS = 2**32 - 2  # of a table of polars
 
 
 def checked_table(
-    source: Source, label: str, kind: str, drop_missing: bool | None = None
+    source: Source, label: str, kind: str, drop_missing: bool | None = None, room: Room | None = None
 ) -> tuple[pl.DataFrame, Reading]:
     """The log's table, its values parsed and checked, and how it was understood.
 
@@ -28,6 +34,7 @@ def checked_table(
         kind: its format.
         drop_missing: rows without a user or an item are left out, and their number is told; None where it cannot be
             asked for.
+        room: what may be kept in memory; everything by default.
 
     Raises:
         HardGNNError: a column is of a type that is not read, or an id or a time is missing or wrong; names the line
@@ -45,28 +52,29 @@ def checked_table(
     missing = pl.any_horizontal(nothing(name, schema[name]) for name in (USER, ITEM))
     remedy = "" if drop_missing is None else f"; {option('drop_missing', 'True')} drops such rows"
     rows = Rows(source, label, every, missing if drop_missing else None, remedy)
-    table = rows.read(quick)
-    skipped = rows.skipped()
+    parsed = rows.read(quick, room)
+    table, skipped = parsed.table, rows.skipped()
     if source.rows not in (None, len(table) + skipped):
         raise HardGNNError(f"{label}: damaged, {source.rows} rows are declared and {len(table) + skipped} are there")
     if table.is_empty():
         raise HardGNNError(f"{label}: no data rows")
     seen = {name: glance(table[name], name) for name in (USER, ITEM)}
-    late = times is not None and times.quick is not times.every and table[TIMESTAMP].null_count() > 0
+    late = times is not None and times.quick is not times.every and parsed.nulls[TIMESTAMP] > 0
     if late or any(one.changes for one in seen.values()):
-        table = rows.read(every)
+        parsed = rows.read(every, room)
+        table = parsed.table
     numeric = [name for name in (USER, ITEM) if seen[name].fractions]
-    rows.refuse(table, [*wrong_ids(schema, numeric), *([] if times is None else wrong_times(times.dates))])
+    rows.refuse(parsed, [*wrong_ids(schema, numeric), *([] if times is None else wrong_times(times.dates))])
 
     told = [sentence for one in seen.values() for sentence in one.told]
     if skipped:
         told.append(f"{skipped:,} of {skipped + len(table):,} rows have no user or no item and are dropped")
     bad_rating = None
-    if RATING in schema and (bad := table.select((~pl.col(RATING).is_finite()).sum()).item()):
+    if bad := parsed.bad_ratings:
         first = rows.first([Wrong(RATING, "rating {} is not a number", ~pl.col(RATING).is_finite())])
         bad_rating = f"{label}: {first}"
         told.append(f"{bad:,} of {len(table):,} ratings are no numbers and taken for none; the first: {first}")
-        table = table.with_columns(pl.when(pl.col(RATING).is_finite()).then(pl.col(RATING)))
+        table = rebuilt(table, RATING, pl.when(pl.col(RATING).is_finite()).then(pl.col(RATING)))
     table, unit = in_seconds(table, times, rows)
     numbers = {name: str(schema[name]) for name in (USER, ITEM) if is_number(schema[name])}
     return table, Reading(kind, source.names, unit, tuple(told), bad_rating, numbers)
@@ -83,9 +91,9 @@ def in_seconds(table: pl.DataFrame, times: Times | None, rows: Rows) -> tuple[pl
     if times.dates:
         return table, DATES
     found = unit_of(table[TIMESTAMP])
-    if table.select(found.foreign.any()).item():
+    if any(part.select(found.foreign.any()).item() for part in slices(table)):
         raise HardGNNError(f"{rows.label}: {two_units(rows, found)}")
-    return table.with_columns(found.seconds), found.name
+    return rebuilt(table, TIMESTAMP, found.seconds), found.name
 
 
 def refuse_types(source: Source, schema: Mapping[str, pl.DataType], label: str) -> None:
@@ -131,11 +139,18 @@ def rating(dtype: pl.DataType) -> pl.Expr:
 def positions(user: pl.Series) -> pl.Series:
     """The place, from 1, of each row among its user's (N,), as a time."""
     codes = user.to_physical().to_numpy()
-    order = np.argsort(codes, kind="stable")
-    counts = np.bincount(codes)
-    place = np.empty(len(codes))
-    place[order] = np.arange(1, len(codes) + 1) - np.repeat(np.cumsum(counts) - counts, counts)
-    return pl.Series(TIMESTAMP, place)
+    seen = np.zeros(int(most(codes)) + 1, dtype=np.int64)
+    places = shelf_of(codes).column(np.float64)
+    for (block,) in blocks(codes):
+        order = np.argsort(block, kind="stable")
+        alike = block[order]
+        first = np.flatnonzero(np.append(True, alike[1:] != alike[:-1]))
+        counts = np.diff(np.append(first, len(block)))
+        place = np.empty(len(block))
+        place[order] = seen[alike] + np.arange(1, len(block) + 1) - np.repeat(first, counts)
+        places.add(place)
+        seen[alike[first]] += counts
+    return pl.Series(TIMESTAMP, places.done())
 
 
 @dataclass(frozen=True)
@@ -168,6 +183,88 @@ def wrong_times(dates: bool) -> list[Wrong]:
     ]
 
 
+@dataclass(frozen=True)
+class Room:
+    """Of a log with more than so many `rows` the columns are files without a name on the disk of `folder`."""
+
+    rows: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A parsed table, how many values each column lacked, and how many ratings were no numbers.
+
+    A table whose columns are mapped has other values for those that it lacks.
+    """
+
+    table: pl.DataFrame
+    nulls: Mapping[str, int]
+    bad_ratings: int
+
+    @classmethod
+    def of(cls, table: pl.DataFrame) -> Parsed:
+        """A table in memory."""
+        return cls(table, {name: table[name].null_count() for name in table.columns}, not_finite(table))
+
+    @classmethod
+    def mapped(cls, frames: Iterable[pl.DataFrame], folder: Path, label: str) -> Parsed:
+        """Frames whose columns go to the disk of a folder.
+
+        Raises:
+            HardGNNError: they are more than a table can have.
+        """
+        columns: dict[str, Column] = {}
+        ids: dict[str, pl.Series] = {}
+        nulls: Counter[str] = Counter()
+        bad = 0
+        for frame in frames:
+            for name, kind in frame.schema.items():
+                values = frame[name]
+                if name not in columns:
+                    columns[name] = Shelf(folder).column(np.uint32 if kind == pl.Categorical else np.float64)
+                if kind == pl.Categorical:
+                    ids[name], values = values.clear(), values.to_physical()
+                nulls[name] += values.null_count()
+                columns[name].add(values.fill_null(float("nan") if values.dtype.is_float() else 0).to_numpy())
+            bad += not_finite(frame)
+            if len(columns[USER]) > MOST_ROWS:
+                raise HardGNNError(
+                    f"{label}: more than {MOST_ROWS:,} rows, which is the most that is prepared here; "
+                    "docs/scale.md tells how Spark writes the same folder"
+                )
+        whole = {name: column.done() for name, column in columns.items()}
+        table = {name: decoded(one, ids[name]) if name in ids else pl.Series(one) for name, one in whole.items()}
+        return cls(pl.DataFrame(table), nulls, bad)
+
+
+def not_finite(table: pl.DataFrame) -> int:
+    """How many ratings there are that are no numbers."""
+    if RATING not in table.columns:
+        return 0
+    return int(table.select((~pl.col(RATING).is_finite()).sum()).item())
+
+
+def slices(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """A log's table by stretches of rows; what was mapped of one is let go of after it."""
+    for part in table.iter_slices(BLOCK):
+        yield part
+        for name in part.columns:
+            if not part[name].null_count():
+                release(part[name].to_physical().to_numpy())
+
+
+def rebuilt(table: pl.DataFrame, name: str, values: pl.Expr) -> pl.DataFrame:
+    """The table with other numbers in a column, kept where the others are; what is mapped has NaN for nothing."""
+    shelf = shelf_of(table[USER].to_physical().to_numpy())
+    if shelf.folder is None:
+        return table.with_columns(values.alias(name))
+    column = shelf.column(np.float64)
+    for part in slices(table):
+        column.add(part.select(values.alias(name))[name].fill_null(float("nan")).to_numpy())
+    return table.with_columns(pl.Series(name, column.done()))
+
+
 class Rows:
     """The rows of a source without blank lines: read as a whole, or again to name one of them.
 
@@ -192,9 +289,23 @@ class Rows:
         self._blank = pl.all_horizontal(pl.all().is_null()) if source.text else pl.lit(False)
         self._out = self._blank if skipped is None else self._blank | skipped
 
-    def read(self, parsed: Mapping[str, pl.Expr]) -> pl.DataFrame:
-        """The columns as `parsed` has them."""
-        return self.source.table.filter(~self._out).select(parsed.values()).collect(engine="streaming")
+    def read(self, parsed: Mapping[str, pl.Expr], room: Room | None = None) -> Parsed:
+        """The columns as `parsed` has them.
+
+        Raises:
+            HardGNNError: they are more than a table can have.
+        """
+        table = self.source.table.filter(~self._out).select(parsed.values())
+        if room is None:
+            return Parsed.of(table.collect(engine="streaming"))
+        frames, rows = [table.collect_schema().to_frame()], 0
+        batches = table.collect_batches(chunk_size=BLOCK, maintain_order=True, engine="streaming")
+        for frame in batches:
+            frames.append(frame)
+            rows += frame.height
+            if rows > room.rows:
+                return Parsed.mapped(itertools.chain(frames, batches), room.folder, self.label)
+        return Parsed.of(pl.concat(frames))
 
     def skipped(self) -> int:
         """How many rows besides blank lines are left out."""
@@ -203,13 +314,15 @@ class Rows:
         left = self.source.table.select((~self._blank & self._skipped).sum())
         return int(left.collect(engine="streaming").item())
 
-    def refuse(self, table: pl.DataFrame, wrong: Sequence[Wrong]) -> None:
+    def refuse(self, parsed: Parsed, wrong: Sequence[Wrong]) -> None:
         """Refuses a parsed table in which something is wrong.
 
         Raises:
             HardGNNError: names the first such row.
         """
-        if any(table.lazy().select(one.rows.any().alias(str(n)) for n, one in enumerate(wrong)).collect().row(0)):
+        any_of_each = [one.rows.any().alias(str(n)) for n, one in enumerate(wrong)]
+        nothing = any(parsed.nulls.get(name) for name in (USER, ITEM, TIMESTAMP))
+        if nothing or any(any(part.lazy().select(any_of_each).collect().row(0)) for part in slices(parsed.table)):
             raise HardGNNError(f"{self.label}: {self.first(wrong)}")
 
     def first(self, wrong: Sequence[Wrong]) -> str:

@@ -47,9 +47,9 @@ def sequence_batches(
     starts = train.offsets[owner] + first
     order = np.lexsort((rng.random(len(owner)), sizes))
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes[order]) // batch)) + 1
-    groups = np.split(order, cuts)
-    for place in rng.permutation(len(groups)):
-        chosen = groups[place]
+    bounds = np.concatenate([[0], cuts, [len(order)]])
+    for place in rng.permutation(len(bounds) - 1):
+        chosen = order[bounds[place] : bounds[place + 1]]
         window, _ = windows(train.items, starts[chosen], sizes[chosen])
         after, _ = windows(train.items, starts[chosen] + 1, sizes[chosen])
         real = window > 0

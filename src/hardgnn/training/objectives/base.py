@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hardgnn.config.sections import PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
+from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
 from hardgnn.parts import LOSSES, OBJECTIVES, SAMPLERS
@@ -185,7 +186,6 @@ def share_of(loss: Tensor, share: float, settings: Any = None) -> Tensor:
     return loss if share == 1 or getattr(settings, "reduction", "mean") == "sum" else share * loss
 
 
-def eligible_users(data: Dataset, avoided_keys: NDArray[np.int64]) -> NDArray[np.int64]:
+def eligible_users(data: Dataset, avoided: Histories) -> NDArray[np.int64]:
     """Users that can be learnt from: with a target and something before it, and an item left to be a negative."""
-    distinct = np.bincount(avoided_keys // data.n_items, minlength=data.n_users)
-    return np.flatnonzero((data.train.lengths >= 2) & (distinct < data.n_items))
+    return np.flatnonzero((data.train.lengths >= 2) & (avoided.different() < data.n_items))

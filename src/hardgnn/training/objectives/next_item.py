@@ -89,7 +89,7 @@ class NextItem(ContrastedObjective):
                 f"objective.kind=next-item has no place for the network's own loss '{network.auxiliary.name}'; "
                 "set objective.kind=pairwise"
             )
-        users = eligible_users(data, data.train.keys(data.n_items))
+        users = eligible_users(data, data.train)
         frame = network.scoring.frame
         self._windows = Windows(
             data.train,

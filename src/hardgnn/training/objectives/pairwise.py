@@ -139,7 +139,7 @@ class Pairwise(ContrastedObjective):
     def __init__(self, settings: PairwiseSettings, network: Network, data: Dataset) -> None:
         super().__init__(settings, network, data)
         self.train = data.train
-        self._eligible = eligible_users(data, self.sampler.avoided.keys(data.n_items))
+        self._eligible = eligible_users(data, self.sampler.avoided)
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0
         if network.auxiliary is not None:

@@ -104,16 +104,14 @@ class ClockScores:
         return ClockScores(self.module, Past.of(histories, self.past.counts.shape[1], self.module.config.bins))
 
     @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """What is added to the score of all items, (B, I), or (1, I) where all are asked after everything."""
+    def moments(self, histories: Histories) -> tuple[Tensor, Tensor]:
+        """What is added to the score of all items at R moments, (R, I), and the moment of each user, (B,)."""
         readings, rows = self.past.asked(histories)
         if histories.asked is not None:
             table = self._table(readings)
-        elif self._last is None:  # as a service asks, each time the same
-            table = self._last = self._table(readings)
-        else:
-            table = self._last
-        return table.index_select(0, torch.from_numpy(rows).to(table.device)) if len(readings) > 1 else table
+        else:  # as a service asks, each time the same
+            table = self._last = self._table(readings) if self._last is None else self._last
+        return table, torch.from_numpy(rows.astype(np.int64, copy=False)).to(table.device)
 
     def _table(self, readings: NDArray[np.integer]) -> Tensor:
         """(R, I)."""

@@ -31,8 +31,7 @@ class Reachable:
     """Edges (I, I) from an item of a history, its row, to those that are scored."""
 
     def __init__(self, matrix: sparse.csr_array) -> None:
-        matrix.sort_indices()
-        self.matrix = matrix
+        self.matrix = matrix if matrix.has_sorted_indices else matrix.sorted_indices()
         self._turned: Rows | None = None
 
     @cached_property

@@ -15,6 +15,7 @@ typedef struct {
     const float *queries, *vectors, *base;   /* (B, d), (items, d), (items,) */
     const float *moments;                    /* (R, items), or none */
     const int64_t *moment;                   /* (B,) */
+    const int64_t *order;                    /* (B,) in which users are taken: those of one moment together */
     const int64_t *offsets;                  /* (B + 1,) of histories, or none */
     const int32_t *history;
     const float *weights;
@@ -29,31 +30,39 @@ typedef struct {
 typedef struct {
     float *table, *turned, *last, *x, *packed;
     int32_t *reached;
-    int64_t *cursor, *of_out;
+    int64_t *cursor, *begin, *of_out; /* begin: of a user's cursors */
 } Scratch;
 
 static void release(Scratch *w) {
     free(w->table), free(w->turned), free(w->last), free(w->x), free(w->packed);
-    free(w->reached), free(w->cursor), free(w->of_out);
+    free(w->reached), free(w->cursor), free(w->begin), free(w->of_out);
 }
 
-/* Room for users first to last - 1, with their queries turned and all cursors at the beginning. Other than 0 where there
-   is no memory. */
+/* Room for users first to last - 1 in their order, with their queries turned and all cursors at the beginning. Other than
+   0 where there is no memory. */
 static int prepare(Scratch *w, const Terms *s, long first, long last) {
-    long blocks = (last - first + USERS - 1) / USERS, d = s->d;
-    long said = s->offsets ? s->offsets[last] - s->offsets[first] : 0;
+    long blocks = (last - first + USERS - 1) / USERS, d = s->d, said = 0;
+    w->begin = malloc(sizeof(int64_t) * (last - first + 1)), w->of_out = malloc(sizeof(int64_t) * (last - first + 1));
+    for (long k = first; w->begin && s->offsets && k < last; k++) {
+        w->begin[k - first] = said;
+        said += s->offsets[s->order[k] + 1] - s->offsets[s->order[k]];
+    }
     w->table = malloc(sizeof(float) * PANEL * USERS), w->turned = calloc(blocks * USERS * d + 1, sizeof(float));
     w->last = calloc(8 * d + 1, sizeof(float)), w->x = calloc(PANEL, sizeof(float));
     w->packed = malloc(sizeof(float) * (PANEL + LANES)), w->reached = malloc(sizeof(int32_t) * (PANEL + 1));
-    w->cursor = malloc(sizeof(int64_t) * (said + 1)), w->of_out = malloc(sizeof(int64_t) * (last - first + 1));
-    if (!w->table || !w->turned || !w->last || !w->x || !w->packed || !w->reached || !w->cursor || !w->of_out) return 1;
-    for (long u = 0; u < last - first; u++)
+    w->cursor = malloc(sizeof(int64_t) * (said + 1));
+    if (!w->table || !w->turned || !w->last || !w->x || !w->packed || !w->reached || !w->cursor || !w->begin || !w->of_out)
+        return 1;
+    for (long k = first; k < last; k++) {
+        long user = s->order[k], place = k - first;
         for (long q = 0; q < d; q++)
-            w->turned[u / USERS * USERS * d + q * USERS + u % USERS] = s->queries[(first + u) * d + q];
+            w->turned[place / USERS * USERS * d + q * USERS + place % USERS] = s->queries[user * d + q];
+        for (long h = 0; s->offsets && h < s->offsets[user + 1] - s->offsets[user]; h++)
+            w->cursor[w->begin[place] + h] = s->edges[s->history[s->offsets[user] + h]];
+        if (s->without) w->of_out[place] = s->without[user];
+    }
     long left = s->items % 8;
     memcpy(w->last, s->vectors + (s->items - left) * d, sizeof(float) * left * d);
-    for (long h = 0; h < said; h++) w->cursor[h] = s->edges[s->history[s->offsets[first] + h]];
-    for (long u = 0; s->without && u < last - first; u++) w->of_out[u] = s->without[first + u];
     return 0;
 }
 
@@ -82,25 +91,38 @@ static void add_reached(const Terms *s, const Scratch *w, long user, int64_t *cu
     for (long i = 0; i < count; i++) to[w->reached[i] * USERS] += w->packed[i];
 }
 
-/* The table of a block: users from `user` on, of which only lanes `from` to `to` - 1 need be right, items from `start` on,
-   a multiple of 8. Not inlined: one copy of it computes every score. */
-static __attribute__((noinline)) void fill(const Terms *s, const Scratch *w, long first, long user, long from, long to,
+/* Adds the moments of `rows` users to a block's table, all users of one moment at once. */
+static void add_moments(const Terms *s, float *table, const int64_t *users, long rows, long start, long width) {
+    for (long u = 0, next; u < rows; u = next) {
+        const float *moment = s->moments + s->moment[users[u]] * s->items + start;
+        for (next = u + 1; next < rows && s->moment[users[next]] == s->moment[users[u]];) next++;
+        ints first = {0}, second = {0};
+        for (long k = u; k < next; k++)
+            if (k < LANES)
+                first[k] = -1;
+            else
+                second[k - LANES] = -1;
+        for (long i = 0; i < width; i++) {
+            float *to = table + i * USERS;
+            vec more = all(moment[i]);
+            store(to, load(to) + chosen(first, more, all(0))), store(to + LANES, load(to + LANES) + chosen(second, more, all(0)));
+        }
+    }
+}
+
+/* The table of a block: the users in places `from` on, of which only lanes `low` to `high` - 1 need be right, items from
+   `start` on, a multiple of 8. Not inlined: one copy of it computes every score. */
+static __attribute__((noinline)) void fill(const Terms *s, const Scratch *w, long first, long from, long low, long high,
                                            long start, long width) {
     long d = s->d, whole = (width + 7) / 8 * 8;
-    const float *turned = w->turned + (user - first) * d;
+    const float *turned = w->turned + (from - first) * d;
     for (long i = 0; i < whole; i++) {
         vec base = all(i < width ? s->base[start + i] : -__builtin_inff());
         store(w->table + i * USERS, base), store(w->table + i * USERS + LANES, base);
     }
-    for (long u = from; u < to; u++) {
-        float *to_user = w->table + u;
-        if (s->moments) {
-            const float *moment = s->moments + s->moment[user + u] * s->items + start;
-            for (long i = 0; i < width; i++) to_user[i * USERS] += moment[i];
-        }
-        if (s->offsets)
-            add_reached(s, w, user + u, w->cursor + (s->offsets[user + u] - s->offsets[first]), start, width, to_user);
-    }
+    if (s->moments) add_moments(s, w->table, s->order + from, high, start, width);
+    for (long u = low; s->offsets && u < high; u++)
+        add_reached(s, w, s->order[from + u], w->cursor + w->begin[from + u - first], start, width, w->table + u);
     for (long i = 0; i < whole; i += 8) {
         const float *vectors = start + i + 8 <= s->items ? s->vectors + (start + i) * d : w->last;
         add_tile(w->table + i * USERS, USERS, vectors, d, 1, turned, USERS, d);
@@ -110,8 +132,8 @@ static __attribute__((noinline)) void fill(const Terms *s, const Scratch *w, lon
 static inline ints no_number(vec x) { return x != x; }
 
 /* Lanes that are other than 0, told to `flags`. */
-static void tell(ints first, ints second, long rows, uint8_t *flags) {
-    for (long u = 0; u < rows; u++) flags[u] |= (u < LANES ? first[u] : second[u - LANES]) != 0;
+static void tell(ints first, ints second, long rows, const int64_t *users, uint8_t *flags) {
+    for (long u = 0; u < rows; u++) flags[users[u]] |= (u < LANES ? first[u] : second[u - LANES]) != 0;
 }
 
 /* All scores of users first to last - 1: (B, items). */
@@ -124,7 +146,7 @@ int hardgnn_scores(long first, long last, const Terms *s, float *scores) {
             long width = s->items - start < PANEL ? s->items - start : PANEL;
             fill(s, &w, first, user, 0, rows, start, width);
             for (long u = 0; u < rows; u++) {
-                float *to = scores + (user + u) * s->items + start;
+                float *to = scores + s->order[user + u] * s->items + start;
                 for (long i = 0; i < width; i++) to[i] = w.table[i * USERS + u];
             }
         }
@@ -145,14 +167,14 @@ static long edge_at(const Terms *s, long item, long column) {
     return low;
 }
 
-/* The score of a user's target, out of a block of 8 items; the cursors go back to the beginning. */
-static float of_target(const Terms *s, const Scratch *w, long first, long user, long target) {
-    long start = target / 8 * 8, width = s->items - start < 8 ? s->items - start : 8;
+/* The score of the target of the user in a place, out of a block of 8 items; the cursors go back to the beginning. */
+static float of_target(const Terms *s, const Scratch *w, long first, long place, long target) {
+    long start = target / 8 * 8, width = s->items - start < 8 ? s->items - start : 8, user = s->order[place];
     long from = s->offsets ? s->offsets[user] : 0, to = s->offsets ? s->offsets[user + 1] : 0;
-    int64_t *cursor = w->cursor + (from - (s->offsets ? s->offsets[first] : 0));
+    int64_t *cursor = w->cursor + (s->offsets ? w->begin[place - first] : 0);
     for (long h = from; h < to; h++) cursor[h - from] = edge_at(s, s->history[h], start);
-    long lane = (user - first) % USERS;
-    fill(s, w, first, user - lane, lane, lane + 1, start, width);
+    long lane = (place - first) % USERS;
+    fill(s, w, first, place - lane, lane, lane + 1, start, width);
     for (long h = from; h < to; h++) cursor[h - from] = s->edges[s->history[h]];
     return w->table[(target - start) * USERS + lane];
 }
@@ -165,8 +187,8 @@ int hardgnn_above(long first, long last, const Terms *s, const int32_t *targets,
     float *limits = calloc(blocks * USERS, sizeof(float));
     int failed = prepare(&w, s, first, last) || !limits;
     for (long user = first; user < last && !failed; user++) {
-        limits[user - first] = of_target(s, &w, first, user, targets[user]);
-        above[user] = -1, odd[user] = 0;
+        limits[user - first] = of_target(s, &w, first, user, targets[s->order[user]]);
+        above[s->order[user]] = -1, odd[s->order[user]] = 0;
     }
     for (long start = 0; start < s->items && !failed; start += PANEL)
         for (long user = first; user < last; user += USERS) {
@@ -180,12 +202,13 @@ int hardgnn_above(long first, long last, const Terms *s, const int32_t *targets,
                 counts[0] -= a >= low, counts[1] -= b >= high;
                 none[0] |= no_number(a), none[1] |= no_number(b);
             }
-            tell(none[0], none[1], rows, odd + user);
+            tell(none[0], none[1], rows, s->order + user, odd);
             for (long u = 0; u < rows; u++) {
-                above[user + u] += counts[u / LANES][u % LANES];
+                long who = s->order[user + u];
+                above[who] += counts[u / LANES][u % LANES];
                 int64_t *at = w.of_out + (user + u - first);
-                for (; s->without && *at < s->without[user + u + 1] && s->out[*at] < start + width; ++*at)
-                    above[user + u] -= w.table[(s->out[*at] - start) * USERS + u] >= limits[user + u - first];
+                for (; s->without && *at < s->without[who + 1] && s->out[*at] < start + width; ++*at)
+                    above[who] -= w.table[(s->out[*at] - start) * USERS + u] >= limits[user + u - first];
             }
         }
     release(&w), free(limits);
@@ -214,8 +237,9 @@ int hardgnn_best(long first, long last, const Terms *s, long n, float *best, int
     int failed = prepare(&w, s, first, last) || !limits;
     for (long i = 0; i < blocks * USERS && !failed; i++) limits[i] = __builtin_inff();
     for (long user = first; user < last && !failed; user++) {
-        limits[user - first] = -__builtin_inff(), odd[user] = 0;
-        for (long i = user * n; i < (user + 1) * n; i++) best[i] = -__builtin_inff(), which[i] = -1;
+        long who = s->order[user];
+        limits[user - first] = -__builtin_inff(), odd[who] = 0;
+        for (long i = who * n; i < (who + 1) * n; i++) best[i] = -__builtin_inff(), which[i] = -1;
     }
     for (long start = 0; start < s->items && !failed; start += PANEL)
         for (long user = first; user < last; user += USERS) {
@@ -223,10 +247,11 @@ int hardgnn_best(long first, long last, const Terms *s, long n, float *best, int
             long width = s->items - start < PANEL ? s->items - start : PANEL;
             fill(s, &w, first, user, 0, rows, start, width);
             for (long u = 0; u < rows; u++) {
+                long who = s->order[user + u];
                 int64_t *at = w.of_out + (user + u - first);
-                for (; s->without && *at < s->without[user + u + 1] && s->out[*at] < start + width; ++*at) {
+                for (; s->without && *at < s->without[who + 1] && s->out[*at] < start + width; ++*at) {
                     float *score = w.table + (s->out[*at] - start) * USERS + u;
-                    odd[user + u] |= *score != *score;
+                    odd[who] |= *score != *score;
                     *score = -__builtin_inff();
                 }
             }
@@ -244,18 +269,19 @@ int hardgnn_best(long first, long last, const Terms *s, long n, float *best, int
                     int any = 0;
                     for (int j = 0; j < LANES; j++) any |= over[j];
                     for (long j = 0; any && j < LANES; j++) {
-                        long to = (user + half * LANES + j) * n;
-                        for (long r = 0; over[j] && r < 8; r++)
+                        if (!over[j]) continue;
+                        long to = s->order[user + half * LANES + j] * n;
+                        for (long r = 0; r < 8; r++)
                             if (table[r * USERS + j] > limit[half * LANES + j]) {
                                 put(best + to, which + to, n, table[r * USERS + j], start + i + r);
                                 limit[half * LANES + j] = best[to];
                             }
                     }
                 }
-            tell(none[0], none[1], rows, odd + user);
+            tell(none[0], none[1], rows, s->order + user, odd);
         }
     for (long user = first; user < last && !failed; user++)
-        for (long m = n - 1, at = user * n; m > 0; m--) {
+        for (long m = n - 1, at = s->order[user] * n; m > 0; m--) {
             float score = best[at + m];
             int32_t item = which[at + m];
             best[at + m] = best[at], which[at + m] = which[at];

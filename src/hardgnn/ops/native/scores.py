@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hardgnn.ops.scores import LeftOut, Terms
 
 TOGETHER = 256  # users of a part, which pass a block of items one block of users after the other
-POINTERS = "queries vectors base moments moment offsets history weights edges columns values without out"
+POINTERS = "queries vectors base moments moment order offsets history weights edges columns values without out"
 
 
 class _Terms(ctypes.Structure):
@@ -65,7 +65,8 @@ def _run(name: str, terms: Terms, without: LeftOut | None, *given: Any) -> None:
     assert functions is not None
     table, row = terms.moments or (None, None)
     reach = terms.reach
-    held: list[Tensor | None] = [terms.queries, terms.vectors, terms.base, table, row]
+    order = torch.arange(len(terms.queries)) if row is None else row.argsort(stable=True)
+    held: list[Tensor | None] = [terms.queries, terms.vectors, terms.base, table, row, order]
     strength, epsilon = 0.0, 1.0
     if reach is None:
         held += [None] * 6

@@ -28,6 +28,8 @@ from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.ops.product import product
+from hardgnn.ops.scores import Terms
+from hardgnn.ops.scores import scores as all_scores
 from hardgnn.ops.topk import largest
 from hardgnn.runtime import autocast, device_of, epoch_generators
 from hardgnn.training import losses
@@ -127,7 +129,8 @@ def transitions(device: torch.device, generator: torch.Generator | None) -> Told
     of_all = module.candidates(module.block(edges, torch.tensor([3, 0, 7]).to(device)), local)
     queries, items = drawn(device, (9, D), (12, D))
     whole_scores = TransitionScores(module, matrix, made.counts, window=3)
-    scores = whole_scores.scores(queries.detach(), items.detach(), data.train)
+    reach = whole_scores.reach(data.train)
+    scores = all_scores(Terms(queries.detach(), items.detach(), whole_scores.base(), reach))
     return [module.prior(reached), of_all, module.offsets(counts), scores]
 
 

@@ -64,7 +64,8 @@ def test_the_term_is_that_of_single_events(seed: int, bins: int, share: float) -
         module.log_base.copy_(torch.tensor([0.2, -0.5]))
     asked = share * 30 * DAY
     histories = replace(data.train.take(np.array([0, 1])), asked=np.array([asked, asked]))
-    found = ClockScores(module, past).scores(histories).expand(2, -1).numpy()
+    table, moment = ClockScores(module, past).moments(histories)
+    found = table[moment].numpy()
     expected = sum(
         weight * np.log1p(sums(data.train, data.n_items, asked, half_life, past.edges) / np.exp(base))
         for weight, half_life, base in [(0.7, 2.0, 0.2), (-0.3, 9.0, -0.5)]
@@ -115,7 +116,8 @@ def test_training_adds_what_scoring_adds() -> None:
         scores = ClockScores(network.clock, network.past)
         asked = batch.asked.ravel()[(batch.windows != -1).ravel()]
         nobody = Histories(np.zeros(len(asked) + 1, np.int64), np.empty(0, np.int32), asked=asked)
-        everything = scores.scores(nobody).expand(len(asked), -1)
+        table, moment = scores.moments(nobody)
+        everything = table[moment]
         torch.testing.assert_close(added[row], everything[:, batch.candidates])
         positive, _ = objective._moments(batch, np.flatnonzero((batch.windows != -1).ravel()))
         targets = batch.targets[batch.windows != -1]

@@ -21,6 +21,8 @@ from hardgnn.models.similarity import cosine_similarity, forward_similarity
 from hardgnn.models.transformer import Transformer
 from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, TransitionsSettings, between
 from hardgnn.ops.form import asked_for
+from hardgnn.ops.scores import Terms
+from hardgnn.ops.scores import scores as scores_of
 from hardgnn.training import samplers
 from hardgnn.training.objectives.next_item import NextItem, NextItemSettings
 from hardgnn.training.samplers import (
@@ -148,7 +150,7 @@ def test_transition_scores_of_whole_histories(copies: int, form: str) -> None:
     histories = Histories.from_lists([[1, 4, 2], []] * copies)
     queries, items = torch.randn(2 * copies, 3), torch.randn(13, 3)
     with asked_for(form):
-        found = scores.scores(queries, items, histories).numpy() - (queries @ items.T).numpy()
+        found = scores_of(Terms(queries, items, scores.base(), scores.reach(histories))) - queries @ items.T
     dense, popular = matrix.toarray(), 0.5 * np.log(1 + counts)
     for row in range(0, 2 * copies, 2):
         expected = np.log(0.1 + dense[2] + 0.8 * dense[4]) + popular
@@ -165,7 +167,8 @@ def test_a_history_so_old_that_its_weights_are_nothing() -> None:
     found = []
     for form in ("reference", "torch", "native"):
         with asked_for(form):
-            found.append(scores.scores(torch.zeros(3, 4), torch.zeros(40, 4), histories).numpy())
+            terms = Terms(torch.zeros(3, 4), torch.zeros(40, 4), scores.base(), scores.reach(histories))
+            found.append(scores_of(terms).numpy())
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
     np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from hardgnn.evaluation.results import Result
 from hardgnn.evaluation.stats import bootstrap_intervals
 from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, per_user
+from hardgnn.ops.scores import LeftOut
 
 FULL, SAMPLED = "full", "sampled-999"
 PROTOCOLS = (FULL, SAMPLED)
@@ -26,6 +27,7 @@ FIRST, SUCCESSIVE = "first", "successive"
 TARGETS = {FULL: FIRST, SAMPLED: FIRST} | {f"{FULL}-{which}": which for which in ("last", "random", SUCCESSIVE)}
 """All protocols, and which of a user's interactions of the part each asks for; leave-one-out has one alone."""
 BLOCK_BYTES = 64 * 2**20
+DIRECT_NUMBERS = 4096  # of a user who is ranked without a table: 4,096 users of a block, about
 Progress = Callable[[int, int], None]  # users done, users in all
 
 
@@ -48,6 +50,34 @@ class CandidateRanker(Protocol):
         self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """Scores (B, C) of `items` (B, C) for `users` (B,), whose `histories` are given in the same order."""
+
+
+@runtime_checkable
+class Direct(Ranker, Protocol):
+    """A ranker that can tell ranks and the best items without a table of all scores."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether it can, here."""
+
+    def above(
+        self, users: NDArray[np.integer], histories: Histories, targets: NDArray[np.int32], without: LeftOut
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """How many items of those not left out, but for the target, score as much as it or more, for each user (B,).
+
+        And for whom a score is NaN, (B,). A target is not among what is left out.
+        """
+
+    def best(
+        self,
+        users: NDArray[np.integer],
+        histories: Histories,
+        n: int,
+        without: LeftOut,
+        blocked: NDArray[np.integer] | None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+        """The n best items of those not left out of a user nor blocked for all, as `hardgnn.evaluation.topn.top_n`
+        gives them, their scores, both (B, n), and for whom a score is NaN, (B,)."""
 
 
 @runtime_checkable
@@ -108,12 +138,17 @@ def rank_targets(
     ranker = informed(ranker, known)
     ranks = np.empty(len(asked), dtype=np.int32)
     candidates = np.empty(len(asked), dtype=np.int32)
-    for block in blocks(len(asked), dataset.n_items, block_bytes):
+    numbers = dataset.n_items
+    if sampled is None and is_direct(ranker):
+        numbers = DIRECT_NUMBERS
+    elif sampled is not None and isinstance(ranker, CandidateRanker):
+        numbers = max(DIRECT_NUMBERS, 1 + sampled.shape[1])
+    for block in blocks(len(asked), numbers, block_bytes):
         first = TARGETS[protocol] == FIRST
         histories = known.take(asked[block]) if first else dataset.before_rows(places[block])
         if sampled is None:
-            scores = checked_scores(ranker, asked[block], histories, dataset.n_items)
-            ranks[block], candidates[block] = _rank_among_unseen(scores, targets[block], histories)
+            found = _rank_among_unseen(ranker, asked[block], histories, targets[block], dataset.n_items)
+            ranks[block], candidates[block] = found
         else:
             items = np.column_stack([targets[block], sampled[block]])  # (B, 1 + C)
             scores = _sampled_scores(ranker, asked[block], histories, items, dataset.n_items)
@@ -269,8 +304,7 @@ def _checked(ranker: Ranker, scores: NDArray[np.float32], shape: tuple[int, int]
         raise HardGNNError(f"{ranker.name}: scores have shape {scores.shape}, expected {shape}")
     # The minimum is NaN if any score is, at a quarter of the cost of asking each.
     if scores.size and torch.from_numpy(scores).min().isnan():
-        bad = int(np.isnan(scores).any(axis=1).sum())
-        raise HardGNNError(f"{ranker.name}: scores are NaN for {bad} of {len(scores)} users")
+        refuse_odd(ranker, np.asarray(np.isnan(scores).any(axis=1)))
     return scores
 
 
@@ -284,18 +318,47 @@ def _sampled_scores(
     return np.take_along_axis(checked_scores(ranker, users, histories, n_items), items, axis=1)
 
 
+def is_direct(ranker: Ranker) -> TypeGuard[Direct]:
+    """Whether a ranker tells ranks and the best items by itself."""
+    return isinstance(ranker, Direct) and ranker.direct
+
+
+def left_out(histories: Histories, n_items: int, targets: NDArray[np.int32] | None = None) -> LeftOut:
+    """The items of each history, once each, without its target."""
+    rows, items = np.divmod(histories.keys(n_items), n_items)
+    if targets is not None:
+        others = items != targets[rows]
+        rows, items = rows[others], items[others]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(histories.lengths)))])
+    return offsets.astype(np.int64), items.astype(np.int32)
+
+
+def refuse_odd(ranker: Ranker, odd: NDArray[np.bool_]) -> None:
+    """Raises HardGNNError where scores of a user (B,) are NaN."""
+    if odd.any():
+        raise HardGNNError(f"{ranker.name}: scores are NaN for {int(odd.sum())} of {len(odd)} users")
+
+
 def _rank_among_unseen(
-    scores: NDArray[np.float32], targets: NDArray[np.int32], histories: Histories
+    ranker: Ranker,
+    users: NDArray[np.integer],
+    histories: Histories,
+    targets: NDArray[np.int32],
+    n_items: int,
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Rank and number of candidates (B,), the candidates being all items but the history's."""
-    n_users, n_items = scores.shape
-    rows, seen = np.divmod(histories.keys(n_items), n_items)  # each seen item once
-    others = seen != targets[rows]
-    rows, seen = rows[others], seen[others]
-    limits = scores[np.arange(n_users), targets]  # (B,)
+    offsets, seen = left_out(histories, n_items, targets)
+    candidates = n_items - np.diff(offsets)
+    if is_direct(ranker):
+        above, odd = ranker.above(users, histories, targets, (offsets, seen))
+        refuse_odd(ranker, odd)
+        return above, candidates
+    scores = checked_scores(ranker, users, histories, n_items)
+    limits = scores[np.arange(len(users)), targets]  # (B,)
     above = np.add.reduce(scores >= limits[:, None], axis=1, dtype=np.int32) - 1  # the target itself is counted once
-    above_seen = np.bincount(rows[scores[rows, seen] >= limits[rows]], minlength=n_users)
-    return above - above_seen, n_items - np.bincount(rows, minlength=n_users)
+    rows = np.repeat(np.arange(len(users)), np.diff(offsets))
+    above_seen = np.bincount(rows[scores[rows, seen] >= limits[rows]], minlength=len(users))
+    return above - above_seen, candidates
 
 
 def _rank_among_sampled(

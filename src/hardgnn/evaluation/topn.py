@@ -12,7 +12,17 @@ from torch import Tensor
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import BLOCK_BYTES, Progress, Ranker, blocks, checked_scores
+from hardgnn.evaluation.protocols import (
+    BLOCK_BYTES,
+    DIRECT_NUMBERS,
+    Progress,
+    Ranker,
+    blocks,
+    checked_scores,
+    is_direct,
+    left_out,
+    refuse_odd,
+)
 
 NO_ITEM = -1
 CHUNK = 64  # items whose best_of_rows score is looked at before the items themselves
@@ -58,11 +68,18 @@ def top_n(
     best = np.full((len(users), n), -np.inf, dtype=np.float32)
     kept = min(n, n_items)
     rows_of_all = np.arange(len(users))
-    for block in blocks(len(users), n_items, block_bytes):
+    direct = is_direct(ranker)
+    for block in blocks(len(users), max(DIRECT_NUMBERS, n) if direct else n_items, block_bytes):
         known = histories.take(rows_of_all[block])
-        scores = checked_scores(ranker, users[block], known, n_items)
-        with _without(scores, known if exclude_seen else None, blocked) as allowed:
-            items[block, :kept], best[block, :kept] = best_of_rows(allowed, kept)
+        if is_direct(ranker):
+            nothing = Histories(np.zeros(len(known.lengths) + 1, np.int64), known.items[:0])
+            without = left_out(known if exclude_seen else nothing, n_items)
+            items[block, :kept], best[block, :kept], odd = ranker.best(users[block], known, kept, without, blocked)
+            refuse_odd(ranker, odd)
+        else:
+            scores = checked_scores(ranker, users[block], known, n_items)
+            with _without(scores, known if exclude_seen else None, blocked) as allowed:
+                items[block, :kept], best[block, :kept] = best_of_rows(allowed, kept)
         if progress is not None:
             progress(block.stop, len(users))
     items[np.isneginf(best)] = NO_ITEM

@@ -97,30 +97,36 @@ class ClockScores:
 
     def __init__(self, module: Clock, past: Past) -> None:
         self.module, self.past = module, past
-        self._last: Tensor | None = None
+        self._place = np.full(len(past.edges) + 1, -1)  # of each reading in the table
+        self._table: Tensor | None = None
 
     def knowing(self, histories: Everybody) -> ClockScores:
         """The same clock, which has counted the events of these histories and no others."""
         return ClockScores(self.module, Past.of(histories, self.past.counts.shape[1], self.module.config.bins))
 
     @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """What is added to the score of all items, (B, I), or (1, I) where all are asked after everything."""
-        readings, rows = self.past.asked(histories)
-        if histories.asked is not None:
-            table = self._table(readings)
-        elif self._last is None:  # as a service asks, each time the same
-            table = self._last = self._table(readings)
-        else:
-            table = self._last
-        return table.index_select(0, torch.from_numpy(rows).to(table.device)) if len(readings) > 1 else table
+    def moments(self, histories: Histories) -> tuple[Tensor, Tensor]:
+        """What is added to the score of all items at R moments, (R, I), and the moment of each user, (B,).
 
-    def _table(self, readings: NDArray[np.integer]) -> Tensor:
-        """(R, I)."""
-        where = self.module.weight.device
-        kernel = self.module.kernel(torch.from_numpy(self.past.ages(readings)).to(where)).cpu().numpy()
-        left = np.stack([self.past.left(one) for one in kernel])  # (m, R, I)
-        return self.module.term(torch.from_numpy(left).to(where))
+        A moment is computed when it is first asked for, and kept.
+        """
+        readings, rows = self.past.asked(histories)
+        new = readings[self._place[readings] < 0]
+        if self._table is None or len(new):
+            self._place[new] = np.arange(len(new)) + (0 if self._table is None else len(self._table))
+            found = self._at(new)
+            self._table = found if self._table is None else torch.cat([self._table, found])
+        return self._table, torch.from_numpy(self._place[readings][rows]).to(self._table.device)
+
+    def _at(self, readings: NDArray[np.integer]) -> Tensor:
+        """What is added at these readings, (R, I); a term at a time, for each is as large."""
+        where, module = self.module.weight.device, self.module
+        kernel = module.kernel(torch.from_numpy(self.past.ages(readings)).to(where)).cpu().numpy()
+        found = torch.zeros(self.past.counts.shape[1], len(readings), device=where)
+        for weight, base, one in zip(module.weight, module.log_base.exp(), kernel, strict=True):
+            left = torch.from_numpy(self.past.left(one)).to(where)
+            found += left.div_(base).log1p_().mul_(weight)
+        return found.T.contiguous()
 
     def numbers(self) -> dict[str, float]:
         """The learned numbers, by term."""

@@ -71,8 +71,8 @@ class Past:
         return np.unique(self.readings(histories.asked), return_inverse=True)
 
     def left(self, kernel: NDArray[np.floating]) -> NDArray[np.float32]:
-        """What is left of each item's events at R readings (R, I), of what is left of one in each step (R, T)."""
-        return np.ascontiguousarray((self.counts.T @ kernel.T).T, dtype=np.float32)
+        """What is left of each item's events at R readings (I, R), of what is left of one in each step (R, T)."""
+        return np.asarray(self.counts.T @ kernel.T, dtype=np.float32)
 
     def ages(self, readings: NDArray[np.integer]) -> NDArray[np.float32]:
         """How many days each step is over at these readings (R,), `NEVER` for what comes later: (R, T)."""

@@ -120,7 +120,7 @@ class DecayedPopularity(ClosedForm):
     def _table(self, readings: NDArray[np.integer]) -> NDArray[np.float32]:
         ages = self.past.ages(readings)
         left = np.where(ages < NEVER, np.exp2(-ages / self.half_life) if self.half_life else 1.0, 0.0)
-        return self.past.left(left.astype(np.float32))
+        return np.ascontiguousarray(self.past.left(left.astype(np.float32)).T)
 
     def tensors(self) -> dict[str, Tensor]:
         return self.past.tensors() | as_tensors({"half_life": np.array([self.half_life, self.bins], dtype=np.float64)})

@@ -18,12 +18,12 @@ from hardgnn.models.clock import Clock, ClockScores
 from hardgnn.models.encoders.base import Encoder, Frame
 from hardgnn.models.past import Past
 from hardgnn.models.transitions import Transitions, TransitionScores
-from hardgnn.ops.product import product
+from hardgnn.ops import scores
+from hardgnn.ops.scores import LeftOut, Terms
 from hardgnn.parts import ENCODERS
 
 NOBODY = Histories(np.zeros(1, np.int64), np.empty(0, np.int32))
 NEAREST_ROWS = 2**16  # item vectors compared at once
-CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
 PARAMETERS, VECTORS, MATRIX, CLOCK, COUNT = "parameters/", "vectors/", "transitions/", "clock/", "count"
 
 
@@ -117,33 +117,54 @@ class QueryModel:
         return self.scoring.query(own, self.encoder(self.item_vectors, window))
 
     @torch.no_grad()
+    def _terms(self, users: NDArray[np.integer] | None, histories: Histories) -> Terms:
+        """What the scores of all items are made of."""
+        queries, reach, moments = self.queries(users, histories), None, None
+        base = queries.new_zeros(self.n_items)
+        if self.transitions is not None:
+            base, reach = self.transitions.base(), self.transitions.reach(histories)
+        if self.clock is not None:
+            moments = self.clock.moments(histories)
+        return Terms(queries, self.item_vectors, base, reach, moments)
+
+    @torch.no_grad()
     def scores(self, users: NDArray[np.integer] | None, histories: Histories) -> NDArray[np.float32]:
         """The scores of all items for these users, (B, I)."""
-        queries = self.queries(users, histories)
-        if self.transitions is None:
-            found = product(queries, self.item_vectors)
-        else:
-            found = self.transitions.scores(queries, self.item_vectors, histories)
-        if self.clock is not None:
-            found += self.clock.scores(histories)
-        return found.cpu().numpy()
+        return scores.scores(self._terms(users, histories)).cpu().numpy()
 
     @torch.no_grad()
     def candidate_scores(
         self, users: NDArray[np.integer], histories: Histories, items: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """The scores of `items` (B, C) for these users, (B, C): a gather of C vectors instead of a product with all."""
-        if self.transitions is not None or self.clock is not None:  # what they add is of all items at once
-            return np.take_along_axis(self.scores(users, histories), items, axis=1)
-        queries = self.queries(users, histories).unsqueeze(-1)  # (B, d, 1)
-        asked = torch.from_numpy(items).long().to(queries.device)
-        scores = queries.new_empty(items.shape)
-        for start in range(0, len(items), CANDIDATE_ROWS):
-            rows = slice(start, start + CANDIDATE_ROWS)
-            chosen = asked[rows]
-            vectors = self.item_vectors.index_select(0, chosen.flatten()).view(*chosen.shape, -1)  # (b, C, d)
-            scores[rows] = (vectors @ queries[rows]).squeeze(-1)
-        return scores.cpu().numpy()
+        return scores.candidate_scores(self._terms(users, histories), items.astype(np.int32, copy=False)).cpu().numpy()
+
+    @property
+    def direct(self) -> bool:
+        """Whether `above` and `best` serve here: in C."""
+        return scores.direct(self.item_vectors)
+
+    def above(
+        self, users: NDArray[np.integer], histories: Histories, targets: NDArray[np.int32], without: LeftOut
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """See `hardgnn.evaluation.protocols.Direct.above`."""
+        return scores.above(self._terms(users, histories), targets, without)
+
+    def best(
+        self,
+        users: NDArray[np.integer] | None,
+        histories: Histories,
+        n: int,
+        without: LeftOut,
+        blocked: NDArray[np.integer] | None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+        """See `hardgnn.evaluation.protocols.Direct.best`."""
+        asked = self._terms(users, histories)
+        if blocked is not None:
+            base = asked.base.clone()
+            base[torch.from_numpy(blocked)] = -torch.inf
+            asked = replace(asked, base=base)
+        return scores.best(asked, n, without)
 
     @torch.no_grad()
     def similarity(self, item: int) -> NDArray[np.float32]:
@@ -186,7 +207,7 @@ class QueryModel:
         if self.clock is not None:
             formula += " + moment of the item, what its recent events add at the end of the log"
             numbers |= self.clock.numbers()
-            moment = self.clock.scores(NOBODY)[0].cpu().numpy()
+            moment = self.clock.moments(NOBODY)[0][0].cpu().numpy()
         return Exported(formula, numbers, vectors, matrix, moment)
 
     def tensors(self) -> dict[str, Tensor]:

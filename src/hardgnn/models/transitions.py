@@ -20,9 +20,9 @@ from hardgnn.models.similarity import cosine_similarity, decayed_history, forwar
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
 from hardgnn.ops.native.library import native
-from hardgnn.ops.native.transitions import NativeWalk, Places, add_reached, narrow, serves
-from hardgnn.ops.product import product
-from hardgnn.ops.sparse import Rows, sparse_product
+from hardgnn.ops.native.transitions import NativeWalk, Places, serves
+from hardgnn.ops.scores import Reach, Reachable
+from hardgnn.ops.sparse import index_type
 
 
 class NoTransitions(Section):
@@ -177,11 +177,15 @@ class Transitions(nn.Module):
 
 
 class TransitionScores:
-    """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`, on the module's device."""
+    """The trained transitions: x for whole histories, then `β log(ε + x) + κ log(1 + n)`."""
 
     def __init__(self, module: Transitions, matrix: sparse.csr_array, counts: Tensor, window: int) -> None:
-        self.module, self.matrix, self.counts, self.window = module, narrow(matrix), counts, window
-        self._transposed: Rows | None = None
+        self.module, self.edges, self.counts, self.window = module, Reachable(narrow(matrix)), counts, window
+
+    @property
+    def matrix(self) -> sparse.csr_array:
+        """S, (I, I)."""
+        return self.edges.matrix
 
     @torch.no_grad()
     def numbers(self) -> dict[str, float]:
@@ -195,48 +199,23 @@ class TransitionScores:
         }
 
     @torch.no_grad()
-    def scores(self, queries: Tensor, items: Tensor, histories: Histories) -> Tensor:
-        """`q · e_v + β log(ε + x) + κ log(1 + n)` of all items, (B, I), of queries (B, d) and items (I, d)."""
-        decay = float(torch.sigmoid(self.module.decay_logit))
-        query = decayed_history(histories, decay, self.window, self.matrix.shape[0])
-        offsets = self.module.offsets(self.counts.to(items.device))
-        if fast(queries, items):
-            return self._where_reached(query, queries, items, offsets)
-        prior = self.module.prior(self._reached(query)).add_(offsets)
-        return prior.add_(product(queries, items))
+    def base(self) -> Tensor:
+        """What each item has that is not reached, `β log ε + κ log(1 + n)`: (I,), on the module's device."""
+        module = self.module
+        return module.offsets(self.counts.to(module.strength.device)) + module.strength * module.log_epsilon
 
-    def _where_reached(self, query: sparse.csr_array, queries: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
-        """The scores where most of x is 0: logarithms of the others alone, and what all items have in the product."""
-        strength, epsilon = float(self.module.strength), float(self.module.log_epsilon.exp())
-        base = offsets + strength * math.log(epsilon)
-        functions = native(queries, items) if serves(self.matrix) else None
-        if functions is not None:
-            scores = _products(queries, items, base)
-            add_reached(functions, query, self.matrix, strength, epsilon, scores)
-            return scores
-        reached = query @ self.matrix
-        reached.data = np.log1p(reached.data / np.float32(epsilon)) * np.float32(strength)
-        return torch.from_numpy(reached.toarray()).add_(_products(queries, items, base))
-
-    def _reached(self, query: sparse.csr_array) -> Tensor:
-        """x of all items from the weights of those in each history (B, I): (B, I)."""
-        where = self.module.decay_logit
-        if self._transposed is None or self._transposed[0].device != where.device:
-            turned = self.matrix.T.tocsr()
-            offsets, columns, values = (
-                torch.from_numpy(part).to(where.device) for part in (turned.indptr, turned.indices, turned.data)
-            )
-            self._transposed = offsets, columns, values
-        dense = torch.from_numpy(query.toarray()).to(where.device)
-        return sparse_product(self._transposed, dense.T.contiguous()).T.contiguous()
+    def reach(self, histories: Histories) -> Reach:
+        """What the others have more: `β log(1 + x / ε)`."""
+        numbers = self.numbers()
+        history = decayed_history(histories, numbers["decay"], self.window, self.matrix.shape[0])
+        return Reach(history, self.edges, numbers["strength"], numbers["epsilon"])
 
 
-def _products(queries: Tensor, items: Tensor, base: Tensor) -> Tensor:
-    """`q · e_v + b_v`, (B, I), of queries (B, d), items (I, d) and base (I,)."""
-    if len(queries) <= items.shape[1]:  # a copy of the items would cost more than a pass over the scores
-        return product(queries, items).add_(base)
-    longer = torch.cat([queries, queries.new_ones(len(queries), 1)], 1)
-    return product(longer, torch.cat([items, base.unsqueeze(1)], 1))
+def narrow(matrix: sparse.csr_array) -> sparse.csr_array:
+    """The same matrix with indices of 32 bits, where they are enough; scipy widens them here and there."""
+    kind = index_type(max(matrix.nnz, *matrix.shape))
+    parts = matrix.data, matrix.indices.astype(kind, copy=False), matrix.indptr.astype(kind, copy=False)
+    return sparse.csr_array(parts, shape=matrix.shape)
 
 
 def between(edges: Edges, windows: Tensor, targets: Tensor | NDArray[np.integer]) -> tuple[Tensor, Tensor]:

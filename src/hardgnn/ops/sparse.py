@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 Rows = tuple[Tensor, Tensor, Tensor | None]
 """A CSR matrix as row offsets (n + 1,), column indices (E,) and values (E,), where no values means all ones."""
+
+
+def index_type(largest: int) -> type[np.int32] | type[np.int64]:
+    """What holds the numbers from 0 to `largest`: 32 bits, or 64 where they would wrap."""
+    return np.int32 if largest < 2**31 else np.int64
 
 
 def sparse_product(matrix: Rows, x: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import Progress, Ranker
+from hardgnn.evaluation.protocols import Progress, Ranker, is_direct
 from hardgnn.evaluation.topn import NO_ITEM, top_n
 from hardgnn.models.base import Abilities, Model
 from hardgnn.models.popularity import Popularity
@@ -42,6 +43,17 @@ class Anonymous:
     def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
         """Scores (B, I) of all items; `users` are not looked at."""
         return self.model.scores(None, histories)
+
+    @property
+    def direct(self) -> bool:
+        """See `hardgnn.evaluation.protocols.Direct`; and `above` and `best`."""
+        return is_direct(self.model)
+
+    def above(self, users: NDArray[np.integer], *given: Any) -> Any:
+        return self.model.above(None, *given)  # type: ignore[attr-defined]
+
+    def best(self, users: NDArray[np.integer], *given: Any) -> Any:
+        return self.model.best(None, *given)  # type: ignore[attr-defined]
 
 
 def sources(model: Model, users: NDArray[np.integer], histories: Histories) -> NDArray[np.uint8]:

@@ -5,44 +5,18 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.native.library import address, each
 
-HISTORIES_TOGETHER, WINDOWS_TOGETHER = 256, 16  # of a part
+WINDOWS_TOGETHER = 16  # of a part
 
 
-def serves(edges: sparse.csr_array | Edges) -> bool:
+def serves(edges: Edges) -> bool:
     """Whether the C form has edges of so many: numbers of 32 bits."""
-    kind = edges.offsets.dtype if isinstance(edges, Edges) else edges.indptr.dtype
-    return kind in (torch.int32, np.dtype(np.int32))
-
-
-def narrow(matrix: sparse.csr_array) -> sparse.csr_array:
-    """The same matrix with indices of 32 bits, where they are enough; scipy widens them here and there."""
-    if max(matrix.nnz, *matrix.shape) >= 2**31:
-        return matrix
-    parts = matrix.data, matrix.indices.astype(np.int32, copy=False), matrix.indptr.astype(np.int32, copy=False)
-    return sparse.csr_array(parts, shape=matrix.shape)
-
-
-def add_reached(
-    functions: ctypes.CDLL,
-    history: sparse.csr_array,
-    edges: sparse.csr_array,
-    strength: float,
-    epsilon: float,
-    scores: Tensor,
-) -> None:
-    """Adds `strength * log(1 + x / epsilon)` of `x = history @ edges`, (B, n) and (n, I), to scores (B, I)."""
-    parts = [torch.from_numpy(part) for one in (narrow(history), edges) for part in (one.indptr, one.indices, one.data)]
-    numbers = ctypes.c_long(edges.shape[1]), ctypes.c_float(strength), ctypes.c_float(epsilon)
-    given = *map(address, parts), *numbers, address(scores)
-    each(len(scores), HISTORIES_TOGETHER, functions.hardgnn_reach, *given)
+    return edges.offsets.dtype == torch.int32
 
 
 class Places:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hardgnn.ops.form import fast, wanted
 
-SOURCES = ("level.c", "graph.c", "dropout.c", "candidates.c", "transitions.c")
+SOURCES = ("level.c", "graph.c", "dropout.c", "candidates.c", "transitions.c", "rows.c")
 HEADERS = ("vectors.h",)
 COMPILERS = ("cc", "gcc", "clang")
 MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())

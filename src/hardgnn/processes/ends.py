@@ -95,7 +95,7 @@ class Ends:
         own = f"{self.launched}{sentence if stopped else f': {sentence}'}"
         self._tell(Cause(self.launched.rank, status, own, "stopped" if stopped else "failed"))
         if self.launched.rank and not stopped:
-            self._first_left.wait(LEAVE_S)  # the launcher stops all as soon as one ends: process 0 speaks before
+            self._first_left.wait(2 * GRACE_S)  # the launcher stops all as soon as one ends: process 0 speaks before
         self.leave()
         return error
 

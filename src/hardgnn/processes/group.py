@@ -182,8 +182,9 @@ def together() -> Iterator[Group]:
     ends = _meet(found)
     _group = Together(found, ends)
     try:
-        yield _group
-        _group.told(None)  # nobody leaves before the first one has written all
+        with ends.hearing():
+            yield _group
+            _group.told(None)  # nobody leaves before the first one has written all
         ends.leave()
     except BaseException as error:
         other = ends.failed(error)

@@ -44,8 +44,10 @@ LEFT_OUT = {
     ("docs/data.md", "hardgnn prepare Datasets/gowalla"): "the released pickles; tests/data/test_pickles.py makes some",
     ("docs/peers.md", "pip install 'hardgnn[peers]'"): "hours of training; tests/test_peers.py fits every peer",
     ("docs/performance.md", "python benchmarks/"): "minutes; tests/test_benchmarks.py runs every script",
-    ("docs/scale.md", "python benchmarks/"): "minutes; tests/test_benchmarks.py runs every script",
+    ("docs/scale.md", "python benchmarks/scale.py"): "minutes; tests/test_benchmarks.py runs every script",
     ("docs/reliability.md", "python -m pytest tests/faults"): "these are tests themselves",
+    ("docs/scale.md", "torchrun --standalone"): "several processes; tests/test_processes.py starts such",
+    ("docs/scale.md", "python benchmarks/processes.py"): "minutes; tests/test_benchmarks.py runs every script",
     ("docs/serving.md", "pip install 'hardgnn[serve]'"): "all options at once; the tutorial serves",
 }
 """Blocks that are not carried out, by page and beginning, and why. The results' are hours on logs that are not ours."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes.group import Group, together
 from hardgnn.processes.launch import Launched, launched
 from hardgnn.training.objectives.base import TermedObjective
-from hardgnn.training.shards import Shards
+from hardgnn.training.shards import Alike, Shards, fingerprint
 from hardgnn.training.trainer import total
 
 TINY = ["run.threads=1", "model.dim=8", "model.window=10", "train.eval_every=1", "train.patience=0"]
@@ -235,6 +236,20 @@ def test_an_objective_or_network_that_cannot_be_cut_says_so() -> None:
     objective.network.norm = torch.nn.BatchNorm1d(3)
     with pytest.raises(HardGNNError, match=r"running means \(norm.running_mean, .*set train.shards=1"):
         Shards(objective.network, objective, 2, 0, torch.device("cpu"), nullcontext)
+
+
+def test_weights_that_drift_apart_by_a_bit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = objective_of(preset="best").network
+    alike = Alike(None)
+    alike.trainer = SimpleNamespace(network=network)  # type: ignore[assignment]
+    before = fingerprint(network)
+    monkeypatch.setattr(Group, "gathered", lambda self, own: [before, own])
+    alike.epoch({"epoch": 1})
+    with torch.no_grad():
+        value = network.item_embedding.view(-1)[:1]
+        value.copy_(torch.nextafter(value, value + 1))
+    with pytest.raises(HardGNNError, match="epoch 2: process 1 has other weights than process 0"):
+        alike.epoch({"epoch": 2})
 
 
 @pytest.mark.slow

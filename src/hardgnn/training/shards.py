@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
@@ -162,6 +162,6 @@ class Alike(Callback):
 
 
 @torch.no_grad()
-def fingerprint(network: Network) -> list[int]:
+def fingerprint(network: nn.Module) -> list[int]:
     """A sum of the bits of each parameter."""
     return [int(one.reshape(-1).view(torch.int32).sum(dtype=torch.int64)) for one in network.parameters()]

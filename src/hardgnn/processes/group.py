@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason
 from hardgnn.processes.ends import Ends
-from hardgnn.processes.launch import PATIENCE, Cause, Launched, launched, patience_s
+from hardgnn.processes.launch import ATTEMPT, PATIENCE, Cause, Launched, launched, patience_s
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -229,15 +230,17 @@ def _met(found: Launched, seconds: float) -> Ends:
     import torch.distributed as dist
 
     patience = timedelta(seconds=seconds)
-    store, _, _ = next(iter(dist.rendezvous("env://", timeout=patience)))
+    shared, _, _ = next(iter(dist.rendezvous("env://", timeout=patience)))
+    # torchrun keeps its store when it starts all anew: what an earlier attempt left there is not for this one.
+    store = dist.PrefixStore(f"hardgnn/{os.environ.get(ATTEMPT, '0')}", shared)
     store.set_timeout(patience)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=found.rank, world_size=found.world, timeout=LONGEST)
 
     def share(where: str) -> str:
         if found.rank == 0:
-            store.set("hardgnn/ends", where)
-        return bytes(store.get("hardgnn/ends")).decode()
+            store.set("ends", where)
+        return bytes(store.get("ends")).decode()
 
     ends = Ends(found, share, seconds)
     store.set_timeout(LONGEST)

@@ -8,8 +8,9 @@ A way is PxT/S: P processes of T threads each, and S shards of a step (`train.sh
 those of as many shards have the same losses. They run one after the other, `--rounds` times in turn, so that what else
 the machine does meets all of them; of each figure the smallest is told, which others disturbed least. Seconds are of
 the median step: of the clock, and of the processor for each process and for all together. The first step, which makes
-Adam's state, does not count. `--dense` sends the gradients of all rows, as DistributedDataParallel would. `--recover`
-kills a process of two in the middle under `--max-restarts 1`, and compares the weights with an undisturbed run's.
+Adam's state, does not count. `--validate` ranks for all users once, too. `--dense` sends the gradients of all rows, as
+DistributedDataParallel would. `--recover` kills a process of two in the middle under `--max-restarts 1`, and compares
+the weights with an undisturbed run's.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def child(options: argparse.Namespace) -> None:
         with contextlib.suppress(Enough):
             fit(data, config, callbacks=[clock])
         began = time.perf_counter(), time.process_time()
-        ranked(clock.trainer.network.fitted("x"), data, "valid", "full", config.train.shards)
+        if options.validate:
+            ranked(clock.trainer.network.fitted("x"), data, "valid", "full", config.train.shards)
         validation = time.perf_counter() - began[0], time.process_time() - began[1]
         wall, cpu, sent = np.median(np.diff(clock.marks, axis=0), axis=0).tolist()
         own = {"step_s": wall, "cpu_s": cpu, "sent": sent, "peak_mb": peak_memory_mb(), "steps": clock.steps}
@@ -88,7 +90,8 @@ def measure(options: argparse.Namespace, way: str) -> dict[str, Any]:
     count, threads, shards = map(int, re.findall(r"\d+", way))
     settings = [*options.set, f"run.threads={threads}", f"train.shards={shards}", "train.average_epochs=3"]
     words = [__file__, "--child", str(options.data), "--model", options.model, "--steps", str(options.steps)]
-    words += [*(["--dense"] if options.dense else []), "--set", *settings]
+    words += [*(["--dense"] if options.dense else []), *(["--validate"] if options.validate else [])]
+    words += ["--set", *settings]
     start = [sys.executable] if count == 1 else [*LAUNCH, str(count)]
     done = subprocess.run([*start, *words], check=True, stdout=subprocess.PIPE, text=True)
     of_all = json.loads(done.stdout.strip().splitlines()[-1])
@@ -182,6 +185,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=4, help="of --recover")
     parser.add_argument("--set", nargs="*", default=[], help="settings of hardgnn train")
+    parser.add_argument("--validate", action="store_true", help="and one full validation")
     parser.add_argument("--dense", action="store_true")
     parser.add_argument("--recover", action="store_true")
     parser.add_argument("--json", action="store_true")

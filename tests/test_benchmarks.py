@@ -26,6 +26,7 @@ SMALL = [
     "prepare.py --form yelp --events 5000 --users 100 --items 1000",
     "scale.py --events 20000 --users 1200 --items 300 --factors 1 --steps 2 --threads 1",
     "scale.py --model best --grow items --events 9000 --users 600 --items 300 --factors 1 3 --steps 2 --threads 1",
+    "processes.py --market 60 150 900 --ways 1x1/2 2x1/2 --steps 3 --rounds 1 --set model.dim=8",
     "serve.py --items 200 --users 50 --connections 2 --seconds 0.5 --approximate",
 ]
 

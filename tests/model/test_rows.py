@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hardgnn.ops.form import asked_for
 from hardgnn.training import rows
 from hardgnn.training.rows import RowAdamW
 
 PAST, N, D = 0.97, 60, 4
 
 
-def both(scale: float, steps: int, together: int = 1) -> list[tuple[Tensor, ...]]:
-    """Weights, average and moments of a table in float64 after steps of dense AdamW, and of the same by rows."""
+def both(scale: float, steps: int, together: int = 1, dtype: torch.dtype = torch.float64) -> list[tuple[Tensor, ...]]:
+    """Weights, average and moments of a table after steps of dense AdamW, and of the same by rows."""
     rng = np.random.default_rng(0)
-    first = torch.from_numpy(rng.normal(0, 0.1, (N, D)))
+    first = torch.from_numpy(rng.normal(0, 0.1, (N, D))).to(dtype)
     dense, lazy = nn.Parameter(first.clone()), nn.Parameter(first.clone())
     means = [first.clone(), first.clone()]
     options = {"lr": 0.01, "weight_decay": 1.0}
@@ -27,7 +28,7 @@ def both(scale: float, steps: int, together: int = 1) -> list[tuple[Tensor, ...]
         for group in (*one.param_groups, *other.param_groups):
             group["lr"] = 0.01 * 0.5 ** (step // 50)
         asked = [np.sort(rng.choice(N, 3, replace=False, p=often / often.sum())) for _ in range(together)]
-        wanted = [torch.from_numpy(rng.normal(0, scale, (3, D))) for _ in asked]
+        wanted = [torch.from_numpy(rng.normal(0, scale, (3, D))).to(dtype) for _ in asked]
         one.zero_grad()
         for table, look_up in ((dense, dense.__getitem__), (lazy, other.rows[lazy].look_up)):
             assert table.shape == (N, D)
@@ -50,6 +51,13 @@ def test_rows_end_where_dense_adamw_brings_them(
     monkeypatch.setattr(rows, "KEPT_STEPS", kept)
     for dense, lazy in zip(*both(scale, 120, together)):
         torch.testing.assert_close(lazy, dense, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["native", "torch", "reference"])
+def test_every_form_does_so_in_float32(form: str) -> None:
+    with asked_for(form):
+        for dense, lazy in zip(*both(0.1, 120, dtype=torch.float32)):
+            torch.testing.assert_close(lazy, dense, rtol=1e-5, atol=2e-6)
 
 
 def test_gradients_as_small_as_the_epsilon_of_adam_move_rows_nearly_as_far() -> None:

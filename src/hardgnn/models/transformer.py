@@ -17,6 +17,8 @@ from hardgnn.models.query import Scoring
 from hardgnn.models.transitions import TRANSITIONS, TransitionsSettings
 from hardgnn.parts import ENCODERS
 
+ROWS_TOGETHER = 2**14
+
 
 class TransformerSettings(NetworkSettings):
     """A table of items and an encoder of the window; the score is their product, plus transitions."""
@@ -62,7 +64,9 @@ class Transformer(Network):
 
     def initialise(self, generator: torch.Generator) -> None:
         # Drawn and forgotten, so that one seed starts the items alike in networks with and without users' vectors.
-        nn.init.xavier_uniform_(torch.empty(self.n_users, self.settings.dim), generator=generator)
+        forgotten = torch.empty(min(self.n_users, ROWS_TOGETHER), self.settings.dim)
+        for start in range(0, self.n_users, ROWS_TOGETHER):
+            forgotten[: self.n_users - start].uniform_(generator=generator)
         super().initialise(generator)
 
     def vectors(

@@ -14,8 +14,8 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -49,6 +49,8 @@ class Ends:
             self._connect(share, seconds)
         except (OSError, ValueError) as error:
             raise MachineError(f"the processes cannot connect to {launched.host} ({error})") from None
+        self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
         threading.Thread(target=self._listen, daemon=True, name="ends").start()
 
     cause: Cause | None
@@ -75,6 +77,18 @@ class Ends:
                 else:
                     peer.close()
 
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Within it Ctrl-C and SIGTERM end this process also where it waits in a call that hears nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+
     def why(self, seconds: float) -> Cause | None:
         """Why the processes end, waited for so long."""
         self._known.wait(seconds)
@@ -95,7 +109,7 @@ class Ends:
         own = f"{self.launched}{sentence if stopped else f': {sentence}'}"
         self._tell(Cause(self.launched.rank, status, own, "stopped" if stopped else "failed"))
         if self.launched.rank and not stopped:
-            self._first_left.wait(LEAVE_S)  # the launcher stops all as soon as one ends: process 0 speaks before
+            self._first_left.wait(2 * GRACE_S)  # the launcher stops all as soon as one ends: process 0 speaks before
         self.leave()
         return error
 
@@ -124,9 +138,13 @@ class Ends:
             heard: dict[int, bytes] = {}
             for rank, peer in self._peers.items():
                 ready.register(peer, selectors.EVENT_READ, rank)
-            while ready.get_map():
+            ready.register(self._woken, selectors.EVENT_READ, None)
+            while True:
                 for key, _ in ready.select():
                     rank = key.data
+                    if rank is None:
+                        threading.Thread(target=self._signalled, args=(self._woken.recv(64),), daemon=True).start()
+                        continue
                     try:
                         said = self._peers[rank].recv(2**16)
                     except OSError:
@@ -162,6 +180,16 @@ class Ends:
         if self.launched.rank == 0:
             self._tell(cause)
         threading.Thread(target=self._end, args=(cause,), daemon=True, name="end").start()
+
+    def _signalled(self, numbers: bytes) -> None:
+        """What `_end` does after a signal that came from outside."""
+        number = next((one for one in numbers if one in (signal.SIGINT, signal.SIGTERM)), None)
+        if number is None or self.cause is not None or self._left.wait(LEAVE_S) or self.cause is not None:
+            return
+        self._tell(Cause(self.launched.rank, 128 + number, f"{self.launched} was stopped", "stopped"))
+        self.leave()
+        os.write(2, b"error: interrupted; the same command with --resume goes on\n")
+        os._exit(128 + number)
 
     def _end(self, cause: Cause) -> None:
         """Stops what this process is doing, and ends it where it does not stop, as in a call that waits for ever."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason
 from hardgnn.processes.ends import Ends
-from hardgnn.processes.launch import PATIENCE, Cause, Launched, launched, patience_s
+from hardgnn.processes.launch import ATTEMPT, PATIENCE, Cause, Launched, launched, patience_s
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +138,10 @@ class Together(Group):
     def _by(self, exchange: Callable[..., object], *what: Any, **how: Any) -> None:
         try:
             exchange(*what, **how)
+        except KeyboardInterrupt:
+            if self._ends.cause is None or self._ends.cause.kind == "stopped":
+                raise
+            raise self._ends.ended(self._ends.cause) from None
         except RuntimeError as error:
             if machine_fault(error) is not None and self._ends.cause is None:
                 raise
@@ -176,8 +183,9 @@ def together() -> Iterator[Group]:
     ends = _meet(found)
     _group = Together(found, ends)
     try:
-        yield _group
-        _group.told(None)  # nobody leaves before the first one has written all
+        with ends.hearing():
+            yield _group
+            _group.told(None)  # nobody leaves before the first one has written all
         ends.leave()
     except BaseException as error:
         other = ends.failed(error)
@@ -189,29 +197,52 @@ def together() -> Iterator[Group]:
 
 
 def _meet(found: Launched) -> Ends:
-    import torch
     import torch.distributed as dist
 
     if not dist.is_available():
         raise HardGNNError("this torch was built without torch.distributed; start one process, without torchrun")
     seconds = patience_s()
-    try:
-        store, _, _ = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=seconds))))
-        store.set_timeout(timedelta(seconds=seconds))
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=found.rank, world_size=found.world, timeout=LONGEST)
+    done: Future[Ends] = Future()
 
-        def share(where: str) -> str:
-            if found.rank == 0:
-                store.set("hardgnn/ends", where)
-            return bytes(store.get("hardgnn/ends")).decode()
+    def meet() -> None:
+        try:
+            done.set_result(_met(found, seconds))
+        except BaseException as error:
+            done.set_exception(error)
 
-        ends = Ends(found, share, seconds)
-    except (RuntimeError, ValueError) as error:
-        raise HardGNNError(
-            f"{found.world} processes did not find each other at {found.host}:{found.port} within {seconds:g} s "
-            f"({PATIENCE} sets how long they wait): {reason(error)}"
-        ) from None
+    # In a thread, since no Ctrl-C is heard in a library that waits.
+    threading.Thread(target=meet, daemon=True).start()
+    while True:
+        try:
+            return done.result(timeout=0.1)
+        except TimeoutError:
+            if done.done():
+                raise
+        except (RuntimeError, ValueError) as error:
+            raise HardGNNError(
+                f"{found.world} processes did not find each other at {found.host}:{found.port} within {seconds:g} s "
+                f"({PATIENCE} sets how long they wait): {reason(error)}"
+            ) from None
+
+
+def _met(found: Launched, seconds: float) -> Ends:
+    import torch
+    import torch.distributed as dist
+
+    patience = timedelta(seconds=seconds)
+    shared, _, _ = next(iter(dist.rendezvous("env://", timeout=patience)))
+    # torchrun keeps its store when it starts all anew: what an earlier attempt left there is not for this one.
+    store = dist.PrefixStore(f"hardgnn/{os.environ.get(ATTEMPT, '0')}", shared)
+    store.set_timeout(patience)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=found.rank, world_size=found.world, timeout=LONGEST)
+
+    def share(where: str) -> str:
+        if found.rank == 0:
+            store.set("ends", where)
+        return bytes(store.get("ends")).decode()
+
+    ends = Ends(found, share, seconds)
     store.set_timeout(LONGEST)
     return ends
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hardgnn.errors import HardGNNError, shown
+from hardgnn.errors import TRACEBACK, HardGNNError, shown
 
 WORLD, RANK = "WORLD_SIZE", "RANK"
 LOCAL_WORLD, LOCAL_RANK = "LOCAL_WORLD_SIZE", "LOCAL_RANK"
 HOST, PORT = "MASTER_ADDR", "MASTER_PORT"
+ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
 PATIENCE, PATIENCE_S = "HARDGNN_RENDEZVOUS_S", 60.0
 _voice: int | None = None
 
@@ -113,7 +114,7 @@ def alone(command: str) -> None:
 
 
 def quiet() -> None:
-    """All processes but the first say nothing from here on, whatever prints."""
+    """All processes but the first say nothing from here on, whatever prints; with tracebacks asked for, they do."""
     global _voice
     try:
         follows = launched().rank > 0
@@ -122,7 +123,7 @@ def quiet() -> None:
     if follows:
         _voice = os.dup(2)
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for number in (1, 2):
+        for number in (1,) if TRACEBACK in os.environ else (1, 2):
             os.dup2(nowhere, number)
         os.close(nowhere)
 

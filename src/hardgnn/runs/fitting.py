@@ -43,7 +43,7 @@ from hardgnn.training.callbacks import (
 )
 from hardgnn.training.checkpoint import Progress
 from hardgnn.training.optimiser import by_rows, optimiser_of
-from hardgnn.training.shards import SameStart, Shards
+from hardgnn.training.shards import Alike, Shards
 from hardgnn.training.trainer import Trainer
 from hardgnn.wording import option, said
 
@@ -288,7 +288,7 @@ class Fitting:
         # Those that are named come before the log, so that it has what they add.
         ours = [*self._judging(network, average, settings), *named, Lines(), *self.place.callbacks(average)]
         if processes().world > 1:
-            ours.append(SameStart(average))
+            ours.append(Alike(average))
         trainer = Trainer(
             network,
             objective,

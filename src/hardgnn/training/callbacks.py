@@ -131,7 +131,8 @@ class Penalty(Callback):
     @torch.no_grad()
     def epoch(self, line: dict[str, Any]) -> None:
         """Adds it."""
-        line["loss_l2"] = self.l2 * sum(float(parameter.square().sum()) for parameter in self.parameters)
+        of = self.parameters if self.l2 else []  # a table may be as large as half of the memory
+        line["loss_l2"] = float(self.l2 * sum(float(parameter.square().sum()) for parameter in of))
 
 
 class Validation(Callback):

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.adamw import adamw
 
+from hardgnn.ops.rows import AdamWStep, Kept, drift, step
 from hardgnn.training.light import AdamW
 
 KEPT_STEPS = 2**12
@@ -79,11 +79,13 @@ class Elapsed:
         self.steps += 1
         self._begin()
 
-    def since(self, place: NDArray[np.integer]) -> NDArray[np.float64]:
-        """D, E, A, β1^k, β2^k, and `_gauss` of w and u: (13, n), of rows touched last at these steps (n,) from 0 on."""
+    def since(self, place: NDArray[np.integer], eps: float) -> NDArray[np.float64]:
+        """What `hardgnn.ops.rows.drift` takes, of rows touched last at these steps (n,), from 0 on: (n, 13)."""
         found = self._table[:, place]
         found[self._M][found[self._M] < TOO_LITTLE] = 0
-        return np.concatenate([found[: self._W.start], _gauss(found[self._W]), _gauss(found[self._U])])
+        with_eps = np.array([[1], [eps], [eps], [eps**2]])
+        sums = [_gauss(found[which]) * with_eps for which in (self._W, self._U)]
+        return np.concatenate([found[[self._D, self._E, self._A, self._M, self._V]], *sums]).T
 
 
 def _gauss(moments: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,41 +163,17 @@ class LazyRows:
     def step(self, lr: float, weight_decay: float) -> None:
         """One step of AdamW, and of the average."""
         self._step += 1
-        past = None if self.average is None else self.average[1] if self._step > 1 else 0.0
+        past = self.average[1] if self.average is not None and self._step > 1 else 0.0
         touched = self._taken()
-        self._elapsed.advance(self._step, lr, weight_decay, past or 0.0)
+        self._elapsed.advance(self._step, lr, weight_decay, past)
         if touched:
-            self._touch(*_together(touched), lr, weight_decay, past)
+            rows, gradient = _together(touched)
+            now = AdamWStep(self._step, lr, weight_decay, self.betas, self.eps, past)
+            step(self._kept(), rows, gradient, now)
+            self._last[rows.cpu().numpy()] = self._elapsed.steps
         self.moments["step"].fill_(self._step)
         if self._elapsed.steps == KEPT_STEPS:
             self.catch_up()
-
-    def _touch(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float, past: float | None) -> None:
-        kept = self.table.detach(), self.moments["exp_avg"], self.moments["exp_avg_sq"]
-        theta, first, second = (one.index_select(0, rows) for one in kept)
-        before = torch.tensor(float(self._step - 1), device=theta.device)
-        adamw(
-            [theta],
-            [gradient],
-            [first],
-            [second],
-            [],
-            [before],
-            fused=theta.device.type in ("cpu", "cuda"),
-            amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            lr=lr,
-            weight_decay=weight_decay,
-            eps=self.eps,
-            maximize=False,
-        )
-        for one, new in zip(kept, (theta, first, second), strict=True):
-            one.index_copy_(0, rows, new)
-        if self.average is not None and past is not None:
-            mean = self.average[0]
-            mean.index_copy_(0, rows, mean.index_select(0, rows).lerp_(theta, 1 - past))
-        self._last[rows.cpu().numpy()] = self._elapsed.steps
 
     @torch.no_grad()
     def catch_up(self) -> None:
@@ -215,25 +193,14 @@ class LazyRows:
         behind = np.flatnonzero(self._last[place] < self._elapsed.steps)
         if len(behind) < len(place):
             rows, place = rows[torch.from_numpy(behind).to(rows.device)], place[behind]
-        since = torch.from_numpy(self._elapsed.since(self._last[place])).to(self.table)
-        d, e, a, m, v = since[:5].unsqueeze(2)  # (n, 1) each
-        kept = self.table.detach(), self.moments["exp_avg"], self.moments["exp_avg_sq"]
-        theta, first, second = (one.index_select(0, rows) for one in kept)
-        root = second.sqrt()
-        if self.average is not None:
-            mean = self.average[0]
-            moved = self._moved(root, second, since[9:]).mul_(first)
-            mean.index_copy_(0, rows, mean.index_select(0, rows).mul_(e).addcmul_(theta, a).sub_(moved))
-        theta.mul_(d).sub_(self._moved(root, second, since[5:9]).mul_(first))
-        for one, new in zip(kept, (theta, first.mul_(m), second.mul_(v)), strict=True):
-            one.index_copy_(0, rows, new)
+        steps, kinds = np.unique(self._last[place], return_inverse=True)
+        since = torch.from_numpy(np.ascontiguousarray(self._elapsed.since(steps, self.eps))).to(self.table)
+        drift(self._kept(), rows, torch.from_numpy(kinds).to(rows.device), since)
         self._last[place] = self._elapsed.steps
 
-    def _moved(self, root: Tensor, second: Tensor, gauss: Tensor) -> Tensor:
-        """What a row moves by for each unit of momentum: (n, d), of √v and v (n, d), and `_gauss` (4, n)."""
-        p, q, b, c = gauss.unsqueeze(2)
-        above = torch.addcmul(q * self.eps, root, p)
-        return above.div_(torch.addcmul(second, root, b * self.eps).add_(c * self.eps**2))
+    def _kept(self) -> Kept:
+        mean = None if self.average is None else self.average[0]
+        return Kept(self.table.detach(), self.moments["exp_avg"], self.moments["exp_avg_sq"], mean)
 
 
 def _together(touched: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

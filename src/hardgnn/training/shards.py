@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
@@ -126,8 +126,12 @@ def _all(table: Tensor) -> Tensor:
     return torch.arange(len(table), device=table.device)
 
 
-class SameStart(Callback):
-    """Every process begins with the weights, moments and progress of process 0, which alone has read them."""
+class Alike(Callback):
+    """All processes begin with the weights, moments and progress of process 0, which alone has read them, and stay so.
+
+    Raises:
+        HardGNNError: after an epoch one has other weights, as where its processor rounds in another way.
+    """
 
     def __init__(self, average: MovingAverage | None) -> None:
         self.average = average
@@ -145,3 +149,19 @@ class SameStart(Callback):
         trainer.progress = processes().told(trainer.progress)
         if not processes().first:
             checkpoint.put(found, trainer.network, trainer.optimiser, average)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Compares the weights."""
+        first, *others = processes().gathered(fingerprint(self.trainer.network))
+        for rank, other in enumerate(others, 1):
+            if other != first:
+                raise HardGNNError(
+                    f"epoch {line['epoch']}: process {rank} has other weights than process 0, as where processors or "
+                    "libraries differ; start all of them on hosts of one kind"
+                )
+
+
+@torch.no_grad()
+def fingerprint(network: nn.Module) -> list[int]:
+    """A sum of the bits of each parameter."""
+    return [int(one.reshape(-1).view(torch.int32).sum(dtype=torch.int64)) for one in network.parameters()]

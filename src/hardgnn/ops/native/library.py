@@ -21,7 +21,9 @@ from torch import Tensor
 
 from hardgnn.ops.form import COMPILED, fast, wanted
 
-SOURCES = ("level.c", "graph.c", "dropout.c", "candidates.c", "nearest.c", "transitions.c", "scores.c")
+SOURCES = (
+    "level.c", "graph.c", "dropout.c", "candidates.c", "nearest.c", "transitions.c", "scores.c", "rows.c",
+)  # fmt: skip
 HEADERS = ("vectors.h", "products.h")
 COMPILERS = ("cc", "gcc", "clang")
 MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())

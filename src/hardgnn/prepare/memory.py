@@ -9,6 +9,7 @@ from pathlib import Path
 from hardgnn.data.readers.values import Room
 from hardgnn.errors import HardGNNError, shown
 from hardgnn.prepare.filters import PART_ROWS
+from hardgnn.wording import option
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 BASE_BYTES = 300 * 10**6  # of the process before the first row, and of blocks
@@ -38,7 +39,7 @@ class Budget:
         """
         size = int(SHARE * free_bytes()) if memory is None else size_of(memory)
         if memory is not None and size < LEAST_BYTES:
-            raise HardGNNError(f"memory={shown(memory)}: preparing takes {LEAST_BYTES // 10**6} MB at least")
+            raise HardGNNError(f"{option('memory', shown(memory))}: preparing takes {LEAST_BYTES // 10**6} MB at least")
         return cls(max(size, LEAST_BYTES), folder)
 
     @property
@@ -60,7 +61,7 @@ def size_of(text: str | int) -> int:
     """
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kmgt]?i?)b?", str(text).strip().lower())
     if found is None or found[2] not in UNITS:
-        raise HardGNNError(f"memory={shown(text)}: expected a size such as 2GB or 800MB")
+        raise HardGNNError(f"{option('memory', shown(text))}: expected a size such as 2GB or 800MB")
     return int(float(found[1]) * UNITS[found[2]])
 
 

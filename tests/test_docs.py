@@ -45,10 +45,7 @@ LEFT_OUT = {
     ("docs/peers.md", "pip install 'hardgnn[peers]'"): "hours of training; tests/test_peers.py fits every peer",
     ("docs/performance.md", "python benchmarks/"): "minutes; tests/test_benchmarks.py runs every script",
     ("docs/reliability.md", "python -m pytest tests/faults"): "these are tests themselves",
-    (
-        "docs/scale.md",
-        "hardgnn prepare events.csv --out data/events --memory",
-    ): "tests/data/test_large.py gives all of these",
+    ("docs/scale.md", "hardgnn prepare events.csv"): "tests/data/test_large.py gives files, addresses and a bound",
     ("docs/scale.md", "from pyspark"): "needs Spark; tests/data/test_large.py writes such a folder",
     ("docs/scale.md", "import json"): "tests/data/test_large.py runs it beside such a folder",
     ("docs/serving.md", "pip install 'hardgnn[serve]'"): "all options at once; the tutorial serves",

@@ -140,7 +140,7 @@ def measure(source: Path, out: Path, seconds: dict[str, float], memory: str | No
     log = read_log(source, None if budget is None else budget.room)
     rows = log.table.height
     start = lap("read", start)
-    dataset = prepare(log, PrepareConfig(), PART_ROWS if budget is None else budget.part_rows)
+    dataset = prepare(log, PrepareConfig(), PART_ROWS if budget is None else budget.part_rows(log))
     start = lap("prepare", start)
     dataset.save(out)
     lap("save", start)

@@ -57,6 +57,12 @@ LEFT_OUT = {
     ("docs/scale.md", "sbatch"): "Slurm; the commands in it are those of the block before",
     ("docs/scale.md", "torchrun --standalone"): "several processes; tests/test_processes.py starts such",
     ("docs/scale.md", "python benchmarks/processes.py"): "minutes; tests/test_benchmarks.py runs every script",
+    (
+        "docs/scale.md",
+        "hardgnn prepare events.csv --out data/events --memory",
+    ): "tests/data/test_large.py gives files, addresses and a bound",
+    ("docs/scale.md", "from pyspark"): "needs Spark; tests/data/test_large.py writes such a folder",
+    ("docs/scale.md", "import json"): "tests/data/test_large.py runs it beside such a folder",
     ("docs/serving.md", "pip install 'hardgnn[serve]'"): "all options at once; the tutorial serves",
     ("docs/serving.md", "cp -r runs/hardgnn"): "/srv; tests/test_hosts.py moves a link",
     ("docs/serving.md", "for host in"): "hosts; tests/test_hosts.py asks the same addresses",

@@ -147,7 +147,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read_log(tmp_path / "log.parquet", budget)
 
 
-def test_sizes(tmp_path: Path) -> None:
+def test_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [size_of(one) for one in ("2GB", "1.5 GiB", "800m", 7)] == [2 * 10**9, 3 * 2**29, 8 * 10**8, 7]
     assert free_bytes() > 0
     for wrong in ("much", "2 XB"):
@@ -155,9 +155,13 @@ def test_sizes(tmp_path: Path) -> None:
             Budget.of(wrong, tmp_path)
     with pytest.raises(HardGNNError, match="takes 400 MB at least"):
         Budget.of("10MB", tmp_path)
-    small, large = Budget.of("500MB", tmp_path), Budget.of("20GB", tmp_path)
+    market(tmp_path / "log.parquet")
+    log, small, large = read_log(tmp_path / "log.parquet"), Budget.of("500MB", tmp_path), Budget.of("20GB", tmp_path)
     assert small.room.rows < large.room.rows
-    assert small.part_rows < large.part_rows
+    assert small.part_rows(log) < large.part_rows(log)
+    monkeypatch.setattr("hardgnn.prepare.memory.ID_BYTES", 10**7)
+    with pytest.raises(HardGNNError, match=r"users and items do not fit into 500 MB; give memory=\d+MB"):
+        small.part_rows(log)
 
 
 def test_one_user_who_is_nearly_everything(tmp_path: Path) -> None:
@@ -191,11 +195,11 @@ def test_training_on_mapped_columns_gives_the_same_weights(tmp_path: Path, monke
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "mapped" / name).read_bytes()
 
 
-def test_a_folder_of_spark(tmp_path: Path, mapped: None) -> None:
-    """What the query in docs/scale.md writes is read: folders of Parquet files, and a manifest of format 1."""
+def test_a_folder_of_spark(tmp_path: Path, mapped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the query in docs/scale.md writes is read: folders of Parquet files, and the manifest that it shows."""
     market(tmp_path / "log.parquet")
     prepare_file(tmp_path / "log.parquet").save(tmp_path / "ours")
-    ours, theirs = Dataset.load(tmp_path / "ours"), tmp_path / "theirs"
+    ours, theirs = Dataset.load(tmp_path / "ours"), tmp_path / "data"
     for name in ("interactions", "users", "items"):
         table = pl.read_parquet(tmp_path / "ours" / f"{name}.parquet")
         table = table.cast({"part": pl.Int8}) if name == "interactions" else table  # Spark has no unsigned types
@@ -203,10 +207,11 @@ def test_a_folder_of_spark(tmp_path: Path, mapped: None) -> None:
         for number, part in enumerate(table.iter_slices(max(1, table.height // 3))):
             part.write_parquet(theirs / f"{name}.parquet" / f"part-{number:05}.parquet")
         (theirs / f"{name}.parquet" / "_SUCCESS").touch()
-    (theirs / "manifest.json").write_text(json.dumps({"format_version": 1, "name": "theirs"}))
-    nobody = np.empty(0, np.int32), np.empty((0, 999), np.int32)
-    np.savez(theirs / "candidates.npz", users=nobody[0], items=nobody[1])
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+    exec(page.read_text("utf-8").split("```python\nimport json")[1].split("```")[0], {"json": json})
     found = Dataset.load(theirs)
+    assert (found.candidates.items == ours.candidates.items).all()
     assert found.interactions().equals(ours.interactions())
     for part in (VALID, TEST):
         assert all((one == other).all() for one, other in zip(found.targets(part), ours.targets(part)))

@@ -178,6 +178,7 @@ class Dataset:
         asked = np.full(self.n_users, -np.inf)
         known = np.diff(offsets) > 0
         asked[known] = times[offsets[1:][known] - 1]
+        release(times)
         return asked
 
     @property

@@ -141,4 +141,5 @@ def prepare_file(
         given["candidate_users"] = None
     config = PrepareConfig.checked(preset, **given)
     budget = Budget.of(memory, scratch or Path(tempfile.gettempdir()))
-    return prepare(read_log(path, budget.room, format=kind, **options), config, budget.part_rows)
+    log = read_log(path, budget.room, format=kind, **options)
+    return prepare(log, config, budget.part_rows(log))

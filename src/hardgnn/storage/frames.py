@@ -118,14 +118,9 @@ def opened(
 
     Those are read in the order of their names, as Spark and others write them.
     """
-    if not path.exists():
-        raise HardGNNError(f"{shown(path)}: missing; {remedy}")
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise HardGNNError(f"{shown(path)}: a folder without a .parquet file; {remedy}")
     with ExitStack() as handles:
         tables, notes = [], []
-        for file in files:
+        for file in files_of(path, remedy):
             with reading(file, remedy):
                 # Unbuffered: polars reads on where the system's handle is, which a buffer would leave behind.
                 handle = handles.enter_context(file.open("rb", buffering=0))
@@ -143,6 +138,20 @@ def opened(
         yield pl.concat(tables), notes[0]
 
 
+def files_of(path: Path, remedy: str) -> list[Path]:
+    """The file, or those of a folder in the order of their names.
+
+    Raises:
+        HardGNNError: there is none.
+    """
+    if not path.exists():
+        raise HardGNNError(f"{shown(path)}: missing; {remedy}")
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise HardGNNError(f"{shown(path)}: a folder without a .parquet file; {remedy}")
+    return files
+
+
 def read_columns(path: Path, schema: Schema, remedy: str, shelf: Callable[[int], Shelf]) -> dict[str, NDArray[Any]]:
     """The columns of a table of numbers by their names, (N,) each.
 
@@ -155,14 +164,20 @@ def read_columns(path: Path, schema: Schema, remedy: str, shelf: Callable[[int],
     Raises:
         HardGNNError: as `read_frame`.
     """
-    with opened(path, schema, remedy) as (table, _), reading(path, remedy):
-        where = shelf(int(table.select(pl.len()).collect().item()))
-        columns = {name: where.column(_numpy(kind)) for name, kind in schema.items()}
-        for frame in table.collect_batches(chunk_size=BLOCK, maintain_order=True, engine="streaming"):
-            _refuse_nothing(frame, schema, path, remedy, len(columns[next(iter(columns))]))
-            for name, column in columns.items():
-                column.add(frame[name].to_numpy())
-        return {name: column.done() for name, column in columns.items()}
+    files, rows = files_of(path, remedy), 0
+    for file in files:
+        with reading(file, remedy), file.open("rb", buffering=0) as handle:
+            rows += int(pl.scan_parquet(handle).select(pl.len()).collect().item())
+    where = shelf(rows)
+    columns = {name: where.column(_numpy(kind)) for name, kind in schema.items()}
+    for file in files:  # one after the other, for a table of polars has 2^32 rows at most, and a folder may have more
+        with opened(file, schema, remedy) as (table, _), reading(file, remedy):
+            before = len(columns[next(iter(columns))])
+            for frame in table.collect_batches(chunk_size=BLOCK, maintain_order=True, engine="streaming"):
+                _refuse_nothing(frame, schema, file, remedy, len(columns[next(iter(columns))]) - before)
+                for name, column in columns.items():
+                    column.add(frame[name].to_numpy())
+    return {name: column.done() for name, column in columns.items()}
 
 
 def _numpy(kind: Any) -> np.dtype[Any]:

@@ -21,7 +21,7 @@ from hardgnn.data.readers.base import Fit, named, reader, text_sample
 from hardgnn.data.readers.frames import Table
 from hardgnn.data.readers.source import Columns, Source, listed, parsing, streamed
 from hardgnn.data.readers.values import checked_table
-from hardgnn.errors import HardGNNError, nearest, shown
+from hardgnn.errors import HardGNNError, nearest, reason, shown
 from hardgnn.wording import option, said
 
 # guessed column names, best first, compared without case and punctuation
@@ -156,10 +156,12 @@ def remote_parquet(url: str, wanted: Columns) -> Source:
     Raises:
         HardGNNError: there is none, or a column is missing.
     """
-    with parsing(shown(url), "parquet"):
+    try:
         table = pl.scan_parquet(url)
         found = table.collect_schema().names()
         rows = int(table.select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise HardGNNError(f"{shown(url)}: cannot be read as Parquet ({reason(error)})") from None
     names = chosen_names(found, wanted, shown(url))
     columns = table.select(pl.col(name).alias(meaning) for meaning, name in names.items())
     return Source(columns, lambda row: f"row {row + 1}", text=False, rows=rows, names=names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -238,6 +237,13 @@ class Parsed:
         return cls(pl.DataFrame(table), nulls, bad)
 
 
+def used_up(first: list[pl.DataFrame], rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The first frames, each of which is let go of then, and the rest."""
+    while first:
+        yield first.pop(0)
+    yield from rest
+
+
 def not_finite(table: pl.DataFrame) -> int:
     """How many ratings there are that are no numbers."""
     if RATING not in table.columns:
@@ -304,7 +310,7 @@ class Rows:
             frames.append(frame)
             rows += frame.height
             if rows > room.rows:
-                return Parsed.mapped(itertools.chain(frames, batches), room.folder, self.label)
+                return Parsed.mapped(used_up(frames, batches), room.folder, self.label)
         return Parsed.of(pl.concat(frames))
 
     def skipped(self) -> int:

@@ -9,7 +9,6 @@ once, and for one shard of them:
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,12 @@ from hardgnn.runs.tables import RunTables
 
 COMMAND = [sys.executable, "-c", "from hardgnn.cli import main; main()"]
 DAY = 86_400.0
+BETWEEN = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss / 1024, used.ru_utime + used.ru_stime)
+"""  # a small process, for a child counts the memory that its parent has as its own
 
 
 def run_of_many(folder: Path, preset: str, users: int, items: int, history: int) -> Path:
@@ -63,11 +68,9 @@ def run_of_many(folder: Path, preset: str, users: int, items: int, history: int)
 
 def measured(words: list[str]) -> tuple[float, float]:
     """Peak memory in MiB and processor seconds of a command."""
-    process = subprocess.Popen([*COMMAND, "recommend", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(words)}: status {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+    command = [sys.executable, "-c", BETWEEN, *COMMAND, "recommend", *words]
+    memory, seconds = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+    return float(memory), float(seconds)
 
 
 def main() -> None:

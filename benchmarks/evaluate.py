@@ -19,6 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hardgnn  # noqa: F401 - before torch, which then waits as it does in a run
+
+# isort: split
 import numpy as np
 import polars as pl
 import scipy

@@ -421,6 +421,6 @@ def test_waiting_threads_do_not_spin_for_long_unless_they_are_told_to() -> None:
         words = [sys.executable, "-c", code]
         return subprocess.run(words, capture_output=True, text=True, env=plain | more).stdout.strip()
 
-    assert said(show) == "10000 None"
+    assert said(show) in ("0 None", "10000 None")  # on a busy machine, and on a quiet one
     assert said(show, GOMP_SPINCOUNT="5") == "5 None"
     assert said(show, OMP_WAIT_POLICY="ACTIVE") == "None ACTIVE"

@@ -17,10 +17,11 @@ from hardgnn.evaluation.protocols import left_out, rank_targets
 from hardgnn.evaluation.topn import best_of_rows, top_n
 from hardgnn.models.query import QueryModel
 from hardgnn.ops import scores
-from hardgnn.ops.form import asked_for
+from hardgnn.ops.form import asked_for, wanted
 from hardgnn.ops.native import library
 from hardgnn.ops.scores import Reach, Reachable, Terms
 from hardgnn.ops.sparse import index_type
+from hardgnn.runtime import side_by_side
 
 in_c = pytest.mark.skipif(library.compiler_here() is None, reason="no C compiler")
 
@@ -161,6 +162,41 @@ def test_a_model_recommends_as_its_scores_do(fitted: QueryModel) -> None:
             )
             for one, other in zip(direct, table, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+def test_threads_rank_side_by_side_and_come_to_the_same(fitted: QueryModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, frames, lists, told = random_dataset(60, 90, repeats=True), [], [], []
+    threads = torch.get_num_threads()
+    for count in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        told.append([])
+        tell = lambda done, total: told[-1].append((done, total))  # noqa: E731
+        frames.append(rank_targets(fitted, data, "test", block_bytes=4 * 8192 * 7, progress=tell))
+        lists.append(top_n(fitted, np.arange(60), data.train, 5, 90, block_bytes=4 * 8192 * 7)[0])
+    assert frames[0].equals(frames[1])
+    np.testing.assert_array_equal(*lists)
+    assert [done for done, _ in told[0]][-1] == told[0][0][1] == told[1][-1][0]
+    assert len(told[0]) > 3
+    monkeypatch.undo()
+    torch.set_num_threads(threads)
+
+
+def test_a_part_that_fails_is_told_and_parts_run_in_the_form_that_is_asked_for() -> None:
+    threads, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+
+    def work(part: int) -> None:
+        seen.append((wanted(), torch.get_num_threads()))
+        if part == 3:
+            raise HardGNNError("three")
+
+    try:
+        with asked_for("torch"), pytest.raises(HardGNNError, match="three"):
+            side_by_side(work, range(4))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert set(seen) == {("torch", 1)}
 
 
 def test_what_is_left_out_is_each_item_once_and_never_the_target() -> None:

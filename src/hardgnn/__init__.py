@@ -29,7 +29,7 @@ __all__ = [
 # Threads of torch that wait for each other spin for a long time before they sleep. On a machine with other busy
 # processes they keep the very processor busy that the one they wait for needs (docs/performance.md, Threads).
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "10000"
+    os.environ["GOMP_SPINCOUNT"] = "0" if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 else "10000"
 
 # the two that are data come with the room above, which prepares logs
 _HOMES = {

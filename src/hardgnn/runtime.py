@@ -10,10 +10,13 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from hardgnn.version import __version__
 MALLOC_TRIM_THRESHOLD, MALLOC_TOP_PAD, MALLOC_MMAP_MAX = -1, -2, -4  # the parameters of glibc's mallopt
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 PRECISIONS = ("float32", "bfloat16")
+Part = TypeVar("Part")
 PACKAGES = ("torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
 
 
@@ -119,6 +123,34 @@ def use_threads(threads: int, earlier: int = 0) -> None:
     """
     if threads or "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads or earlier or max(1, free_processors() // processes().launched.local_world))
+    spins = not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()  # torch was imported before hardgnn
+    if threads > 1 and spins and (free := free_processors()) < threads:
+        warnings.warn(
+            f"run.threads={threads}: {free} of the processors are free now, and torch was imported before hardgnn, so "
+            "that its threads spin while they wait for each other, which may take several times as long: import "
+            "hardgnn first, set OMP_WAIT_POLICY=PASSIVE, or take fewer threads",
+            stacklevel=2,
+        )
+
+
+def side_by_side(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
+    """`work` of each part, on as many threads of Python as torch has, within each of which torch has one alone.
+
+    So no thread waits for another within an operation, which torch's do by spinning.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(parts)) < 2:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            running = [pool.submit(copy_context().run, work, part) for part in parts]
+            for one in running:
+                one.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # of threads that begin later
 
 
 def free_processors(seconds: float = 0.1) -> int:

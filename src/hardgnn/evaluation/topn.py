@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from hardgnn.evaluation.protocols import (
     left_out,
     refuse_odd,
 )
+from hardgnn.runtime import side_by_side
 
 NO_ITEM = -1
 CHUNK = 64  # items whose best_of_rows score is looked at before the items themselves
@@ -68,8 +70,10 @@ def top_n(
     best = np.full((len(users), n), -np.inf, dtype=np.float32)
     kept = min(n, n_items)
     rows_of_all = np.arange(len(users))
-    direct = is_direct(ranker)
-    for block in blocks(len(users), max(DIRECT_NUMBERS, n) if direct else n_items, block_bytes):
+    done, one_at_a_time = 0, Lock()
+
+    def answer(block: slice) -> None:
+        nonlocal done
         known = histories.take(rows_of_all[block])
         if is_direct(ranker):
             nothing = Histories(np.zeros(len(known.lengths) + 1, np.int64), known.items[:0])
@@ -80,8 +84,16 @@ def top_n(
             scores = checked_scores(ranker, users[block], known, n_items)
             with _without(scores, known if exclude_seen else None, blocked) as allowed:
                 items[block, :kept], best[block, :kept] = best_of_rows(allowed, kept)
-        if progress is not None:
-            progress(block.stop, len(users))
+        with one_at_a_time:
+            done += block.stop - block.start
+            if progress is not None:
+                progress(done, len(users))
+
+    if is_direct(ranker):
+        side_by_side(answer, [*blocks(len(users), max(DIRECT_NUMBERS, n), block_bytes)])
+    else:
+        for block in blocks(len(users), n_items, block_bytes):
+            answer(block)
     items[np.isneginf(best)] = NO_ITEM
     return items, best
 

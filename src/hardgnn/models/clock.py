@@ -97,8 +97,8 @@ class ClockScores:
 
     def __init__(self, module: Clock, past: Past) -> None:
         self.module, self.past = module, past
-        self._place = np.full(len(past.edges) + 1, -1)  # of each reading in the table
-        self._table: Tensor | None = None
+        # the place of each reading in a table, -1 for none, and the table; replaced as one, since threads may ask
+        self._known: tuple[NDArray[np.int64], Tensor | None] = (np.full(len(past.edges) + 1, -1), None)
 
     def knowing(self, histories: Everybody) -> ClockScores:
         """The same clock, which has counted the events of these histories and no others."""
@@ -111,12 +111,14 @@ class ClockScores:
         A moment is computed when it is first asked for, and kept.
         """
         readings, rows = self.past.asked(histories)
-        new = readings[self._place[readings] < 0]
-        if self._table is None or len(new):
-            self._place[new] = np.arange(len(new)) + (0 if self._table is None else len(self._table))
-            found = self._at(new)
-            self._table = found if self._table is None else torch.cat([self._table, found])
-        return self._table, torch.from_numpy(self._place[readings][rows]).to(self._table.device)
+        place, table = self._known
+        new = readings[place[readings] < 0]
+        if table is None or len(new):
+            found, place = self._at(new), place.copy()
+            place[new] = np.arange(len(new)) + (0 if table is None else len(table))
+            table = found if table is None else torch.cat([table, found])
+            self._known = place, table
+        return table, torch.from_numpy(place[readings][rows]).to(table.device)
 
     def _at(self, readings: NDArray[np.integer]) -> Tensor:
         """What is added at these readings, (R, I); a term at a time, for each is as large."""

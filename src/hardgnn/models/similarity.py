@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from scipy import sparse
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
+from hardgnn.ops.sparse import index_type
 
 FORWARD_STEPS = 5
 LONGEST = 3000  # items of one user that count together: their pairs are the square of it
@@ -48,14 +49,15 @@ def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_ar
     norms = np.sqrt(np.maximum(training_matrix(dataset).sum(axis=0), 1)).astype(np.float32)  # (I,)
     unit = users @ sparse.diags_array(1 / norms, format="csr")
     transposed = unit.T.tocsr()  # (I, U)
-    columns = []  # of S; before the cut S is symmetric, so its rows do
+    columns: list[sparse.csr_array] = []  # of S; before the cut S is symmetric, so its rows do
     pairs = np.minimum(transposed.astype(bool).astype(np.int64) @ np.diff(unit.indptr), dataset.n_items)  # of each item
     for start, stop in blocks_of(pairs):
         block = (transposed[start:stop] @ unit).tocoo()
         off = block.row + start != block.col
         values = sparse.csr_array((block.data[off], (block.row[off], block.col[off])), shape=block.shape)
         columns.append(values if neighbours is None else _largest_per_row(values, neighbours))
-    return sparse.vstack(columns, format="csr").T.tocsr()
+    del users, unit, transposed
+    return _turned(columns, dataset.n_items)
 
 
 def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS, backward: float = 0.0) -> sparse.csr_array:
@@ -64,22 +66,43 @@ def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS, backward: f
     Divided by `sqrt(n_i n_j)`, the items' training counts, so that it has the scale of the cosine. j as far before i
     counts `backward` times as much.
     """
-    train, n_items = dataset.train, dataset.n_items
-    total = sparse.csr_array((n_items, n_items), dtype=np.float32)
-    owners = np.repeat(np.arange(len(train.lengths)), train.lengths)
-    for distance in range(1, steps + 1):
-        together = np.flatnonzero(owners[:-distance] == owners[distance:])
-        pairs = (train.items[together], train.items[together + distance])
-        weights = np.full(len(together), 1 / distance, dtype=np.float32)
-        total = total + sparse.csr_array((weights, pairs), shape=total.shape)
-    if backward > 0:
-        total = total + np.float32(backward) * total.T.tocsr()
-    counts = train.item_counts(n_items)
-    scale = sparse.diags_array((1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32), format="csr")
-    total = (scale @ total @ scale).tocsr()
-    total.setdiag(0)
-    total.eliminate_zeros()
-    return total
+    every = followers(dataset, steps, backward)
+    pairs = 2 * steps * dataset.train.item_counts(dataset.n_items)
+    return sparse.vstack([every(start, stop) for start, stop in blocks_of(pairs)], format="csr")
+
+
+def followers(dataset: Dataset, steps: int, backward: float) -> Callable[[int, int], sparse.csr_array]:
+    """What gives rows `start` to `stop` - 1 of `forward_similarity`."""
+    items, n_items, counts = dataset.train.items, dataset.n_items, dataset.train.item_counts(dataset.n_items)
+    kind = index_type(len(items))
+    owners = np.repeat(np.arange(len(dataset.train.lengths), dtype=np.int32), dataset.train.lengths)
+    order = np.argsort(items, kind="stable").astype(kind)  # where each item occurs, one item after the other
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    scale = (1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
+
+    def rows(start: int, stop: int) -> sparse.csr_array:
+        places = order[ends[start] : ends[stop]]
+        shape = (stop - start, n_items)
+        total = [sparse.csr_array(shape, dtype=np.float32) for _ in range(2)]  # what comes after, and before
+        for distance in range(1, steps + 1):
+            for way, sign in enumerate((1, -1) if backward > 0 else (1,)):
+                others = np.asarray(places + sign * distance)
+                inside = (others >= 0) & (others < len(items))
+                here, there = places[inside], others[inside]
+                same = owners[here] == owners[there]
+                pairs = items[here[same]] - start, items[there[same]]
+                weights = np.full(len(pairs[0]), 1 / distance, dtype=np.float32)
+                total[way] = total[way] + sparse.csr_array((weights, pairs), shape=shape)
+        found = total[0] + np.float32(backward) * total[1] if backward > 0 else total[0]
+        entries = found.tocoo()
+        off = (entries.row + start != entries.col) & (entries.data != 0)
+        row, column = entries.row[off], entries.col[off]
+        values = scale[row + start] * entries.data[off] * scale[column]
+        found = sparse.csr_array((values, (row, column)), shape=shape)
+        found.sort_indices()
+        return found
+
+    return rows
 
 
 def training_matrix(dataset: Dataset) -> sparse.csr_array:
@@ -112,14 +135,35 @@ def recent_matrix(dataset: Dataset) -> sparse.csr_array:
     return sparse.csr_array((ones, (users[kept], items[kept])), shape=(dataset.n_users, dataset.n_items))
 
 
-def blocks_of(pairs: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
-    """Bounds of blocks of rows (R,) with `BLOCK_PAIRS` of their `pairs` in each, or of one row with more."""
+def blocks_of(pairs: NDArray[np.integer], most: int | None = None) -> Iterator[tuple[int, int]]:
+    """Bounds of blocks of rows (R,) with `most` of their `pairs` (`BLOCK_PAIRS`) in each, or of one row with more."""
     ends, start = np.cumsum(pairs), 0
     while start < len(ends):
         before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + BLOCK_PAIRS, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, before + (most or BLOCK_PAIRS), side="right")))
         yield start, stop
         start = stop
+
+
+def _turned(blocks: list[sparse.csr_array], n_items: int) -> sparse.csr_array:
+    """The transpose (I, I) of blocks of rows below each other, which are used up: twice its memory at most."""
+    counts = np.zeros(n_items, dtype=np.int64)
+    for block in blocks:
+        counts += np.bincount(block.indices, minlength=n_items)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    kind = index_type(max(int(ends[-1]), n_items))
+    columns, values = np.empty(ends[-1], dtype=kind), np.empty(ends[-1], dtype=np.float32)
+    free, start = ends[:-1].copy(), 0
+    blocks.reverse()
+    while blocks:
+        block = blocks.pop().tocsc()
+        block.sort_indices()
+        lengths = np.diff(block.indptr)
+        places = np.repeat(free - block.indptr[:-1], lengths) + np.arange(block.nnz)
+        columns[places], values[places] = block.indices + start, block.data
+        free += lengths
+        start += block.shape[0]
+    return sparse.csr_array((values, columns, ends.astype(kind)), shape=(n_items, n_items))
 
 
 def _largest_per_row(matrix: sparse.csr_array, n: int) -> sparse.csr_array:

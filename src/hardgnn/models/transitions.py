@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from hardgnn.config.sections import Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
-from hardgnn.models.similarity import cosine_similarity, decayed_history, forward_similarity
+from hardgnn.models.similarity import blocks_of, cosine_similarity, decayed_history, followers
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
 from hardgnn.ops.native.library import native
@@ -57,6 +58,7 @@ class TransitionsSettings(Section):
     gradient, and these have further to go than the entries of a table."""
 
 
+EDGES_TOGETHER = 2**20  # of both kinds, joined at once
 TRANSITIONS = {False: NoTransitions, True: TransitionsSettings}
 
 
@@ -73,10 +75,16 @@ class TransitionGraph:
     @staticmethod
     def of(data: Dataset, config: TransitionsSettings) -> TransitionGraph:
         """Counted in the training part."""
-        cosine = cosine_similarity(data, config.neighbours)
-        follows = forward_similarity(data, config.steps, config.backward)
-        counts = data.train.item_counts(data.n_items).astype(np.float32)
-        return TransitionGraph(Edges.of(cosine, follows), torch.from_numpy(counts))
+        counts = data.train.item_counts(data.n_items)
+
+        def blocks() -> Iterator[tuple[sparse.csr_array, sparse.csr_array]]:  # whose matrices go when it has ended
+            cosine = cosine_similarity(data, config.neighbours)
+            follows = followers(data, config.steps, config.backward)
+            pairs = np.diff(cosine.indptr) + 2 * config.steps * counts
+            for start, stop in blocks_of(pairs, EDGES_TOGETHER):
+                yield cosine[start:stop], follows(start, stop)
+
+        return TransitionGraph(Edges.of_rows(blocks()), torch.from_numpy(counts.astype(np.float32)))
 
     def to(self, device: torch.device) -> TransitionGraph:
         """The same on a device."""

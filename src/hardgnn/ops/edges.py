@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hardgnn.ops.form import fast
-from hardgnn.ops.sparse import rows_of
+from hardgnn.ops.sparse import index_type, rows_of
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,19 @@ class Edges:
     @staticmethod
     def of(first: sparse.csr_array, second: sparse.csr_array) -> Edges:
         """Those of two matrices of one shape, of which either may lack edges of the other."""
-        matrices = [sparse.csr_array(one) for one in (first, second)]
-        for one in matrices:
-            one.sum_duplicates()  # sorts, too
-        present = [_with_values(one, np.ones(one.nnz, np.int8)) for one in matrices]
-        union = (present[0] + present[1]).tocsr()
-        union.sort_indices()
-        kind = np.int32 if union.nnz < 2**31 else np.int64  # scipy's sum has 64 bits, twice the memory
-        numbers = _with_values(union, np.arange(1, union.nnz + 1, dtype=kind))
-        values = []
-        for one, edges in zip(matrices, present, strict=True):
-            spread = np.zeros(union.nnz, np.float32)
-            spread[edges.multiply(numbers).tocsr().data - 1] = one.data
-            values.append(torch.from_numpy(spread))
-        pattern = (torch.from_numpy(part.astype(kind)) for part in (union.indptr, union.indices))
-        return Edges(union.shape[1], *pattern, *values)
+        return Edges.of_rows([(first, second)])
+
+    @staticmethod
+    def of_rows(blocks: Iterable[tuple[sparse.csr_array, sparse.csr_array]]) -> Edges:
+        """Those of blocks of rows below each other, as of `of`: 16 bytes an edge at most, and what a block takes."""
+        joined = [_joined(*block) for block in blocks]
+        width, counts = joined[0][0], np.concatenate([one[1] for one in joined])
+        kind = index_type(max(int(counts.sum()), width))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(kind)
+        parts = [[one[place] for one in joined] for place in (2, 3, 4)]
+        del joined
+        columns, first, second = (torch.from_numpy(np.concatenate(parts.pop(0))) for _ in range(3))
+        return Edges(width, torch.from_numpy(offsets), columns.to(torch.from_numpy(offsets).dtype), first, second)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -106,6 +105,25 @@ class Edges:
         kind = torch.int32 if len(self) * self.width < 2**31 else torch.int64
         starts = torch.arange(len(self), dtype=kind, device=self.offsets.device) * self.width
         return starts.repeat_interleave(self.offsets.diff(), output_size=len(self.columns)).add_(self.columns)
+
+
+def _joined(
+    first: sparse.csr_array, second: sparse.csr_array
+) -> tuple[int, NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """The edges of two matrices of one shape: its width, how many are in each row, their columns and values."""
+    matrices = [sparse.csr_array(one) for one in (first, second)]
+    for one in matrices:
+        one.sum_duplicates()  # sorts, too
+    rows, width = matrices[0].shape
+    keys = [np.repeat(np.arange(rows) * width, np.diff(one.indptr)) + one.indices for one in matrices]
+    there = np.minimum(np.searchsorted(keys[0], keys[1]), max(0, len(keys[0]) - 1))
+    more = keys[1][keys[0][there] != keys[1]] if len(keys[0]) else keys[1]
+    every = np.sort(np.concatenate([keys[0], more]), kind="stable") if len(more) else keys[0]  # two sorted runs
+    values = np.zeros((2, len(every)), dtype=np.float32)
+    for row, key, one in zip(values, keys, matrices, strict=True):
+        row[np.searchsorted(every, key)] = one.data
+    row, column = np.divmod(every, width)
+    return width, np.bincount(row, minlength=rows), column.astype(np.int32), values[0].copy(), values[1].copy()
 
 
 def _with_values(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:

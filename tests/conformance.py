@@ -377,7 +377,7 @@ def asks_every_user_once_an_epoch(name: str, folder: Path) -> None:
     batches = list(objective.batches(np.random.default_rng(0)))
     assert len(batches) == len(objective)
     users = np.concatenate([getattr(batch, "users", batch) for batch in batches])
-    eligible = eligible_users(DATA, DATA.train.keys(DATA.n_items))
+    eligible = eligible_users(DATA, DATA.train)
     np.testing.assert_array_equal(np.sort(users), eligible)
 
 

@@ -47,7 +47,7 @@ def same(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
     np.testing.assert_allclose(found["score"], wanted["score"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("preset", ["best", "selfgnn", "recencyknn", "decayed-popularity"])
+@pytest.mark.parametrize("preset", ["best", "selfgnn", "decayed-popularity"])
 def test_all_shards_together_are_the_whole(
     preset: str, runs: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ FIRST, SUCCESSIVE = "first", "successive"
 TARGETS = {FULL: FIRST, SAMPLED: FIRST} | {f"{FULL}-{which}": which for which in ("last", "random", SUCCESSIVE)}
 """All protocols, and which of a user's interactions of the part each asks for; leave-one-out has one alone."""
 BLOCK_BYTES = 64 * 2**20
-DIRECT_NUMBERS = 8192  # of a user who is ranked without a table: 2,048 users of a block
+DIRECT_NUMBERS = 16384  # of a user who is ranked without a table: 1,024 users of a block
 Progress = Callable[[int, int], None]  # users done, users in all
 
 

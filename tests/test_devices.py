@@ -21,12 +21,13 @@ from hardgnn.models.encoders.attention import AttentionEncoder, AttentionSetting
 from hardgnn.models.encoders.base import Frame
 from hardgnn.models.encoders.causal import CausalEncoder, CausalSettings
 from hardgnn.models.selfgnn import SelfGNNSettings
-from hardgnn.models.selfgnn.augmented import edge_score, self_augmented
+from hardgnn.models.selfgnn.augmented import self_augmented
 from hardgnn.models.selfgnn.intervals import IntervalEncoder
 from hardgnn.models.transitions import TransitionGraph, Transitions, TransitionScores, TransitionsSettings, between
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout
 from hardgnn.ops.graph import InteractionGraph, propagate
+from hardgnn.ops.pairs import pair_products
 from hardgnn.ops.product import product
 from hardgnn.ops.scores import Terms
 from hardgnn.ops.scores import scores as all_scores
@@ -174,7 +175,7 @@ def loss_terms(device: torch.device, generator: torch.Generator | None) -> Told:
         losses.info_nce(anchor, positive, negatives[:1], 0.1, counts=torch.arange(4).to(device)),
         losses.hinge(scores, scores.flip(0)),
         self_augmented(scores, scores * 2, scores * 3),
-        edge_score(anchor, positive, 0.5),
+        pair_products(anchor, positive, torch.arange(4).to(device), torch.arange(4).flip(0).to(device), 0.5),
     ]
 
 

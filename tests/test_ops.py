@@ -22,12 +22,13 @@ from hardgnn.models.transitions import Transitions, TransitionsSettings
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout, kept_numbers
 from hardgnn.ops.edges import Edges
-from hardgnn.ops.form import COMPILED, VARIABLE, asked_for, fast
+from hardgnn.ops.form import COMPILED, FORMS, VARIABLE, asked_for, fast
 from hardgnn.ops.graph import InteractionGraph, propagate
 from hardgnn.ops.interval_level import Level, encode
 from hardgnn.ops.native import level as native_level
 from hardgnn.ops.native import library
 from hardgnn.ops.nearest import nearest
+from hardgnn.ops.pairs import pair_products
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 
@@ -282,6 +283,25 @@ def test_what_windows_reach(seed: int, items: int, width: int, windows: int) -> 
     for others in found[1:]:
         for one, other in zip(others, found[0], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@given(seeds, st.integers(1, 9), st.integers(1, 9), st.integers(0, 40), st.sampled_from([3, 16, 32]), dtypes)
+@often
+def test_pair_products(seed: int, rows: int, columns: int, pairs: int, dim: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    left, right = random(generator, dtype, rows, dim), random(generator, dtype, columns, dim)
+    of_left, of_right = (torch.randint(n, (pairs,), generator=generator) for n in (rows, columns))
+    found = []
+    for form in FORMS:
+        for slope in (1.0, 0.2):
+            with asked_for(form):
+                products = pair_products(left, right, of_left, of_right, slope)
+            z = left[of_left] * right[of_right]
+            torch.testing.assert_close(products, torch.where(z > 0, z, slope * z).sum(-1), rtol=1e-4, atol=1e-5)
+            weight = torch.arange(pairs, dtype=dtype) - 3  # of the third pair 0
+            found.append(torch.autograd.grad((products * weight).sum(), (left, right)))
+    for gradients, expected in zip(found, found[:2] * len(FORMS)):
+        torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-4)
 
 
 @given(seeds, st.integers(1, 150), st.integers(1, 100), st.sampled_from([4, 32, 64]), st.integers(1, 9))

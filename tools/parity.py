@@ -28,8 +28,9 @@ from hardgnn.errors import HardGNNError
 from hardgnn.models.attention import SelfAttention
 from hardgnn.models.network import Seen
 from hardgnn.models.selfgnn import SelfGNN
-from hardgnn.models.selfgnn.augmented import edge_score, self_augmented
+from hardgnn.models.selfgnn.augmented import self_augmented
 from hardgnn.ops.graph import InteractionGraph
+from hardgnn.ops.pairs import pair_products
 from hardgnn.training import losses
 from hardgnn.training.samplers import hardest
 
@@ -201,7 +202,8 @@ class Parity:
         rows = self.integers(f"{where}/uLocs_seq")
         own = users[self.integers(f"{where}/uids")]
         query = self.model.scoring.query(own, sequence[rows])
-        return (query * items[self.integers(f"{where}/iids")]).sum(-1)
+        columns = self.integers(f"{where}/iids")
+        return pair_products(query, items, torch.arange(len(query)), columns)
 
     def _self_augmented(self, short_u: Tensor, short_i: Tensor, long_u: Tensor, long_i: Tensor) -> Tensor:
         slope, total = self.meta["leaky"], torch.zeros((), dtype=self.dtype)
@@ -209,9 +211,9 @@ class Parity:
         self.check("user weights", weights, self.arrays["out/ssl_user_weight"], "vector")
         for t in range(self.shape[0]):
             u, v = self.integers(f"in/suids_{t}"), self.integers(f"in/siids_{t}")
-            short_score = edge_score(short_u[t][u], short_i[t][v], slope)
+            short_score = pair_products(short_u[t], short_i[t], u, v, slope)
             self.check(f"interval scores {t}", short_score, self.arrays[f"out/ssl_interval_scores_{t}"], "score")
-            long_score = edge_score(long_u[u], long_i[v], slope)
+            long_score = pair_products(long_u, long_i, u, v, slope)
             total = total + self_augmented(weights[t][u], long_score, short_score)
         return total
 

@@ -15,6 +15,7 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.histories import PADDING
 from hardgnn.models.attention import SelfAttention
 from hardgnn.models.encoders.base import Encoder, Frame, encoder
+from hardgnn.ops.sparse import sparse_product
 
 ITEMS_TOGETHER = 1024  # items of windows of like length that are encoded at once, about
 
@@ -127,8 +128,11 @@ class PooledEncoder(_Layers):
     Settings = PooledSettings
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        items, positions, seen = self._look_up(item_vectors, window)
-        state = self.item_norm((items * seen).sum(1)) + self.position_norm(seen[..., 0] @ positions)
+        real = window != PADDING
+        ends = F.pad(real.sum(1).cumsum(0), (1, 0))
+        summed = sparse_product((ends, window[real], None), item_vectors)  # most places of most windows are padding
+        positions = real.to(summed.dtype) @ self.positions[self.config.window - window.shape[1] :]
+        state = self.item_norm(summed) + self.position_norm(positions)
         return self._attend(state.unsqueeze(1), None).squeeze(1)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hardgnn.models.network import Vectors
 from hardgnn.models.selfgnn.settings import SelfAugmentedSettings
 from hardgnn.ops.graph import InteractionGraph
+from hardgnn.ops.pairs import pair_products
 
 if TYPE_CHECKING:
     from hardgnn.models.selfgnn.network import SelfGNN
@@ -73,20 +74,12 @@ class SelfAugmented:
             if len(edges[0]) == 0:
                 continue
             u, v = (row[torch.from_numpy(ids).to(device)] for row, ids in zip((user_row, item_row), edges, strict=True))
-            short_u, short_v = users_then.index_select(0, u), items_then.index_select(0, v)
-            long_u = vectors.users.index_select(0, u)
+            weight = network.user_weight(vectors.users.index_select(0, u), users_then.index_select(0, u))
             with torch.no_grad():
-                long_v = vectors.items.index_select(0, v)
-                long_score = edge_score(long_u, long_v, self.slope)
-            weight = network.user_weight(long_u, short_u)
-            short_score = edge_score(short_u, short_v, self.slope)
+                long_score = pair_products(vectors.users, vectors.items, u, v, self.slope)
+            short_score = pair_products(users_then, items_then, u, v, self.slope)
             total = total + self_augmented(weight, long_score, short_score)
         return total
-
-
-def edge_score(user: Tensor, item: Tensor, slope: float) -> Tensor:
-    """`Σ_d σ(e_u ⊙ e_v)` per edge: (m, d), (m, d) -> (m,)."""
-    return F.leaky_relu(user * item, slope).sum(-1)
 
 
 def self_augmented(weight: Tensor, long_score: Tensor, short_score: Tensor) -> Tensor:

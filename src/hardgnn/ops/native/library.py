@@ -22,7 +22,7 @@ from torch import Tensor
 from hardgnn.ops.form import COMPILED, fast, wanted
 
 SOURCES = (
-    "level.c", "graph.c", "dropout.c", "candidates.c", "nearest.c", "transitions.c", "scores.c", "rows.c",
+    "level.c", "graph.c", "dropout.c", "candidates.c", "nearest.c", "pairs.c", "transitions.c", "scores.c", "rows.c",
 )  # fmt: skip
 HEADERS = ("vectors.h", "products.h")
 COMPILERS = ("cc", "gcc", "clang")

@@ -16,6 +16,7 @@ from hardgnn.config.sections import Chosen, PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
 from hardgnn.models.network import Network, Vectors
+from hardgnn.ops.pairs import pair_products
 from hardgnn.parts import LOSSES
 from hardgnn.training.losses import HingeSettings, Scores, info_nce
 from hardgnn.training.objectives.base import (
@@ -111,8 +112,8 @@ class Batch:
 class PairStep:
     """What the terms of a step are functions of.
 
-    Shapes: `sequence`, `query`, `positives` (B, d), `negatives` (P, d), `rows` (P,); `near` (B, K, d), the hard
-    negatives' vectors, of which `valid` (B, K) are real, or None.
+    Shapes: `sequence`, `query`, `positives` (B, d); `rows` and `negatives` (P,), pair p being of these rows of `query`
+    and of the items' vectors; `near` (B, K, d), the hard negatives' vectors, of which `valid` (B, K) are real, or None.
     """
 
     batch: Batch
@@ -233,7 +234,6 @@ class Pairwise(ContrastedObjective):
         of_users = vectors.users.index_select(0, asked) if network.scoring.user_term else None
         query = network.scoring.query(of_users, sequence)
         positives = vectors.items.index_select(0, item_row[self.here(batch.positives)])
-        negatives = vectors.items.index_select(0, item_row[self.here(batch.negatives)])
         near = None  # after the others: gradients add up in the order of what they are of, last first
         if found is not None:
             near = vectors.items.index_select(0, item_row[found].flatten()).view(*found.shape, -1)  # (B, K, d)
@@ -245,7 +245,7 @@ class Pairwise(ContrastedObjective):
             sequence=sequence,
             query=query,
             positives=positives,
-            negatives=negatives,
+            negatives=item_row[self.here(batch.negatives)],
             rows=self.here(batch.rows),
             near=near,
             valid=valid,
@@ -253,7 +253,7 @@ class Pairwise(ContrastedObjective):
         )
 
     def recommendation(self, step: PairStep) -> Tensor:
-        negative = (step.query.index_select(0, step.rows) * step.negatives).sum(-1)
+        negative = pair_products(step.query, step.vectors.items, step.rows, step.negatives)
         positive = (step.query * step.positives).sum(-1).index_select(0, step.rows)
         found = self.loss(Scores(positive, negative.unsqueeze(1)), self.settings.loss)
         return share_of(found, step.batch.pairs_share, self.settings.loss)
@@ -269,7 +269,7 @@ class Pairwise(ContrastedObjective):
             found = info_nce(step.sequence, step.positives, step.near, hard.temperature, step.valid)
             return share_of(found, step.batch.users_share)
         drawn = torch.randperm(len(step.negatives), generator=step.generator, device=step.negatives.device)
-        shared = step.negatives[drawn[: hard.shared_negatives]].unsqueeze(0)
+        shared = step.vectors.items.index_select(0, step.negatives[drawn[: hard.shared_negatives]]).unsqueeze(0)
         pairs = torch.bincount(step.rows, minlength=len(step.query))
         found = info_nce(step.sequence, step.positives, shared, hard.temperature, counts=pairs)
         return share_of(found, step.batch.pairs_share)

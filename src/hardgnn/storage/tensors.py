@@ -71,10 +71,10 @@ def in_order(tensors: Mapping[str, Any]) -> list[str]:
 
 def follow_tensors(tensors: Mapping[str, Any]) -> None:
     """Goes through the blocks of streamed tensors as writing does, where another process writes them."""
-    for name in in_order(tensors):
-        if not isinstance(tensors[name], Tensor):
-            for _ in tensors[name].blocks():
-                pass
+    streamed = {name: one for name, one in tensors.items() if not isinstance(one, Tensor)}
+    for name in in_order(streamed):
+        for _ in streamed[name].blocks():
+            pass
 
 
 def _save_blocks(path: Path, tensors: Mapping[str, Any], sealed: str) -> None:

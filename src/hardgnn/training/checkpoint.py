@@ -80,7 +80,7 @@ def follow_save(network: nn.Module, optimiser: torch.optim.Optimizer, average: d
 def follow_load(network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
     """What the others do while process 0 calls `load`, where they share out tables."""
     _, stretches = _stretches(network, optimiser, average)
-    if processes().told(False):
+    if stretches and processes().told(False):
         with torch.no_grad():
             for stretch in stretches.values():
                 stretch.share.received(stretch.own.detach())

@@ -80,7 +80,8 @@ def follow_save(network: nn.Module, optimiser: torch.optim.Optimizer, average: d
 def follow_load(network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
     """What the others do while process 0 calls `load`, where they share out tables."""
     _, stretches = _stretches(network, optimiser, average)
-    if stretches and processes().told(False):
+    there = processes().told(False) if stretches else False
+    if there:
         with torch.no_grad():
             for stretch in stretches.values():
                 stretch.share.received(stretch.own.detach())
@@ -94,11 +95,13 @@ def put(
 ) -> None:
     """Puts a state that `tensors_of` gave into a training of the same network."""
     moments: dict[int, dict[str, Tensor]] = {}
+    kept = optimiser.state_dict()["state"]
     for name in tensors:
         kind, key = name.split("/", 1)
         if kind == "adam":
             index, moment = key.split("/")
-            moments.setdefault(int(index), {})[moment] = tensors[name].clone()
+            own = kept.get(int(index), {}).get(moment)
+            moments.setdefault(int(index), {})[moment] = own if own is tensors[name] else tensors[name].clone()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(tensors[f"parameters/{name}"])

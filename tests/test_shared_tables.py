@@ -33,7 +33,7 @@ from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes import group, share
 from hardgnn.processes.launch import Launched
 from hardgnn.processes.share import Share, Stretch
-from hardgnn.runs.fitting import fit
+from hardgnn.runs.fitting import Fitting, Memory, fit
 from hardgnn.runs.warm import WarmStart
 from hardgnn.storage.tensors import BLANK, KEY, follow_tensors, open_tensors, save_tensors
 from hardgnn.training import checkpoint
@@ -271,7 +271,7 @@ def test_a_warm_start_takes_the_rows_of_each(each: Any, tmp_path: Path) -> None:
     assert torch.equal(torch.cat(each(2, work)), old.item_embedding[torch.from_numpy(order)])
 
 
-def test_where_it_has_no_meaning_it_is_refused_in_one_sentence(each: Any) -> None:
+def test_where_it_has_no_meaning_it_is_refused_in_one_sentence(each: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HardGNNError, match=r"shard_tables: optimiser.kind=adam changes all rows .* set optimiser.kind"):
         resolve("hardgnn", settings=["train.shard_tables=true"])
     data = random_dataset()
@@ -280,6 +280,9 @@ def test_where_it_has_no_meaning_it_is_refused_in_one_sentence(each: Any) -> Non
     config = best()
     with pytest.raises(HardGNNError, match="train.shard_tables: no process has the whole model in memory; name"):
         each(2, lambda: fit(data, config))
+    with monkeypatch.context() as patched, pytest.raises(HardGNNError, match=r"makes other without self.table\(name"):
+        patched.setattr(Transformer, "by_rows", ("item_embedding", "other"))
+        each(2, lambda: Fitting(data, config, [], Memory("x")).fit())
     mined = resolve(
         "best",
         settings=[

@@ -74,7 +74,7 @@ class TrainSettings(Section):
     def _tables_by_rows(self) -> Self:
         if self.shard_tables and not isinstance(self.optimiser, AdamWSettings):
             raise ValueError(
-                f"shard_tables: optimiser.kind={self.optimiser.kind} changes all rows in every step; "
+                f"train.shard_tables: optimiser.kind={self.optimiser.kind} changes all rows in every step; "
                 "set optimiser.kind=adamw"
             )
         return self

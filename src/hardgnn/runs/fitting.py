@@ -268,6 +268,11 @@ class Fitting:
         with seeded(generator):  # weights that a part draws by itself
             build = kind.build_share if shared else kind.build
             network = build(self.config.model, self.data, generator)
+        if shared and (whole := {*network.by_rows} - {*network.shares}):
+            raise Refused(
+                f"train.shard_tables: model.kind={self.config.model.kind} makes {', '.join(sorted(whole))} without "
+                "self.table(name, rows), so that each process would have all of it; set train.shard_tables=false"
+            )
         if self.warm is not None:
             self.warm.apply(network)
         network.to(device_of(self.config.run.device))

@@ -207,6 +207,7 @@ def together() -> Iterator[Group]:
             yield _group
             _group.told(None)  # nobody leaves before the first one has written all
         ends.leave()
+        _parted()
     except BaseException as error:
         other = ends.failed(error)
         if other is error:
@@ -243,6 +244,13 @@ def _meet(found: Launched) -> Ends:
                 f"{found.world} processes did not find each other at {found.host}:{found.port} within {seconds:g} s "
                 f"({PATIENCE} sets how long they wait): {reason(error)}"
             ) from None
+
+
+def _parted() -> None:
+    """Ends what torch has running for the group: threads that are left at the end of a process may abort it."""
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
 
 
 def _met(found: Launched, seconds: float) -> Ends:

@@ -17,14 +17,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from factories import random_dataset
 from hardgnn.cli.app import run
 from hardgnn.config import resolve
 from hardgnn.errors import HardGNNError
+from hardgnn.evaluation.protocols import means_of, rank_targets
 from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes.group import Group, together
 from hardgnn.processes.launch import Launched, launched
+from hardgnn.recommend.recommender import Recommender
+from hardgnn.runs.folder import load_data, read_metrics, read_result
+from hardgnn.runs.models import load_model
 from hardgnn.training.objectives.base import TermedObjective
 from hardgnn.training.shards import Alike, Shards, fingerprint
 from hardgnn.training.trainer import total
@@ -101,6 +106,28 @@ def test_two_processes_come_to_the_weights_of_one_and_the_first_alone_speaks_and
     assert weights(tmp_path / "run") == weights(alone)
     assert done.stdout.count("next: ") == done.stderr.count("preset best") == 1
     assert {path.name for path in tmp_path.rglob("*")} - {"run"} == {path.name for path in alone.rglob("*")}
+
+
+def test_two_that_share_out_the_table_are_killed_and_three_go_on_to_the_weights_of_one(
+    alone: Path, market: Path, tmp_path: Path
+) -> None:
+    out, shared = tmp_path / "run", [*BEST, "train.shard_tables=true"]
+    with ranks(2, lambda _: words_of(market, out, shared)) as started:
+        wait_for_an_epoch(out, started)
+        started[1].kill()
+        assert [status for status, _ in ended(started)] == [3, -signal.SIGKILL]
+    done = torchrun(3, words_of(market, out, shared, "--resume"))
+    assert done.returncode == 0, done.stderr
+    for name in ("model.safetensors", "checkpoint/state.safetensors"):
+        expected, found = load_file(alone / name), load_file(out / name)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[one], value) for one, value in expected.items())
+    figures = [[line["valid"] for line in read_metrics(one)] for one in (alone, out)]
+    assert figures[0] == figures[1]
+    model = load_model(out)
+    assert means_of(rank_targets(model, load_data(out)), [10, 20]) == figures[0][read_result(out)["best_epoch"] - 1]
+    lists = [Recommender(one).for_users(n=5) for one in (alone, out)]
+    assert lists[0].equals(lists[1])
 
 
 def test_three_end_with_a_killed_one_and_one_process_goes_on_to_the_same_weights(

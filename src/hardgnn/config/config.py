@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from hardgnn.config.sections import Chosen, Kinds, PartSettings, Section, search
 from hardgnn.metrics import FIGURE, MAIN_AT
@@ -56,6 +56,9 @@ class TrainSettings(Section):
     shards: int = Field(1, ge=1, le=1024)
     """Parts that the users of a step are cut into, each with random numbers of its own. Processes share them out
     (docs/scale.md), so there is a multiple of as many; the weights depend on this and not on how many there are."""
+    shard_tables: bool = False
+    """Whether each of several processes has but a part of the rows of the item table, for tables larger than a host
+    (docs/scale.md). The weights are those of training without it."""
     callbacks: str = ""
     """Names of callbacks, as in a,b: the loggers tensorboard, mlflow and wandb, and your own (docs/extending.md)."""
     optimiser: Chosen({"adam": AdamSettings, "adamw": AdamWSettings}, "adam") = AdamSettings()  # type: ignore[valid-type]
@@ -66,6 +69,15 @@ class TrainSettings(Section):
         if value and not all(NAME.fullmatch(name) for name in value.split(",")):
             raise ValueError("expected names such as a,b")
         return value
+
+    @model_validator(mode="after")
+    def _tables_by_rows(self) -> Self:
+        if self.shard_tables and not isinstance(self.optimiser, AdamWSettings):
+            raise ValueError(
+                f"train.shard_tables: optimiser.kind={self.optimiser.kind} changes all rows in every step; "
+                "set optimiser.kind=adamw"
+            )
+        return self
 
     def leaks(self) -> list[str]:
         """Whether the epoch is chosen on the test part."""

@@ -163,7 +163,7 @@ def rank_targets(
     if sampled is not None and isinstance(ranker, CandidateRanker):
         numbers = max(DIRECT_NUMBERS, 1 + sampled.shape[1])
     parts = [*blocks(len(asked), numbers, block_bytes)]
-    if direct:
+    if direct and not getattr(ranker, "in_turn", False):  # as where several processes answer together
         side_by_side(rank, parts)
     else:
         for block in parts:

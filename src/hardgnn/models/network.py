@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -30,6 +31,7 @@ from hardgnn.models.transitions import (
 )
 from hardgnn.ops.graph import InteractionGraph
 from hardgnn.parts import ENCODERS
+from hardgnn.processes.share import Share
 
 
 class NetworkSettings(PartSettings):
@@ -65,6 +67,8 @@ class Seen:
     """The interval graphs, where it has such."""
     past: Past | None = None
     """What happened when, where its settings use a clock and the log has times."""
+    shared: bool = False
+    """Whether several processes share out the rows of the tables `by_rows`."""
 
     def __deepcopy__(self, memo: Any) -> Seen:
         return self
@@ -72,7 +76,7 @@ class Seen:
     def to(self, device: torch.device) -> Seen:
         """The same on a device."""
         counted = None if self.counted is None else self.counted.to(device)
-        return Seen(counted, self.idle, None if self.graph is None else self.graph.to(device), self.past)
+        return replace(self, counted=counted, graph=None if self.graph is None else self.graph.to(device))
 
     @classmethod
     def of(cls, data: Dataset, settings: Any, graph: InteractionGraph | None = None) -> Seen:
@@ -143,12 +147,20 @@ class Network(nn.Module, ABC):
         self.n_users, self.n_items = n_users, n_items
         self._seen = seen
         self.kept: dict[str, Rows] = {}
+        self.shares: dict[str, Share] = {}
         self.clock = None if seen.past is None else Clock(settings.clock)
 
     @classmethod
     def build(cls, settings: Any, data: Dataset, generator: torch.Generator) -> Self:
         """The network with first weights from `generator`; graphs and transitions are counted in training."""
         network = cls(settings, data.n_users, data.n_items, Seen.of(data, settings))
+        network.initialise(generator)
+        return network
+
+    @classmethod
+    def build_share(cls, settings: Any, data: Dataset, generator: torch.Generator) -> Self:
+        """The same, but that each of several processes has its own rows alone of the tables `by_rows`."""
+        network = cls(settings, data.n_users, data.n_items, replace(Seen.of(data, settings), shared=True))
         network.initialise(generator)
         return network
 
@@ -161,10 +173,30 @@ class Network(nn.Module, ABC):
         """The learned numbers of the transitions, if there are any."""
         return Transitions(self.settings.transitions) if self.settings.transitions.use else None
 
+    def table(self, name: str, rows: int) -> nn.Parameter:
+        """An empty table (rows, d) of that name, or this process's rows of it (`shares`)."""
+        if self._seen.shared:
+            self.shares[name] = Share.own(rows)
+            rows = len(self.shares[name])
+        return nn.Parameter(torch.empty(rows, self.scoring.frame.dim))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it learns, in all processes."""
+        own = sum(parameter.numel() for parameter in self.parameters())
+        others = ((share.rows - len(share)) * getattr(self, name).shape[1] for name, share in self.shares.items())
+        return own + sum(others)
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draws the first weights, those of the tables first."""
+        shares = {getattr(self, name): share for name, share in self.shares.items()}
         for table in self.tables():
-            nn.init.xavier_uniform_(table.data, generator=generator)
+            if table in shares:
+                share = shares[table]
+                bound = math.sqrt(3.0) * math.sqrt(2.0 / (share.rows + table.shape[1]))  # of xavier_uniform_
+                share.draw(table.data, bound, generator)
+            else:
+                nn.init.xavier_uniform_(table.data, generator=generator)
         self.reset(generator)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -270,9 +302,9 @@ class Network(nn.Module, ABC):
             scores = TransitionScores(self.transitions, matrix, self.counted.counts, self.scoring.frame.window)
         clock = None if self.clock is None or self.past is None else ClockScores(self.clock, self.past)
         weights = {PARAMETERS + key: value for key, value in self.state_dict().items()}
-        count = sum(parameter.numel() for parameter in self.parameters())
         of_items = found.items.detach()
-        return QueryModel(name, self.scoring, users, of_items, self.sequence_encoder, scores, clock, weights, count)
+        encoder = self.sequence_encoder
+        return QueryModel(name, self.scoring, users, of_items, encoder, scores, clock, weights, self.numbers)
 
     @classmethod
     def restore(cls, settings: Any, stored: Stored) -> QueryModel:

@@ -116,10 +116,13 @@ class QueryModel:
         window = torch.from_numpy(histories.windows(rows, self.scoring.frame.window)).to(device)
         return self.scoring.query(own, self.encoder(self.item_vectors, window))
 
-    @torch.no_grad()
     def _terms(self, users: NDArray[np.integer] | None, histories: Histories) -> Terms:
-        """What the scores of all items are made of."""
-        queries, reach, moments = self.queries(users, histories), None, None
+        return self.terms(self.queries(users, histories), histories)
+
+    @torch.no_grad()
+    def terms(self, queries: Tensor, histories: Histories) -> Terms:
+        """What the scores of all items are made of, given `queries` (B, d)."""
+        reach, moments = None, None
         base = queries.new_zeros(self.n_items)
         if self.transitions is not None:
             base, reach = self.transitions.base(), self.transitions.reach(histories)
@@ -242,7 +245,8 @@ def restored(settings: Any, stored: Stored) -> QueryModel:
             raise ValueError(
                 f"vectors of {name} have shape {tuple(vectors.shape)}, expected {scoring.frame.dim} numbers"
             )
-        if vectors.dtype != torch.float32 or not bool(torch.isfinite(vectors).all()):
+        finite = (bool(part.isfinite().all()) for part in vectors.split(NEAREST_ROWS))
+        if vectors.dtype != torch.float32 or not all(finite):
             raise ValueError(f"vectors of {name} are not all finite numbers")
     encoder = ENCODERS.find(settings.encoder.kind)(settings.encoder, scoring.frame)
     encoder.load_state_dict(part_of(stored, f"{PARAMETERS}sequence_encoder."))

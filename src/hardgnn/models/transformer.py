@@ -6,7 +6,7 @@ from typing import Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardgnn.config.sections import Chosen, search
 from hardgnn.models.base import model
@@ -58,7 +58,7 @@ class Transformer(Network):
 
     def __init__(self, settings: TransformerSettings, n_users: int, n_items: int, seen: Seen) -> None:
         super().__init__(settings, n_users, n_items, seen)
-        self.item_embedding = nn.Parameter(torch.empty(n_items, settings.dim))
+        self.item_embedding = self.table("item_embedding", n_items)
         self.sequence_encoder = self.make_encoder()
         self.transitions = self.make_transitions()
 

@@ -5,7 +5,8 @@ A score is `base + moment + strength * log(1 + x / epsilon) + query · vector`. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,7 @@ from hardgnn.ops.native.library import native
 from hardgnn.ops.product import product
 from hardgnn.ops.sparse import Rows, sparse_product
 
+TABLE_NUMBERS = 2**22  # scores that are in memory at once where ranks are not told in C
 CANDIDATE_ROWS = 32  # users whose candidates are gathered at once: 8 MB for 1,000 of 64 numbers
 
 
@@ -87,7 +89,47 @@ def above(terms: Terms, targets: NDArray[np.int32], without: LeftOut) -> tuple[N
 
     And whether a user's scores are not all numbers, (B,). A target is not among what is left out.
     """
-    return in_c.above(terms, targets, without)
+    found, odd = in_c.reaching(terms, in_c.of_targets(terms, targets), without)
+    return found - 1, odd  # the target itself is counted once
+
+
+def of_targets(terms: Terms, targets: NDArray[np.int32]) -> Tensor:
+    """The score of the target of each user (B,), 0 where that is -1: (B,)."""
+    if direct(terms.vectors):
+        return in_c.of_targets(terms, targets)
+    found = terms.queries.new_zeros(len(targets))
+    for rows, table in _tables(terms):
+        asked = torch.from_numpy(targets[rows].astype(np.int64)).to(table.device)
+        there = (asked >= 0).nonzero()[:, 0]
+        found[rows][there] = table[there, asked[there]]
+    return found
+
+
+def reaching(terms: Terms, limits: Tensor, without: LeftOut) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """How many items but those left out score as much as the limit of each user (B,) or more, (B,); and whether a
+    user's scores are not all numbers, (B,)."""
+    if direct(terms.vectors):
+        return in_c.reaching(terms, limits, without)
+    counts, odd, (offsets, items) = np.zeros(len(limits), np.int32), np.zeros(len(limits), np.bool_), without
+    for rows, table in _tables(terms):
+        odd[rows] = table.isnan().any(1).cpu().numpy()
+        over = table >= limits[rows, None]
+        users = np.repeat(np.arange(len(table)), np.diff(offsets[rows.start : rows.stop + 1]))
+        out = items[offsets[rows.start] : offsets[rows.stop]].astype(np.int64)
+        over[torch.from_numpy(users).to(table.device), torch.from_numpy(out).to(table.device)] = False
+        counts[rows] = over.sum(1).cpu().numpy()
+    return counts, odd
+
+
+def _tables(terms: Terms) -> Iterator[tuple[slice, Tensor]]:
+    """All scores of some users after the other, (b, I)."""
+    users = len(terms.queries)
+    step = max(1, TABLE_NUMBERS // max(1, len(terms.vectors)))
+    for start in range(0, users, step):
+        rows = slice(start, min(start + step, users))
+        reach = None if terms.reach is None else replace(terms.reach, history=terms.reach.history[rows])
+        moments = None if terms.moments is None else (terms.moments[0], terms.moments[1][rows])
+        yield rows, scores(replace(terms, queries=terms.queries[rows], reach=reach, moments=moments))
 
 
 def best(terms: Terms, n: int, without: LeftOut) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:

@@ -32,7 +32,7 @@ class Group:
     def __init__(self, launched: Launched | None = None) -> None:
         self.launched = launched or Launched()
         self.sent = 0
-        """Bytes of `added` so far."""
+        """Bytes of `added` and `summed` so far."""
 
     @property
     def first(self) -> bool:
@@ -58,6 +58,12 @@ class Group:
     def added(self, parts: Tensor) -> Tensor:
         """The sum (n,) of the parts (k, n) that each process has, added in their order, however many processes."""
         return _in_order(parts)
+
+    def summed(self, tensor: Tensor) -> None:
+        """Puts into the tensor of each the sum of those of all; exact where but one has other numbers than 0."""
+
+    def handed(self, tensor: Tensor, source: int, target: int) -> None:
+        """Puts the numbers of one process into the tensor of another; these two call it."""
 
     def agree(self, on: Mapping[str, str]) -> None:
         """Makes sure that all processes have the same as process 0: names, and what tells one from another.
@@ -118,6 +124,20 @@ class Together(Group):
         import torch.distributed as dist
 
         self._by(dist.broadcast, tensor, src=0)
+
+    def summed(self, tensor: Tensor) -> None:
+        import torch.distributed as dist
+
+        self._by(dist.all_reduce, tensor)
+        self.sent += 2 * (self.world - 1) * tensor.numel() * tensor.element_size() // self.world
+
+    def handed(self, tensor: Tensor, source: int, target: int) -> None:
+        import torch.distributed as dist
+
+        if self.launched.rank == source:
+            self._by(dist.send, tensor.contiguous(), target)
+        else:
+            self._by(dist.recv, tensor, source)
 
     def added(self, parts: Tensor) -> Tensor:
         """See `Group.added`: each process adds a slice of all parts, and then has the slices of all."""
@@ -187,6 +207,7 @@ def together() -> Iterator[Group]:
             yield _group
             _group.told(None)  # nobody leaves before the first one has written all
         ends.leave()
+        _parted()
     except BaseException as error:
         other = ends.failed(error)
         if other is error:
@@ -223,6 +244,13 @@ def _meet(found: Launched) -> Ends:
                 f"{found.world} processes did not find each other at {found.host}:{found.port} within {seconds:g} s "
                 f"({PATIENCE} sets how long they wait): {reason(error)}"
             ) from None
+
+
+def _parted() -> None:
+    """Ends what torch has running for the group: threads that are left at the end of a process may abort it."""
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
 
 
 def _met(found: Launched, seconds: float) -> Ends:

@@ -24,6 +24,7 @@ from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
 from hardgnn.models.query import QueryModel
+from hardgnn.models.shared import SharedQuery
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.processes.group import processes
 from hardgnn.runs.results import TrainingResult
@@ -166,6 +167,8 @@ def fit(
         Stopped: interrupted.
     """
     leaking = checked(config, allow_leaks)
+    if config.train is not None and config.train.shard_tables and processes().world > 1:
+        raise HardGNNError("train.shard_tables: no process has the whole model in memory; name a folder to train in")
     warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
     record = None if warm is None else warm.record
     if earlier is not None:
@@ -260,9 +263,16 @@ class Fitting:
         return self._fitted(progress, ("valid", protocol, MAIN_AT), model.parameters, model.chosen or None)
 
     def _by_steps(self, kind: type[Network], settings: TrainSettings) -> Fitted:
+        shared = self._shared(kind, settings)
         generator = torch.Generator().manual_seed(self.config.run.seed)
         with seeded(generator):  # weights that a part draws by itself
-            network = kind.build(self.config.model, self.data, generator)
+            build = kind.build_share if shared else kind.build
+            network = build(self.config.model, self.data, generator)
+        if shared and (whole := {*network.by_rows} - {*network.shares}):
+            raise Refused(
+                f"train.shard_tables: model.kind={self.config.model.kind} makes {', '.join(sorted(whole))} without "
+                "self.table(name, rows), so that each process would have all of it; set train.shard_tables=false"
+            )
         if self.warm is not None:
             self.warm.apply(network)
         network.to(device_of(self.config.run.device))
@@ -306,15 +316,34 @@ class Fitting:
         with closing(named):
             progress = trainer.run()
         how = settings.choose_on, self.config.run.protocol, settings.metric
-        return self._fitted(progress, how, sum(parameter.numel() for parameter in network.parameters()))
+        return self._fitted(progress, how, network.numbers)
+
+    def _shared(self, kind: type[Network], settings: TrainSettings) -> bool:
+        """Whether processes share out the rows of tables.
+
+        Raises:
+            Refused: that has no meaning for the model.
+        """
+        if not settings.shard_tables:
+            return False
+        if not kind.by_rows:
+            raise Refused(
+                f"train.shard_tables: model.kind={self.config.model.kind} has no table of which a step asks for some "
+                "rows alone; set train.shard_tables=false"
+            )
+        return processes().world > 1
 
     def _judging(self, network: Network, average: MovingAverage | None, settings: TrainSettings) -> list[Callback]:
         """What averages and judges the epochs, in this order."""
         kept = network if average is None else average.network
         assert isinstance(kept, Network)
 
-        def judge() -> tuple[dict[str, float], Model]:
+        def made() -> Any:
             now = kept.fitted(self.place.name)
+            return SharedQuery(now, kept.shares) if kept.shares else now
+
+        def judge() -> tuple[dict[str, float], Any]:
+            now = made()
             return self._figures(now, settings.choose_on, self.config.run.protocol, settings.metric), now
 
         keep = self.place.keep
@@ -323,12 +352,12 @@ class Fitting:
             judge, keep, settings.metric, name=settings.choose_on, every=every, patience=patience
         )
         if self.final:
-            validation = KeepLast(lambda: kept.fitted(self.place.name), keep)
+            validation = KeepLast(made, keep)
         over = getattr(settings.optimiser, "l2_over", "embeddings")
         penalty = Penalty(network.decayed(over), getattr(settings.optimiser, "l2", 0.0))
         return [*([] if average is None else [average]), penalty, validation]
 
-    def _figures(self, model: Model, part: str, protocol: str, metric: str) -> dict[str, float]:
+    def _figures(self, model: Any, part: str, protocol: str, metric: str) -> dict[str, float]:
         name, n = split(metric)
         at, names = sorted({10, 20, n}), list(dict.fromkeys([*DEFAULT, name]))
         shards = 1 if self.config.train is None else self.config.train.shards
@@ -361,8 +390,10 @@ class Fitting:
         return Fitted(None, result, progress.lines)
 
 
-def ranked(model: Model, data: Dataset, part: str, protocol: str, shards: int) -> pl.DataFrame:
+def ranked(model: Any, data: Dataset, part: str, protocol: str, shards: int) -> pl.DataFrame:
     """What `rank_targets` gives; each process ranks for the users of its shards, and all have the ranks of all."""
+    if isinstance(model, SharedQuery):  # each for all users, of its items
+        return rank_targets(model, data, part, protocol)
     users = np.unique(targets_of(data, part, protocol)[0])
     cut = np.array_split(users, min(shards, len(users)))
     mine = [cut[shard] for shard in processes().shards(shards) if shard < len(cut)]

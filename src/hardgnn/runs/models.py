@@ -53,11 +53,14 @@ def save_model(folder: Path, model: Model, epoch: int) -> None:
     save_tensors(folder / MODEL, kept, json.dumps({"epoch": epoch, "run": identity(folder)}), make_parent=False)
 
 
-def own_tensors(model: Model) -> dict[str, Tensor]:
+def own_tensors(model: Model) -> dict[str, Any]:
     """All that `model_of` needs, on the processor, each tensor with memory of its own."""
-    kept: dict[str, Tensor] = {}
+    kept: dict[str, Any] = {}
     places: set[int] = set()
     for name, value in model.tensors().items():
+        if not isinstance(value, Tensor):  # it comes block by block
+            kept[name] = value
+            continue
         tensor = value.detach().cpu().contiguous()
         # What is shared has two names; safetensors wants every tensor to own its memory.
         shared = tensor.numel() > 0 and tensor.untyped_storage().data_ptr() in places

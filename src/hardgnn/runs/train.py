@@ -26,9 +26,10 @@ from hardgnn.runtime import use_threads
 from hardgnn.storage.files import atomic_folder, atomic_path, sweep, writing
 from hardgnn.storage.locks import Held, locked
 from hardgnn.storage.records import digest, recorded, write_json
-from hardgnn.storage.tensors import open_tensors, read_seal
+from hardgnn.storage.tensors import follow_tensors, open_tensors, read_seal
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, Checkpoint, MovingAverage
+from hardgnn.training.shared import FollowedCheckpoint
 from hardgnn.wording import option
 
 
@@ -126,11 +127,12 @@ class _Elsewhere:
         self.name = name
 
     def keep(self, model: Model, epoch: int) -> None:
-        """Keeps nothing."""
+        """Keeps nothing; gives its rows of what processes share out."""
+        follow_tensors(model.tensors())
 
     def callbacks(self, average: MovingAverage | None) -> list[Callback]:
-        """None."""
-        return []
+        """What gives and takes such rows."""
+        return [FollowedCheckpoint(average)]
 
 
 def _undo(folder: Path, new: bool) -> None:

@@ -77,7 +77,10 @@ class WarmStart:
                     continue
                 if PARAMETERS + name not in names:
                     raise HardGNNError(f"{self.folder}: has no weights {name}, so it is no run of this network")
-                _put(parameter, stored.get_tensor(PARAMETERS + name), rows.get(name), f"{self.folder}: {name}")
+                of = rows.get(name)
+                if of is not None and name in model.shares:
+                    of = of[model.shares[name].mine]
+                _put(parameter, stored.get_tensor(PARAMETERS + name), of, f"{self.folder}: {name}")
 
 
 def _refuse_other_network(config: Config, old: Config, folder: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,13 +23,34 @@ KEY = "sealed"  # one key alone, for safetensors writes several in random order:
 SEAL = re.compile(rb'"sealed":"([^"]{64})')
 BLANK = b"0" * 64
 UNSEALED = {"epoch", "progress"}  # the keys that earlier versions wrote
+TYPES = {torch.bool: "BOOL", torch.uint8: "U8", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64"}
+TYPES |= {torch.int64: "I64"}  # in the order of the library
 LONGEST_HEADER = 100 << 20  # what safetensors itself allows
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], note: str, make_parent: bool = True) -> None:
-    """Writes tensors atomically; `note` is kept with them. The same tensors give the same bytes."""
+class Streamed(Protocol):
+    """A tensor that comes block by block, none of which need be in memory before."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Of the whole."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers."""
+
+    def blocks(self) -> Iterator[Tensor]:
+        """All of it, rows after rows, on the processor."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Any], note: str, make_parent: bool = True) -> None:
+    """Writes tensors, or `Streamed` ones, atomically; `note` is kept with them. The same tensors give the same bytes,
+    however they come."""
     with atomic_path(path, make_parent) as temporary:
-        save_file(dict(tensors), temporary, metadata={KEY: BLANK.decode() + note})
+        if all(isinstance(one, Tensor) for one in tensors.values()):
+            save_file(dict(tensors), temporary, metadata={KEY: BLANK.decode() + note})
+        else:
+            _save_blocks(temporary, tensors, BLANK.decode() + note)
         with temporary.open("r+b") as handle:
             header = _header(handle)
             found = SEAL.search(header)
@@ -34,6 +58,44 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], note: str, make_pare
             digest = hashlib.file_digest(_rewound(handle), "sha256").hexdigest()
             handle.seek(8 + found.start(1))
             handle.write(digest.encode())
+
+
+def in_order(tensors: Mapping[str, Any]) -> list[str]:
+    """The names in the order in which a file has the tensors: the widest numbers first, then by name.
+
+    Raises:
+        ValueError: a type of numbers that is not written by blocks.
+    """
+    return sorted(tensors, key=lambda name: (-[*TYPES].index(tensors[name].dtype), name))
+
+
+def follow_tensors(tensors: Mapping[str, Any]) -> None:
+    """Goes through the blocks of streamed tensors as writing does, where another process writes them."""
+    streamed = {name: one for name, one in tensors.items() if not isinstance(one, Tensor)}
+    for name in in_order(streamed):
+        for _ in streamed[name].blocks():
+            pass
+
+
+def _save_blocks(path: Path, tensors: Mapping[str, Any], sealed: str) -> None:
+    """Writes a file of safetensors as that library would."""
+    header: dict[str, Any] = {"__metadata__": {KEY: sealed}}
+    start = 0
+    for name in in_order(tensors):
+        one = tensors[name]
+        stop = start + math.prod(one.shape) * one.dtype.itemsize
+        header[name] = {"dtype": TYPES[one.dtype], "shape": list(one.shape), "data_offsets": [start, stop]}
+        start = stop
+    told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    told += b" " * (-len(told) % 8)
+    with path.open("wb") as handle:
+        handle.write(len(told).to_bytes(8, "little") + told)
+        for name in in_order(tensors):
+            one = tensors[name]
+            for block in (one,) if isinstance(one, Tensor) else one.blocks():
+                handle.write(block.contiguous().flatten().view(torch.uint8).numpy().data)
+        if handle.tell() != 8 + len(told) + start:
+            raise ValueError(f"{handle.tell()} bytes where {8 + len(told) + start} were announced")
 
 
 @contextmanager

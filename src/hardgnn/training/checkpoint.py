@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hardgnn.errors import HardGNNError, shown
+from hardgnn.processes.group import processes
+from hardgnn.processes.share import Share, Stretch
 from hardgnn.storage.files import writing
-from hardgnn.storage.tensors import open_tensors, save_tensors
+from hardgnn.storage.tensors import follow_tensors, open_tensors, save_tensors
 
 FOLDER, STATE = "checkpoint", "state.safetensors"
 REMEDY = "the run cannot go on, begin another one"
@@ -48,6 +51,42 @@ def tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer, average: di
     return tensors
 
 
+def shared_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Share]:
+    """The names of a state's tensors whose rows processes share out, and which are this one's, in one order for all."""
+    shares: dict[str, Share] = getattr(network, "shares", {})
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    found: dict[str, Share] = {}
+    for table, share in shares.items():
+        index = next(place for place, one in enumerate(parameters) if one is getattr(network, table))
+        names = f"parameters/{table}", f"average/module.{table}", f"adam/{index}/exp_avg", f"adam/{index}/exp_avg_sq"
+        found |= dict.fromkeys(names, share)
+    return dict(sorted(found.items()))
+
+
+def _stretches(
+    network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Stretch]]:
+    """The state's tensors that all processes have, and those that they share out."""
+    tensors = tensors_of(network, optimiser, average)
+    shared = shared_of(network, optimiser)
+    return tensors, {name: Stretch(share, tensors.pop(name)) for name, share in shared.items() if name in tensors}
+
+
+def follow_save(network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
+    """What the others do while process 0 calls `save`, where they share out tables."""
+    follow_tensors(_stretches(network, optimiser, average)[1])
+
+
+def follow_load(network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
+    """What the others do while process 0 calls `load`, where they share out tables."""
+    _, stretches = _stretches(network, optimiser, average)
+    there = processes().told(False) if stretches else False
+    if there:
+        with torch.no_grad():
+            for stretch in stretches.values():
+                stretch.share.received(stretch.own.detach())
+
+
 def put(
     tensors: Mapping[str, Tensor],
     network: nn.Module,
@@ -56,11 +95,13 @@ def put(
 ) -> None:
     """Puts a state that `tensors_of` gave into a training of the same network."""
     moments: dict[int, dict[str, Tensor]] = {}
+    kept = optimiser.state_dict()["state"]
     for name in tensors:
         kind, key = name.split("/", 1)
         if kind == "adam":
             index, moment = key.split("/")
-            moments.setdefault(int(index), {})[moment] = tensors[name].clone()
+            own = kept.get(int(index), {}).get(moment)
+            moments.setdefault(int(index), {})[moment] = own if own is tensors[name] else tensors[name].clone()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(tensors[f"parameters/{name}"])
@@ -89,7 +130,8 @@ def save(
     of: str,
 ) -> None:
     """Writes the state after an epoch in one file, so that a kill leaves the one before; `of` tells whose it is."""
-    tensors = {name: value.cpu() for name, value in tensors_of(network, optimiser, average or {}).items()}
+    own, stretches = _stretches(network, optimiser, average or {})
+    tensors = {name: value.cpu() for name, value in own.items()} | stretches
     with writing(folder):
         (folder / FOLDER).mkdir(exist_ok=True)
     save_tensors(
@@ -111,13 +153,25 @@ def load(
         HardGNNError: the file is damaged or of another training.
     """
     path = folder / FOLDER / STATE
-    if not os.path.lexists(path):
+    there = os.path.lexists(path)
+    _, stretches = _stretches(network, optimiser, average or {})
+    if stretches:
+        processes().told(there)
+    if not there:
         return None
     with open_tensors(path, REMEDY) as (stored, note):
         progress = _progress(path, note, of)
-        names = stored.keys()
-        put({name: stored.get_tensor(name) for name in names}, network, optimiser, average or {})
+        tensors = {name: stored.get_tensor(name) for name in {*stored.keys()} - {*stretches}}
+        for name, stretch in stretches.items():
+            stretch.share.received(stretch.own.detach(), partial(_rows, stored.get_slice(name)))
+            tensors[name] = stretch.own
+        put(tensors, network, optimiser, average or {})
     return progress
+
+
+def _rows(stored: Any, first: int, last: int) -> Tensor:
+    found: Tensor = stored[first:last]
+    return found
 
 
 def whole(folder: Path, of: str) -> Progress:

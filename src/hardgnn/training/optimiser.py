@@ -10,6 +10,7 @@ from hardgnn.models.network import Network
 from hardgnn.training.callbacks import MovingAverage
 from hardgnn.training.light import Adam
 from hardgnn.training.rows import RowAdamW
+from hardgnn.training.shared import SharedRows
 
 
 def by_rows(network: Network, settings: TrainSettings) -> tuple[str, ...]:
@@ -47,5 +48,8 @@ def optimiser_of(
         for name in names
     ]
     found = RowAdamW(alike, tables, lr=settings.lr, fused=fused)
-    network.kept = {name: found.rows[table] for name, (table, _) in zip(names, tables, strict=True)}
+    network.kept = {
+        name: SharedRows(kept, network.shares[name]) if name in network.shares else kept
+        for name, kept in zip(names, found.rows.values(), strict=True)
+    }
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
@@ -17,6 +17,7 @@ from hardgnn.runtime import seeded
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, MovingAverage
 from hardgnn.training.objectives.base import TermedObjective
+from hardgnn.training.shared import SharedRows
 from hardgnn.training.trainer import Trainer, total
 
 
@@ -62,6 +63,7 @@ class Shards:
         """Leaves the gradients of the whole step; answers its loss and terms."""
         parts, touched = self.objective.cut(batch, self.count), self.objective.touched(batch)
         names = [term.name for term in self.objective.terms]
+        self._gather(touched)
         gathered = []
         for shard in self.mine:
             self.network.zero_grad()
@@ -71,6 +73,19 @@ class Shards:
         unpack(sums, self.network, touched)
         loss, *terms = sums[-len(names) - 1 :].tolist()
         return loss, dict(zip(names, terms))
+
+    def _gather(self, touched: dict[str, Tensor]) -> None:
+        """Brings the rows that the step touches from their owners, where processes share out tables."""
+        for name in self.network.shares:
+            if name not in touched:
+                raise HardGNNError(
+                    f"train.shard_tables: objective.kind={self.objective.settings.kind} does not know before a step "
+                    f"which rows of {name} it touches, as where hard negatives are searched among all items; set "
+                    "train.shard_tables=false"
+                )
+            kept = self.network.kept[name]
+            assert isinstance(kept, SharedRows)
+            kept.gather(touched[name])
 
     def _backward(self, part: Any, names: list[str], epoch: int, step: int, shard: int) -> Tensor:
         """Leaves the gradients of one part, perhaps of nobody; answers its loss and terms (1 + n,)."""
@@ -140,6 +155,8 @@ class Alike(Callback):
         """Takes them over."""
         average = {} if self.average is None else self.average.state()
         own = checkpoint.tensors_of(trainer.network, trainer.optimiser, average)
+        shared = checkpoint.shared_of(trainer.network, trainer.optimiser)  # each has its own rows already
+        rows = {name: own.pop(name) for name in shared if name in own}
         shapes = processes().told({name: (value.shape, value.dtype, value.device.type) for name, value in own.items()})
         found = {}
         for name, (shape, dtype, kind) in shapes.items():
@@ -148,11 +165,13 @@ class Alike(Callback):
             processes().spread(found[name])
         trainer.progress = processes().told(trainer.progress)
         if not processes().first:
-            checkpoint.put(found, trainer.network, trainer.optimiser, average)
+            checkpoint.put(found | rows, trainer.network, trainer.optimiser, average)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Compares the weights."""
-        first, *others = processes().gathered(fingerprint(self.trainer.network))
+        network = self.trainer.network
+        assert isinstance(network, Network)
+        first, *others = processes().gathered(fingerprint(network))
         for rank, other in enumerate(others, 1):
             if other != first:
                 raise HardGNNError(
@@ -162,6 +181,7 @@ class Alike(Callback):
 
 
 @torch.no_grad()
-def fingerprint(network: nn.Module) -> list[int]:
-    """A sum of the bits of each parameter."""
-    return [int(one.reshape(-1).view(torch.int32).sum(dtype=torch.int64)) for one in network.parameters()]
+def fingerprint(network: Network) -> list[int]:
+    """A sum of the bits of each parameter that all processes have."""
+    alike = [one for name, one in network.named_parameters() if name not in network.shares]
+    return [int(one.reshape(-1).view(torch.int32).sum(dtype=torch.int64)) for one in alike]

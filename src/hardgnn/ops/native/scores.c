@@ -179,16 +179,28 @@ static float of_target(const Terms *s, const Scratch *w, long first, long place,
     return w->table[(target - start) * USERS + lane];
 }
 
-/* How many items that are not left out score as much as the user's target or more, itself not counted: above (B,);
-   and whether a score is no number: odd (B,). The target is not among what is left out. */
-int hardgnn_above(long first, long last, const Terms *s, const int32_t *targets, int32_t *above, uint8_t *odd) {
+/* The score of the target of each user, 0 where that is -1: scores (B,). */
+int hardgnn_targets(long first, long last, const Terms *s, const int32_t *targets, float *scores) {
+    Scratch w;
+    int failed = prepare(&w, s, first, last);
+    for (long user = first; user < last && !failed; user++) {
+        long who = s->order[user];
+        scores[who] = targets[who] < 0 ? 0.f : of_target(s, &w, first, user, targets[who]);
+    }
+    release(&w);
+    return failed;
+}
+
+/* How many items that are not left out score as much as a user's limit (B,) or more: above (B,); and whether a score is
+   no number: odd (B,). */
+int hardgnn_above(long first, long last, const Terms *s, const float *least, int32_t *above, uint8_t *odd) {
     Scratch w;
     long blocks = (last - first + USERS - 1) / USERS;
     float *limits = calloc(blocks * USERS, sizeof(float));
     int failed = prepare(&w, s, first, last) || !limits;
     for (long user = first; user < last && !failed; user++) {
-        limits[user - first] = of_target(s, &w, first, user, targets[s->order[user]]);
-        above[s->order[user]] = -1, odd[s->order[user]] = 0;
+        limits[user - first] = least[s->order[user]];
+        above[s->order[user]] = 0, odd[s->order[user]] = 0;
     }
     for (long start = 0; start < s->items && !failed; start += PANEL)
         for (long user = first; user < last; user += USERS) {

@@ -42,11 +42,17 @@ def some(terms: Terms, asked: NDArray[np.int32]) -> Tensor:
     return found
 
 
-def above(terms: Terms, targets: NDArray[np.int32], without: LeftOut) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """See `hardgnn.ops.scores.above`."""
-    of = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int32))
-    found, odd = torch.empty(len(of), dtype=torch.int32), torch.empty(len(of), dtype=torch.uint8)
-    _run("hardgnn_above", terms, without, *map(address, (of, found, odd)))
+def of_targets(terms: Terms, targets: NDArray[np.int32]) -> Tensor:
+    """See `hardgnn.ops.scores.of_targets`."""
+    of, found = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int32)), torch.empty(len(targets))
+    _run("hardgnn_targets", terms, None, *map(address, (of, found)))
+    return found
+
+
+def reaching(terms: Terms, limits: Tensor, without: LeftOut) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """See `hardgnn.ops.scores.reaching`."""
+    found, odd = torch.empty(len(limits), dtype=torch.int32), torch.empty(len(limits), dtype=torch.uint8)
+    _run("hardgnn_above", terms, without, *map(address, (limits.contiguous(), found, odd)))
     return found.numpy(), odd.numpy() != 0
 
 

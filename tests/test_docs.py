@@ -55,7 +55,6 @@ LEFT_OUT = {
     ("docs/reliability.md", "python -m pytest tests/faults"): "these are tests themselves",
     ("docs/scale.md", "# on every host"): "two hosts; tests/test_sweep_hosts.py has two",
     ("docs/scale.md", "sbatch"): "Slurm; the commands in it are those of the block before",
-    ("docs/scale.md", "torchrun --nnodes 8"): "eight hosts; tests/test_shared_tables.py has processes of one",
     ("docs/scale.md", "torchrun --standalone"): "several processes; tests/test_processes.py starts such",
     ("docs/scale.md", "torchrun --nnodes 8"): "eight hosts; tests/test_processes.py shares a table out",
     ("docs/scale.md", "python benchmarks/processes.py"): "minutes; tests/test_benchmarks.py runs every script",

@@ -389,6 +389,10 @@ def test_output_that_is_closed_or_full() -> None:
         (["train", "--seed", "x"], "'--seed'"),
         (["evaluate"], "see `hardgnn evaluate --help`"),
         (["evaluate", "[red]\n", "b"], r"unexpected extra argument"),
+        (
+            ["train", "a", "--set", "b=1", "model.dim=8", "c=2"],
+            r"each setting has a --set of its own: --set model.dim=8",
+        ),
         (["evaluate", "x", "--[/b]\x1b"], "no such option: --[/b]"),
     ],
 )

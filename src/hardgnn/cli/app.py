@@ -119,4 +119,6 @@ def _usage(error: Any) -> str:
     text = str(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     told = text[:1].lower() + text[1:]
+    if extra := re.fullmatch(r"got unexpected extra argument(?:s|\(s\))? \(([a-z]\w*(?:\.\w+)*=\S*)( .*)?\)", told):
+        return f"each setting has a --set of its own: --set {extra[1]}"
     return f"{told}; see `{context.command_path if context else 'hardgnn'} --help`"

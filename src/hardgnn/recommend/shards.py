@@ -19,7 +19,7 @@ from hardgnn.data.columns import USER
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.evaluation.protocols import Progress
 from hardgnn.recommend.answers import write_blocks
-from hardgnn.recommend.recommender import Choice, Recommender
+from hardgnn.recommend.recommender import Choice, Ids, Recommender  # noqa: F401  Ids: what Wanted inherits names it
 from hardgnn.runs.folder import MODEL, check_version, run_name
 from hardgnn.runs.part import known_users, users_in
 from hardgnn.storage.files import is_leftover, writing

@@ -28,7 +28,7 @@ from hardgnn.models.attention import reset
 from hardgnn.models.encoders.base import Encoder, Frame
 from hardgnn.parts import CALLBACKS, ENCODERS, LOSSES, MODELS, OBJECTIVES, SAMPLERS
 from hardgnn.recommend.export import item_vectors
-from hardgnn.runs.fitting import fit
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model
 from hardgnn.runs.train import train
 from hardgnn.training.losses import CandidateScores, Scores

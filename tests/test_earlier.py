@@ -12,8 +12,8 @@ import pytest
 from factories import tiny_dataset
 from hardgnn import Dataset, HardGNN, HardGNNError
 from hardgnn.config import leaks
-from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import RESULT, load_config, load_tables, state
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model
 from hardgnn.runs.train import train
 from hardgnn.verify import verify

@@ -13,7 +13,7 @@ from hardgnn.config import resolve
 from hardgnn.errors import HardGNNError
 from hardgnn.models.selfgnn import SelfGNN
 from hardgnn.parts import MODELS, OBJECTIVES
-from hardgnn.runs.fitting import Stopped, fit
+from hardgnn.runs.memory import Stopped, fit
 from hardgnn.training.callbacks import Callback
 
 SHORT = ("model.dim=8", "train.epochs=4", "train.eval_every=1", "train.patience=0")

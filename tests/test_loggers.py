@@ -11,8 +11,8 @@ import pytest
 from factories import StopAfter, random_dataset
 from hardgnn import HardGNNError
 from hardgnn.config import Config, resolve
-from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import read_metrics, read_result
+from hardgnn.runs.memory import fit
 from hardgnn.runs.train import train
 from hardgnn.training.callbacks import Callback, closing
 from hardgnn.training.loggers import base

@@ -14,8 +14,8 @@ from factories import random_dataset
 from guard import device_guard
 from hardgnn.config import resolve
 from hardgnn.parts import MODELS, OBJECTIVES
-from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import start
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model, save_model
 from hardgnn.runs.tables import tables_of
 from hardgnn.training.trainer import total

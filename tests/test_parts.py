@@ -25,7 +25,7 @@ from hardgnn.data.columns import ITEM, TIMESTAMP, USER
 from hardgnn.data.readers import READERS, Fit, RawFile, formats, reader
 from hardgnn.models import ClosedForm, Encoder, encoder, model
 from hardgnn.parts import ENCODERS, LOSSES, MODELS, SAMPLERS, Parts
-from hardgnn.runs.fitting import fit
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model
 from hardgnn.runs.train import train
 from hardgnn.training import Callback, callback, loss, sampler

@@ -32,8 +32,8 @@ from hardgnn.report.standing import standings
 from hardgnn.report.strongest import against_strongest
 from hardgnn.runs.ensemble import ensemble
 from hardgnn.runs.evaluated import compare_runs, evaluate_run, rank_missing
-from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import read_result
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model
 from hardgnn.runs.refit import refit_run
 from hardgnn.runs.train import train

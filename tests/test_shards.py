@@ -18,7 +18,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.recommend.shards import MANIFEST, Shard
-from hardgnn.runs import part
+from hardgnn.runs import users as some_users
 from hardgnn.verify import verify
 
 SMALL = {"model": {"dim": 16, "window": 12}, "train": {"epochs": 1}}
@@ -52,7 +52,7 @@ def test_all_shards_together_are_the_whole(
     preset: str, runs: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`best` and the decayed counts know everybody's events, `selfgnn` has a vector of each user."""
-    monkeypatch.setattr(part, "BLOCK_USERS", 37)
+    monkeypatch.setattr(some_users, "BLOCK_USERS", 37)
     run, out = runs(preset), tmp_path / "recs"
     recommend(run, "--all-users", "--n", 4, "--out", tmp_path / "whole.parquet")
     for number in (3, 1, 2):
@@ -155,7 +155,7 @@ def test_more_shards_than_users_are_shards_too(runs: Callable[[str], Path], tmp_
 
 def test_a_model_of_ones_own_may_ask_for_histories_in_memory(runs: Callable[[str], Path]) -> None:
     whole = Recommender(runs("selfgnn")).tables.histories
-    stored = part.load_part(runs("selfgnn"), range(9)).everybody
+    stored = some_users.load_users(runs("selfgnn"), range(9)).everybody
     assert (stored.items == whole.items).all()  # type: ignore[attr-defined]
     assert stored.timed
     assert (stored.times == whole.times).all()  # type: ignore[attr-defined]

@@ -26,14 +26,15 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
 from hardgnn.models.query import QueryModel
-from hardgnn.models.shared import SharedQuery
+from hardgnn.models.shared_query import SharedQuery
 from hardgnn.models.transformer import Transformer
 from hardgnn.ops.form import asked_for
 from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes import group, share
 from hardgnn.processes.launch import Launched
 from hardgnn.processes.share import Share, Stretch
-from hardgnn.runs.fitting import Fitting, Memory, fit
+from hardgnn.runs.fitting import Fitting
+from hardgnn.runs.memory import Memory, fit
 from hardgnn.runs.warm import WarmStart
 from hardgnn.storage.tensors import BLANK, KEY, follow_tensors, open_tensors, save_tensors
 from hardgnn.training import checkpoint

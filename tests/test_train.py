@@ -18,8 +18,8 @@ from hardgnn.data.dataset import TEST, TRAIN, Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import evaluate
 from hardgnn.evaluation.quality import baseline
-from hardgnn.runs.fitting import fit
 from hardgnn.runs.folder import load_config
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model
 from hardgnn.runs.train import train
 from hardgnn.storage.files import atomic_path

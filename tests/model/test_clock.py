@@ -23,7 +23,7 @@ from hardgnn.models.past import DAY, Past
 from hardgnn.models.popularity import DecayedPopularity
 from hardgnn.models.transformer import Transformer
 from hardgnn.recommend.recommender import Recommender
-from hardgnn.runs.fitting import fit
+from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model
 from hardgnn.runs.train import train
 from hardgnn.training.objectives.next_item import NextItem, NextItemSettings

@@ -249,9 +249,9 @@ def test_optimisers_are_those_of_torch_without_its_compiler() -> None:
     """In a process of its own: another test may have loaded the compiler."""
     code = """
 import sys, torch
-from hardgnn.training import light
+from hardgnn.training import adam
 found = []
-for kind, other in ((light.Adam, torch.optim.Adam), (light.AdamW, torch.optim.AdamW)):
+for kind, other in ((adam.Adam, torch.optim.Adam), (adam.AdamW, torch.optim.AdamW)):
     both = []
     for one in (kind, other):
         parameter = torch.nn.Parameter(torch.ones(3, 2))

@@ -21,8 +21,8 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.experiments.listed import tries
 from hardgnn.forks import enter
-from hardgnn.runs.fitting import Paused, Stopped, fit
 from hardgnn.runs.folder import CONFIG, is_started
+from hardgnn.runs.memory import Paused, Stopped, fit
 from hardgnn.runs.refit import check_choice, refitted
 from hardgnn.runs.train import copy_run, train
 from hardgnn.screen import say

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,7 @@ DIRECT_NUMBERS = 16384  # of a user who is ranked without a table: 1,024 users o
 Progress = Callable[[int, int], None]  # users done, users in all
 
 
+@runtime_checkable
 class Ranker(Protocol):
     """Scores all items for users given their histories; higher is better."""
 
@@ -55,12 +56,20 @@ class CandidateRanker(Protocol):
 
 
 @runtime_checkable
-class Direct(Ranker, Protocol):
-    """A ranker that can tell ranks and the best items without a table of all scores."""
+class Direct(CandidateRanker, Protocol):
+    """A ranker that can tell ranks without a table of all scores."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
 
     @property
     def direct(self) -> bool:
         """Whether it can, here."""
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether blocks of users are asked one after the other, as where several processes answer together."""
 
     def above(
         self, users: NDArray[np.integer], histories: Histories, targets: NDArray[np.int32], without: LeftOut
@@ -69,17 +78,6 @@ class Direct(Ranker, Protocol):
 
         And for whom a score is NaN, (B,). A target is not among what is left out.
         """
-
-    def best(
-        self,
-        users: NDArray[np.integer],
-        histories: Histories,
-        n: int,
-        without: LeftOut,
-        blocked: NDArray[np.integer] | None,
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
-        """The n best items of those not left out of a user nor blocked for all, as `hardgnn.evaluation.topn.top_n`
-        gives them, their scores, both (B, n), and for whom a score is NaN, (B,)."""
 
 
 @runtime_checkable
@@ -99,7 +97,7 @@ def informed(ranker: RankerLike, histories: Everybody) -> RankerLike:
 
 
 def rank_targets(
-    ranker: Ranker,
+    ranker: Ranker | Direct,
     dataset: Dataset,
     split: str = "valid",
     protocol: str = FULL,
@@ -140,7 +138,7 @@ def rank_targets(
     ranker = informed(ranker, known)
     ranks = np.empty(len(asked), dtype=np.int32)
     candidates = np.empty(len(asked), dtype=np.int32)
-    direct, done = is_direct(ranker), 0
+    done = 0
 
     def rank(block: slice) -> None:
         nonlocal done
@@ -159,11 +157,11 @@ def rank_targets(
                 progress(done, len(asked))
 
     one_at_a_time = Lock()
-    numbers = DIRECT_NUMBERS if direct else dataset.n_items
+    numbers = DIRECT_NUMBERS if is_direct(ranker) else dataset.n_items
     if sampled is not None and isinstance(ranker, CandidateRanker):
         numbers = max(DIRECT_NUMBERS, 1 + sampled.shape[1])
     parts = [*blocks(len(asked), numbers, block_bytes)]
-    if direct and not getattr(ranker, "in_turn", False):  # as where several processes answer together
+    if is_direct(ranker) and not ranker.in_turn:
         side_by_side(rank, parts)
     else:
         for block in parts:
@@ -309,30 +307,30 @@ def checked_scores(
     Raises:
         HardGNNError: their shape is another, or one is NaN.
     """
-    return _checked(ranker, np.asarray(ranker.scores(users, histories)), (len(users), n_items))
+    return _checked(ranker.name, np.asarray(ranker.scores(users, histories)), (len(users), n_items))
 
 
-def _checked(ranker: Ranker, scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _checked(name: str, scores: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     if scores.shape != shape:
-        raise HardGNNError(f"{ranker.name}: scores have shape {scores.shape}, expected {shape}")
+        raise HardGNNError(f"{name}: scores have shape {scores.shape}, expected {shape}")
     # The minimum is NaN if any score is, at a quarter of the cost of asking each.
     if scores.size and torch.from_numpy(scores).min().isnan():
-        refuse_odd(ranker, np.asarray(np.isnan(scores).any(axis=1)))
+        refuse_odd(name, np.asarray(np.isnan(scores).any(axis=1)))
     return scores
 
 
 def _sampled_scores(
-    ranker: Ranker, users: NDArray[np.integer], histories: Histories, items: NDArray[np.int32], n_items: int
+    ranker: Ranker | Direct, users: NDArray[np.integer], histories: Histories, items: NDArray[np.int32], n_items: int
 ) -> NDArray[np.float32]:
     """Scores (B, C) of `items` (B, C), of which -1 is none and gets any score."""
     items = np.maximum(items, 0)
     if isinstance(ranker, CandidateRanker):
-        return _checked(ranker, ranker.candidate_scores(users, histories, items), items.shape)
+        return _checked(ranker.name, ranker.candidate_scores(users, histories, items), items.shape)
     return np.take_along_axis(checked_scores(ranker, users, histories, n_items), items, axis=1)
 
 
-def is_direct(ranker: Ranker) -> TypeGuard[Direct]:
-    """Whether a ranker tells ranks and the best items by itself."""
+def is_direct(ranker: Any) -> TypeGuard[Direct]:
+    """Whether a ranker tells ranks by itself."""
     return isinstance(ranker, Direct) and ranker.direct
 
 
@@ -346,14 +344,14 @@ def left_out(histories: Histories, n_items: int, targets: NDArray[np.int32] | No
     return offsets.astype(np.int64), items.astype(np.int32)
 
 
-def refuse_odd(ranker: Ranker, odd: NDArray[np.bool_]) -> None:
+def refuse_odd(name: str, odd: NDArray[np.bool_]) -> None:
     """Raises HardGNNError where scores of a user (B,) are NaN."""
     if odd.any():
-        raise HardGNNError(f"{ranker.name}: scores are NaN for {int(odd.sum())} of {len(odd)} users")
+        raise HardGNNError(f"{name}: scores are NaN for {int(odd.sum())} of {len(odd)} users")
 
 
 def _rank_among_unseen(
-    ranker: Ranker,
+    ranker: Ranker | Direct,
     users: NDArray[np.integer],
     histories: Histories,
     targets: NDArray[np.int32],
@@ -364,8 +362,9 @@ def _rank_among_unseen(
     candidates = n_items - np.diff(offsets)
     if is_direct(ranker):
         above, odd = ranker.above(users, histories, targets, (offsets, seen))
-        refuse_odd(ranker, odd)
+        refuse_odd(ranker.name, odd)
         return above, candidates
+    assert isinstance(ranker, Ranker)  # who cannot tell ranks tells scores
     scores = checked_scores(ranker, users, histories, n_items)
     limits = scores[np.arange(len(users)), targets]  # (B,)
     above = np.add.reduce(scores >= limits[:, None], axis=1, dtype=np.int32) - 1  # the target itself is counted once

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,14 +21,43 @@ from hardgnn.evaluation.protocols import (
     Ranker,
     blocks,
     checked_scores,
-    is_direct,
     left_out,
     refuse_odd,
 )
+from hardgnn.ops.scores import LeftOut
 from hardgnn.runtime import side_by_side
 
 NO_ITEM = -1
 CHUNK = 64  # items whose best_of_rows score is looked at before the items themselves
+
+
+@runtime_checkable
+class Lister(Protocol):
+    """A ranker that can tell the best items without a table of all scores."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether it can, here."""
+
+    def best(
+        self,
+        users: NDArray[np.integer],
+        histories: Histories,
+        n: int,
+        without: LeftOut,
+        blocked: NDArray[np.integer] | None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+        """The n best items of those not left out of a user nor blocked for all, as `top_n` gives them, their scores,
+        both (B, n), and for whom a score is NaN, (B,)."""
+
+
+def lists(ranker: Any) -> TypeGuard[Lister]:
+    """Whether a ranker tells the best items by itself."""
+    return isinstance(ranker, Lister) and ranker.direct
 
 
 def top_n(
@@ -75,11 +105,11 @@ def top_n(
     def answer(block: slice) -> None:
         nonlocal done
         known = histories.take(rows_of_all[block])
-        if is_direct(ranker):
+        if lists(ranker):
             nothing = Histories(np.zeros(len(known.lengths) + 1, np.int64), known.items[:0])
             without = left_out(known if exclude_seen else nothing, n_items)
             items[block, :kept], best[block, :kept], odd = ranker.best(users[block], known, kept, without, blocked)
-            refuse_odd(ranker, odd)
+            refuse_odd(ranker.name, odd)
         else:
             scores = checked_scores(ranker, users[block], known, n_items)
             with _without(scores, known if exclude_seen else None, blocked) as allowed:
@@ -89,7 +119,7 @@ def top_n(
             if progress is not None:
                 progress(done, len(users))
 
-    if is_direct(ranker):
+    if lists(ranker):
         side_by_side(answer, [*blocks(len(users), max(DIRECT_NUMBERS, n), block_bytes)])
     else:
         for block in blocks(len(users), n_items, block_bytes):

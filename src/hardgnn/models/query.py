@@ -147,6 +147,8 @@ class QueryModel:
         """Whether `above` and `best` serve here: in C."""
         return scores.direct(self.item_vectors)
 
+    in_turn = False
+
     def above(
         self, users: NDArray[np.integer], histories: Histories, targets: NDArray[np.int32], without: LeftOut
     ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -161,7 +163,7 @@ class QueryModel:
         without: LeftOut,
         blocked: NDArray[np.integer] | None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
-        """See `hardgnn.evaluation.protocols.Direct.best`."""
+        """See `hardgnn.evaluation.topn.Lister.best`."""
         asked = self._terms(users, histories)
         if blocked is not None:
             base = asked.base.clone()

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import Progress, Ranker, is_direct
-from hardgnn.evaluation.topn import NO_ITEM, top_n
+from hardgnn.evaluation.protocols import Progress, Ranker
+from hardgnn.evaluation.topn import NO_ITEM, lists, top_n
 from hardgnn.models.base import Abilities, Model
 from hardgnn.models.popularity import Popularity
 
@@ -46,11 +46,8 @@ class Anonymous:
 
     @property
     def direct(self) -> bool:
-        """See `hardgnn.evaluation.protocols.Direct`; and `above` and `best`."""
-        return is_direct(self.model)
-
-    def above(self, users: NDArray[np.integer], *given: Any) -> Any:
-        return self.model.above(None, *given)  # type: ignore[attr-defined]
+        """See `hardgnn.evaluation.topn.Lister`; and `best`."""
+        return lists(self.model)
 
     def best(self, users: NDArray[np.integer], *given: Any) -> Any:
         return self.model.best(None, *given)  # type: ignore[attr-defined]

@@ -24,8 +24,8 @@ from hardgnn.recommend.best import SOURCES, UNKNOWN, best_items, shifted
 from hardgnn.recommend.why import alike
 from hardgnn.runs.folder import load_tables
 from hardgnn.runs.models import load_model
-from hardgnn.runs.part import load_part
 from hardgnn.runs.tables import RunTables
+from hardgnn.runs.users import load_users
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.wording import warn
 
@@ -75,7 +75,7 @@ class Recommender:
         self._rows: NDArray[np.int32] | None = None  # the model's indices of `tables.user_ids`; None where they count
 
     @classmethod
-    def of_part(cls, folder: str | Path, users: range | Ids, say: Callable[[str], None] = warn) -> Recommender:
+    def of_users(cls, folder: str | Path, users: range | Ids, say: Callable[[str], None] = warn) -> Recommender:
         """A run that knows some of its users alone: the histories of the others are not read into memory.
 
         Args:
@@ -87,10 +87,10 @@ class Recommender:
             HardGNNError: no run folder, or a damaged one.
         """
         keep_freed_memory()
-        part = load_part(Path(folder), users if isinstance(users, range) else given.ids(users, "users"))
+        some = load_users(Path(folder), users if isinstance(users, range) else given.ids(users, "users"))
         found = cls.__new__(cls)
-        found.model, found.tables, found.say = informed(load_model(folder), part.everybody), part.tables, say
-        found._rows = part.rows
+        found.model, found.tables, found.say = informed(load_model(folder), some.everybody), some.tables, say
+        found._rows = some.rows
         return found
 
     @classmethod

@@ -21,7 +21,7 @@ from hardgnn.evaluation.protocols import Progress
 from hardgnn.recommend.answers import write_blocks
 from hardgnn.recommend.recommender import Choice, Ids, Recommender  # noqa: F401  Ids: what Wanted inherits names it
 from hardgnn.runs.folder import MODEL, check_version, run_name
-from hardgnn.runs.part import known_users, users_in
+from hardgnn.runs.users import known_users, users_in
 from hardgnn.storage.files import is_leftover, writing
 from hardgnn.storage.locks import LOCK, locked
 from hardgnn.storage.records import check_file, digest, read_json, recorded, sha256, write_json
@@ -168,7 +168,7 @@ def recommend_shard(
     if made:
         rows = shard.rows(plan["users"])
         named = None if wanted.users is None else wanted.users[rows.start : rows.stop]
-        recommender = Recommender.of_part(run, rows if named is None else named, say)
+        recommender = Recommender.of_users(run, rows if named is None else named, say)
         users = recommender.tables.user_ids if named is None else named
         events = _events_of(users, wanted, run, say)
         (out / MANIFEST).unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,23 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import polars as pl
 import torch
 
 from hardgnn.config import Config, TrainSettings, flat, leaks
-from hardgnn.data.dataset import Dataset, same_data
+from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
-from hardgnn.evaluation.protocols import means_of, rank_targets, targets_of
+from hardgnn.evaluation.protocols import means_of, targets_of
 from hardgnn.evaluation.quality import quality_on
 from hardgnn.forks import enter
 from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
-from hardgnn.models.query import QueryModel
-from hardgnn.models.shared import SharedQuery
+from hardgnn.models.shared_query import SharedQuery
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.processes.group import processes
+from hardgnn.runs.ranking import ranked
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import learnt
 from hardgnn.runs.warm import WarmStart
@@ -37,8 +34,6 @@ from hardgnn.training.callbacks import (
     Lines,
     MovingAverage,
     Penalty,
-    Snapshot,
-    State,
     Validation,
     closing,
 )
@@ -61,41 +56,8 @@ class Fitted:
     """Of the older run that it started from."""
 
 
-@dataclass(frozen=True)
-class Paused:
-    """Where a fit in memory stands that was stopped, and what it is of."""
-
-    state: State | None
-    best: Model | None
-    config: Config
-    manifest: dict[str, Any]
-    warm_start: dict[str, Any] | None
-
-    def check(self, data: Dataset, config: Config, warm_start: dict[str, Any] | None) -> None:
-        """Makes sure that a fit may go on from here.
-
-        Raises:
-            HardGNNError: it is of another config, data set or older run.
-        """
-        if config != self.config:
-            raise HardGNNError("resume: the fit was started with another config; go on with the same settings")
-        if not same_data(self.manifest, data.manifest):
-            raise HardGNNError(f"resume: the fit was started on another data set than {data.name}")
-        if warm_start != self.warm_start:
-            of = "no other run" if self.warm_start is None else self.warm_start["run"]
-            raise HardGNNError(f"resume: the fit was started from {of}; go on with the same warm_start")
-
-
 class Refused(HardGNNError):
     """A fit that cannot begin: nothing to learn from, or nothing to choose settings by."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A fit in memory was interrupted; `paused` is where it stands."""
-
-    def __init__(self, paused: Paused) -> None:
-        super().__init__()
-        self.paused = paused
 
 
 class Place(Protocol):
@@ -112,75 +74,6 @@ class Place(Protocol):
 
     def callbacks(self, average: MovingAverage | None) -> list[Callback]:
         """What keeps the state of the training, last of all after an epoch."""
-
-
-class Memory:
-    """A fit that is kept in memory.
-
-    Args:
-        name: what the model is called.
-        earlier: where a fit stands that was stopped.
-    """
-
-    folder = None
-
-    def __init__(self, name: str, earlier: Paused | None = None) -> None:
-        self.name = name
-        self.best: Model | None = None if earlier is None else earlier.best
-        self.state: State | None = None if earlier is None else earlier.state
-        self._snapshot: Snapshot | None = None
-
-    def keep(self, model: Model, epoch: int) -> None:
-        """Keeps it; what training goes on with is copied."""
-        self.best = copy.deepcopy(model) if isinstance(model, QueryModel) else model
-
-    def callbacks(self, average: MovingAverage | None) -> list[Callback]:
-        """The state after each epoch."""
-        self._snapshot = Snapshot(average, self.state)
-        return [self._snapshot]
-
-    def paused(self, config: Config, data: Dataset, warm_start: dict[str, Any] | None) -> Paused:
-        """Where it stands."""
-        state = self.state if self._snapshot is None else self._snapshot.state
-        return Paused(state, self.best, config, data.manifest, warm_start)
-
-
-def fit(
-    data: Dataset,
-    config: Config,
-    *,
-    allow_leaks: bool = False,
-    callbacks: Sequence[Callback] = (),
-    warm_start: Path | None = None,
-    earlier: Paused | None = None,
-    name: str = "",
-) -> Fitted:
-    """Fits one model in memory.
-
-    Args:
-        data, config, allow_leaks, callbacks, warm_start: as of `hardgnn.runs.train.train`.
-        earlier: where a fit stands that was stopped (`Stopped`), to go on from.
-        name: what tables call the model; its kind by default.
-
-    Raises:
-        HardGNNError: as `train`.
-        Stopped: interrupted.
-    """
-    leaking = checked(config, allow_leaks)
-    if config.train is not None and config.train.shard_tables and processes().world > 1:
-        raise HardGNNError("train.shard_tables: no process has the whole model in memory; name a folder to train in")
-    warm = None if warm_start is None else WarmStart.plan(warm_start, config, data)
-    record = None if warm is None else warm.record
-    if earlier is not None:
-        earlier.check(data, config, record)
-    place = Memory(name or config.model.kind, earlier)
-    try:
-        fitted = Fitting(data, config, leaking, place, warm, callbacks).fit()
-    except KeyboardInterrupt:
-        raise Stopped(place.paused(config, data, record)) from None
-    if place.best is not None:
-        place.best.name = place.name
-    return Fitted(place.best, fitted.result, fitted.lines, record)
 
 
 def checked(config: Config, allow_leaks: bool) -> list[str]:
@@ -388,17 +281,6 @@ class Fitting:
             chosen=chosen,
         )
         return Fitted(None, result, progress.lines)
-
-
-def ranked(model: Any, data: Dataset, part: str, protocol: str, shards: int) -> pl.DataFrame:
-    """What `rank_targets` gives; each process ranks for the users of its shards, and all have the ranks of all."""
-    if isinstance(model, SharedQuery):  # each for all users, of its items
-        return rank_targets(model, data, part, protocol)
-    users = np.unique(targets_of(data, part, protocol)[0])
-    cut = np.array_split(users, min(shards, len(users)))
-    mine = [cut[shard] for shard in processes().shards(shards) if shard < len(cut)]
-    found = [rank_targets(model, data, part, protocol, users=some if len(cut) > 1 else None) for some in mine]
-    return pl.concat([frame for of_process in processes().gathered(found) for frame in of_process])
 
 
 def _made(name: str, folder: Path | None) -> Callback:

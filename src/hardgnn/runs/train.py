@@ -29,7 +29,7 @@ from hardgnn.storage.records import digest, recorded, write_json
 from hardgnn.storage.tensors import follow_tensors, open_tensors, read_seal
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, Checkpoint, MovingAverage
-from hardgnn.training.shared import FollowedCheckpoint
+from hardgnn.training.shared_tables import FollowedCheckpoint
 from hardgnn.wording import option
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from hardgnn.config.config import AdamWSettings, TrainSettings
 from hardgnn.models.network import Network
+from hardgnn.training.adam import Adam
 from hardgnn.training.callbacks import MovingAverage
-from hardgnn.training.light import Adam
 from hardgnn.training.rows import RowAdamW
-from hardgnn.training.shared import SharedRows
+from hardgnn.training.shared_tables import SharedRows
 
 
 def by_rows(network: Network, settings: TrainSettings) -> tuple[str, ...]:

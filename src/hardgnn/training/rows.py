@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardgnn.ops.rows import AdamWStep, Kept, drift, step
-from hardgnn.training.light import AdamW
+from hardgnn.training.adam import AdamW
 
 KEPT_STEPS = 2**12
 """Steps after which all rows are brought up, at the latest, so that the coefficients of a step stay few."""

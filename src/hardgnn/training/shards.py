@@ -17,7 +17,7 @@ from hardgnn.runtime import seeded
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, MovingAverage
 from hardgnn.training.objectives.base import TermedObjective
-from hardgnn.training.shared import SharedRows
+from hardgnn.training.shared_tables import SharedRows
 from hardgnn.training.trainer import Trainer, total
 
 

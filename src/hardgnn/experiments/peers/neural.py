@@ -28,8 +28,8 @@ from hardgnn.experiments.peers.networks import BPRMF, GRU4Rec, LightGCN, PeerNet
 from hardgnn.metrics import MAIN_AT, mean_of
 from hardgnn.runtime import keep_freed_memory
 from hardgnn.storage.tensors import open_tensors, save_tensors
+from hardgnn.training.adam import Adam
 from hardgnn.training.callbacks import Callback, Checkpoint, Validation
-from hardgnn.training.light import Adam
 from hardgnn.training.trainer import Trainer
 
 BEST = "model.pt"

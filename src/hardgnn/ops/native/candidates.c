@@ -164,9 +164,7 @@ int hardgnn_top(long first, long last, long d, long width, long candidates, long
             memcpy(masked, own + owner[i] * candidates, candidates);
             for (long c = 0; c < width; c += LANES) {
                 ints above = (load(scores + c) > best[k - 1]) & (mask_of(masked + c) == 0);
-                int any = 0;
-                for (int j = 0; j < LANES; j++) any |= above[j];
-                if (!any) continue;
+                if (!any_of(above)) continue;
                 for (int j = 0; j < LANES; j++) {
                     float score = scores[c + j];
                     if (!above[j] || score <= best[k - 1]) continue;

@@ -278,9 +278,8 @@ int hardgnn_best(long first, long last, const Terms *s, long n, float *best, int
                         vec score = load(table + r * USERS);
                         over |= score > least, none[half] |= no_number(score);
                     }
-                    int any = 0;
-                    for (int j = 0; j < LANES; j++) any |= over[j];
-                    for (long j = 0; any && j < LANES; j++) {
+                    if (!any_of(over)) continue;
+                    for (long j = 0; j < LANES; j++) {
                         if (!over[j]) continue;
                         long to = s->order[user + half * LANES + j] * n;
                         for (long r = 0; r < 8; r++)

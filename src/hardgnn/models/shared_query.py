@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ class SharedQuery:
     """Each process scores its stretch of the items, and what they find is added up.
 
     All processes call each method at once, with the same users and items. It is a
-    `hardgnn.evaluation.protocols.Direct`, but for lists: for those one process reads the run.
+    `hardgnn.evaluation.protocols.Direct`; for lists of the best items one process reads the run.
 
     Args:
         model: whose item vectors (I / W, d) are this process's; all else is whole.
@@ -34,7 +33,6 @@ class SharedQuery:
 
     direct = True
     in_turn = True
-    """One block of users after the other, so that all processes are at the same."""
 
     def __init__(self, model: QueryModel, shares: Mapping[str, Share]) -> None:
         self.model, self.shares, self.name = model, shares, model.name
@@ -89,14 +87,6 @@ class SharedQuery:
         found[~torch.from_numpy(here).to(found.device)] = 0
         processes().summed(found)
         return found.cpu().numpy()
-
-    def scores(self, users: NDArray[np.integer], histories: Histories) -> NDArray[np.float32]:
-        """Nobody has the scores of all items."""
-        raise NotImplementedError
-
-    def best(self, *_: Any) -> Any:
-        """Lists are made by one process, which reads the run."""
-        raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor | Stretch]:
         """As of `QueryModel`, for all processes to write: those that are shared out as stretches."""

@@ -33,7 +33,7 @@ BLOCK_USERS = 2 * GROUP_USERS  # users whose histories are in memory at a time, 
 
 
 @dataclass(frozen=True)
-class Part:
+class SomeUsers:
     """What a run folder knows of some of its users.
 
     `tables` have those users alone; `rows` (B,), ascending, are their indices among all, as the model knows them, and
@@ -45,7 +45,7 @@ class Part:
     everybody: Everybody
 
 
-def load_part(folder: Path, users: range | pl.Series) -> Part:
+def load_users(folder: Path, users: range | pl.Series) -> SomeUsers:
     """The tables of a run folder for some users, without reading the histories of the others into memory.
 
     Args:
@@ -67,7 +67,7 @@ def load_part(folder: Path, users: range | pl.Series) -> Part:
     found = read_rows(path, USER_TABLE, remedy, USER_TIMES, chosen).sort("index")
     if isinstance(users, range) and not np.array_equal(found["index"], users):
         raise HardGNNError(f"{shown(path)}: damaged, its index does not count from 0; {remedy}")
-    return Part(tables_with(folder, record, remedy, found), found["index"].to_numpy(), everybody)
+    return SomeUsers(tables_with(folder, record, remedy, found), found["index"].to_numpy(), everybody)
 
 
 def users_in(folder: Path) -> int:

@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 
 from hardgnn.data.log import read_log
-from hardgnn.prepare.filters import PART_ROWS
+from hardgnn.prepare.kept import PART_ROWS
 from hardgnn.prepare.memory import Budget
 from hardgnn.prepare.pipeline import prepare
 from hardgnn.prepare.settings import PrepareConfig

@@ -75,7 +75,7 @@ def test_files_and_memory_give_the_same_bytes(
             "data.histories",
         ):
             patch.setattr(f"hardgnn.{module}.BLOCK", 7)
-        patch.setattr("hardgnn.prepare.filters.SKEWED", 100)
+        patch.setattr("hardgnn.prepare.kept.SKEWED", 100)
         in_files = outcome(path, Room(0, Path(folder)), part_rows, config, timed)
         assert in_files == whole
         assert [one.name for one in Path(folder).iterdir()] == ["log.csv"]

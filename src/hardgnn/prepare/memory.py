@@ -10,7 +10,7 @@ from hardgnn.data.columns import ITEM, USER
 from hardgnn.data.log import InteractionLog
 from hardgnn.data.readers.values import Room
 from hardgnn.errors import HardGNNError, shown
-from hardgnn.prepare.filters import PART_ROWS, codes
+from hardgnn.prepare.kept import PART_ROWS, codes
 from hardgnn.storage.columns import most
 from hardgnn.wording import option
 

@@ -21,7 +21,8 @@ from hardgnn.errors import HardGNNError
 from hardgnn.forks import enter
 from hardgnn.prepare import doubts
 from hardgnn.prepare.candidates import draw_candidates
-from hardgnn.prepare.filters import PART_ROWS, keep_rows
+from hardgnn.prepare.filters import keep_rows
+from hardgnn.prepare.kept import PART_ROWS
 from hardgnn.prepare.memory import Budget
 from hardgnn.prepare.presets import preset_settings
 from hardgnn.prepare.released.selfgnn import is_released, read_selfgnn

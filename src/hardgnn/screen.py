@@ -10,8 +10,11 @@ from __future__ import annotations
 import codecs
 import html
 import re
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
@@ -89,21 +92,50 @@ def in_lines(text: str, on: Console) -> str:
 
 
 _waiting: list[Status] = []
+_bars: list[Bar] = []
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until what is drawn is up or away: half of it could not be taken away any more."""
+    came: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    heard = {one: handler for one, handler in before.items() if callable(handler)}
+    try:
+        for one in heard:
+            signal.signal(one, lambda number, _: came.append(number))
+        yield
+    finally:
+        for one, handler in heard.items():
+            signal.signal(one, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def wait(what: str) -> None:
     """Shows on a terminal that something goes on, until the next thing is printed; nothing where it is none."""
     end_wait()
     if console.is_terminal:
-        status = console.status(told(what), spinner="line")
-        status.start()
-        _waiting.append(status)
+        with _undisturbed():
+            status = console.status(told(what), spinner="line")
+            status.start()
+            _waiting.append(status)
 
 
 def end_wait() -> None:
     """Takes it away."""
-    while _waiting:
-        _waiting.pop().stop()
+    if _waiting:
+        with _undisturbed():
+            _waiting.pop().stop()
+
+
+def clear() -> None:
+    """Takes away whatever is drawn, as a command that was stopped leaves it."""
+    end_wait()
+    while _bars:
+        _bars[-1].stop()
 
 
 def duration(*seconds: float) -> str:
@@ -191,4 +223,13 @@ class Bar(Progress):
     def start(self) -> None:
         """Shows it."""
         end_wait()
-        super().start()
+        with _undisturbed():
+            super().start()
+            _bars.append(self)
+
+    def stop(self) -> None:
+        """Takes it away, or leaves it as it is where it is done."""
+        with _undisturbed():
+            super().stop()
+            if self in _bars:
+                _bars.remove(self)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -24,9 +25,11 @@ from xml.dom import minidom
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from factories import tiny_dataset
 from hardgnn import config as settings
+from hardgnn import screen
 from hardgnn.cli.app import run
 from hardgnn.cli.boundary import ended
 from hardgnn.cli.terminal import print_json, print_table
@@ -314,8 +317,8 @@ def test_ctrl_c_tells_how_to_go_on(words: list[str], told: str, capsys: pytest.C
     assert capsys.readouterr().err == f"error: {told}\n"
 
 
-def in_terminal(words: list[str], ready: Callable[[], bool], stop: Callable[[int, int], None]) -> tuple[int, str]:
-    """A command in a terminal of its own, stopped by `stop(terminal, process)` once it is `ready`."""
+def in_terminal(words: list[str], ready: Callable[[str], bool], stop: Callable[[int, int], None]) -> tuple[int, str]:
+    """A command in a terminal of its own, stopped by `stop(terminal, process)` once what it shows is `ready`."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*MAIN, *words],
@@ -328,7 +331,7 @@ def in_terminal(words: list[str], ready: Callable[[], bool], stop: Callable[[int
     os.close(theirs)
     told, stopped, deadline = b"", False, time.monotonic() + 60
     while time.monotonic() < deadline:
-        if not stopped and ready():
+        if not stopped and ready(told.decode("utf-8", "replace")):
             stopped = True
             stop(ours, process.pid)
         if select.select([ours], [], [], 0.02)[0]:
@@ -345,8 +348,10 @@ def test_a_stopped_training_tells_the_command_that_goes_on(how: str, odd: Path, 
     out = tmp_path / "run"
     words = ["train", str(odd / "data"), "--out", str(out), "--preset", "selfgnn", "--set", "train.epochs=2000"]
     words += ["--set", "train.patience=0", "--set", "model.dim=16", "--set", "train.eval_every=1"]
-    began, at_once = time.monotonic(), how.endswith("once")  # that is, among the imports
-    ready = (lambda: time.monotonic() > began + 0.3) if at_once else (out / "model.safetensors").exists
+
+    def ready(told: str) -> bool:  # at once is among the imports
+        return "loading" in told if how.endswith("once") else (out / "model.safetensors").exists()
+
     stop = (
         (lambda _, pid: os.kill(pid, signal.SIGTERM)) if how == "SIGTERM" else (lambda tty, _: os.write(tty, b"\x03"))
     )
@@ -356,6 +361,52 @@ def test_a_stopped_training_tells_the_command_that_goes_on(how: str, odd: Path, 
     assert line.endswith(f"{'terminated' if how == 'SIGTERM' else 'interrupted'}; it goes on with:")
     assert command == f"hardgnn {' '.join(words)} --resume"  # on a line of its own, to be copied
     assert "Traceback" not in told
+
+
+SWALLOWED = """
+import signal, sys, time
+from hardgnn.cli import boundary
+
+class Ends:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def command():
+    Ends()
+    time.sleep(60)
+    return 0
+
+sys.exit(boundary.ended(command, [], boundary._listen()))
+"""
+
+
+def test_ctrl_c_while_an_object_ends_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize("shows", [lambda: screen.wait("reading"), lambda: screen.Bar().start()])
+def test_ctrl_c_while_something_is_drawn_leaves_nothing_of_it(
+    shows: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(Console):
+        def show_cursor(self, show: bool = True) -> bool:
+            if show is False:
+                signal.raise_signal(signal.SIGINT)  # in the middle of drawing
+            return super().show_cursor(show)
+
+    terminal = Terminal(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(screen, "console", terminal)
+    before = threading.enumerate()
+    with pytest.raises(KeyboardInterrupt):
+        shows()
+    drawing = [one for one in threading.enumerate() if one not in before]
+    screen.clear()
+    terminal.print("the end")
+    assert terminal.file.getvalue().endswith(("\x1b[?25hthe end\n", "\x1b[2Kthe end\n"))  # the cursor is there again
+    for one in drawing:
+        one.join(20)
+        assert not one.is_alive()
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(odd: Path) -> None:

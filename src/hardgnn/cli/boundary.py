@@ -20,13 +20,13 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hardgnn.errors import TRACEBACK, MachineError, outcome
-from hardgnn.processes.launch import Ended, quiet
-from hardgnn.screen import REPLACED, console, end_wait, in_lines, printable
+from hardgnn.processes.launch import Ended, quiet, several
 
 READER_GONE = 128 + 13
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -38,9 +38,6 @@ GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
 
 def main() -> None:
     """Runs the command line and exits with its status."""
-    _open_streams()
-    quiet()
-    _end_where_libraries_abort()
     heard = _listen()
     # Importing the libraries makes many objects and no garbage, which looking for takes a sixth of the time, and at
     # the end the system takes all of it back.
@@ -54,6 +51,9 @@ def main() -> None:
 
 
 def _command() -> int:
+    _open_streams()
+    quiet()
+    _end_where_libraries_abort()
     _check_room()
     from hardgnn.cli.app import run  # here, so that Ctrl-C during the imports is told as any other
 
@@ -95,12 +95,16 @@ def ended(command: Callable[[], int], words: Sequence[str], heard: Sequence[sign
     """
     try:
         status = command()
-        end_wait()
+        from hardgnn.screen import clear
+
+        clear()
         sys.stdout.flush()
         return status
     except BaseException as error:
         _stop_listening()
-        end_wait()
+        from hardgnn.screen import clear
+
+        clear()
         status, sentence = _outcome(error, heard, words)
         _say(error, sentence)
         return status
@@ -118,6 +122,15 @@ def _listen() -> list[signal.Signals]:
         if signal.getsignal(one) != signal.SIG_IGN:  # as nohup leaves it
             signal.signal(one, hear)
             LISTENING.append(one)
+
+    def hear_again(unraisable: sys.UnraisableHookArgs) -> None:
+        """Python only tells of what is raised while an object ends, and goes on."""
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+        elif LISTENING:
+            threading.Timer(0.05, os.kill, [os.getpid(), heard[-1]]).start()
+
+    sys.unraisablehook = hear_again
     return heard
 
 
@@ -148,11 +161,14 @@ def _how_it_goes_on(words: Sequence[str]) -> str:
         words = [*words, "--resume"]
     elif name not in ("train", *GOES_ON) and not (name == "compare" and any(w.startswith("--peers") for w in words)):
         return ""
-    return f"; it goes on with: {shlex.join(['hardgnn', *words])}"
+    how = ", started by the launcher as before" if several() else ""
+    return f"; it goes on with: {shlex.join(['hardgnn', *words])}{how}"
 
 
 def _say(error: BaseException, sentence: str) -> None:
     """One line on standard error, and with HARDGNN_TRACEBACK the traceback before it."""
+    from hardgnn.screen import console, in_lines, printable
+
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -167,6 +183,8 @@ def _say(error: BaseException, sentence: str) -> None:
 
 def _open_streams() -> None:
     """Standard streams that are there, as nobody else's file either, and refuse no character."""
+    from hardgnn.screen import REPLACED
+
     for number in range(3):
         try:
             os.fstat(number)

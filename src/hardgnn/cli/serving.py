@@ -218,10 +218,12 @@ def serve(
     access_log: Annotated[bool, typer.Option(help="A line of log for each request.")] = True,
     watch: Annotated[
         float,
-        typer.Option(min=0, help="Look every so many seconds whether RUN is another run, as a link to the newest."),
+        typer.Option(
+            min=0, max=86_400, help="Look every so many seconds whether RUN is another run, as a link to the newest."
+        ),
     ] = 0.0,
     drain: Annotated[
-        float, typer.Option(min=0, help="Seconds to answer on after SIGTERM, while /readyz says 503.")
+        float, typer.Option(min=0, max=86_400, help="Seconds to answer on after SIGTERM, while /readyz says 503.")
     ] = 0.0,
 ) -> None:
     """Recommendations over HTTP, with a page to look at; SIGHUP reads the run folder anew.

@@ -183,7 +183,9 @@ def read_log(path: Any, room: Room | None = None, **options: Unpack[ReadOptions]
     kind = options.get("format", "auto")
     if any(is_address(one) for one in every):
         return log_at(every, kind, wanted, options, room)
-    path, *rest = (as_path(one, "path") for one in every)
+    path, *rest = paths = [as_path(one, "path") for one in every]
+    if again := next((one for place, one in enumerate(paths) if one in paths[:place]), None):
+        raise HardGNNError(f"{shown(again)}: given twice, so that its rows would count twice")
     if kind == "selfgnn":
         raise HardGNNError(
             f"{path}: released pickles are no log but split already; see `hardgnn.prepare.released.selfgnn`"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason
 from hardgnn.processes.ends import Ends
-from hardgnn.processes.launch import ATTEMPT, PATIENCE, Cause, Launched, launched, patience_s
+from hardgnn.processes.launch import ATTEMPT, PATIENCE, Cause, Launched, launched, patience_s, speak
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -200,7 +200,12 @@ def together() -> Iterator[Group]:
     if found.world == 1:
         yield _group
         return
-    ends = _meet(found)
+    try:
+        ends = _meet(found)
+    except HardGNNError:
+        if found.first_here:  # the first of all may be on a host that nobody reaches, or not be there
+            speak()
+        raise
     _group = Together(found, ends)
     try:
         with ends.hearing():

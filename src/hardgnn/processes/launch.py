@@ -32,6 +32,11 @@ class Launched:
     def __str__(self) -> str:
         return f"process {self.rank} of {self.world}"
 
+    @property
+    def first_here(self) -> bool:
+        """Whether it is the first of its host, as far as the launcher says which that is."""
+        return self.local_rank == 0 or LOCAL_RANK not in os.environ
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -96,19 +101,23 @@ def patience_s(told: Mapping[str, str] = os.environ) -> float:
     return seconds
 
 
+def several() -> bool:
+    """Whether several processes were started; not where the environment is broken."""
+    try:
+        return launched().world > 1
+    except HardGNNError:
+        return False
+
+
 def alone(command: str) -> None:
     """For a command that is done by one process.
 
     Raises:
         HardGNNError: several were started.
     """
-    try:
-        found = launched()
-    except HardGNNError:  # nothing that such a command looks at
-        return
-    if found.world > 1:
+    if several():  # a broken environment is nothing that such a command looks at
         raise HardGNNError(
-            f"{command} is done by one process, and {found.world} were started; start it without torchrun "
+            f"{command} is done by one process, and {launched().world} were started; start it without torchrun "
             "(train alone is for several)"
         )
 
@@ -116,11 +125,10 @@ def alone(command: str) -> None:
 def quiet() -> None:
     """All processes but the first say nothing from here on, whatever prints; with tracebacks asked for, they do."""
     global _voice
-    try:
-        follows = launched().rank > 0
-    except HardGNNError:
+    if not several():
         return
-    if follows:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch says in lines of its own what we say in a sentence
+    if launched().rank > 0:
         _voice = os.dup(2)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for number in (1,) if TRACEBACK in os.environ else (1, 2):

@@ -36,6 +36,8 @@ def _lines(path: Path, kind: str) -> pl.Series:
 
 
 def _column(path: Path, kind: str) -> pl.Series:
+    if not path.is_file():
+        raise HardGNNError(f"{shown(path)}: no such file")
     with reading(path):
         table = pl.scan_parquet(path, glob=False)
         names = table.collect_schema().names()

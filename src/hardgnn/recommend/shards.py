@@ -188,6 +188,8 @@ def _agreed(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
         HardGNNError: it is another one, or the folder holds something else.
     """
     with writing(out):
+        if out.suffix in (".parquet", ".csv"):
+            raise HardGNNError(f"{shown(out)}: the name of a file, expected that of a folder, which shards fill")
         if os.path.lexists(out) and not out.is_dir():
             raise HardGNNError(f"{shown(out)}: a file is in the way of the folder of the shards")
         out.mkdir(parents=True, exist_ok=True)

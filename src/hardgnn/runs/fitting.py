@@ -21,6 +21,7 @@ from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
 from hardgnn.models.shared_query import SharedQuery
+from hardgnn.ops.form import wanted
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.processes.group import processes
 from hardgnn.runs.ranking import ranked
@@ -83,6 +84,7 @@ def checked(config: Config, allow_leaks: bool) -> list[str]:
         HardGNNError: it leaks and may not, or asks for what this machine has not.
     """
     enter()
+    wanted()  # a form of operations that is none is told before anything is written
     leaking = leaks(config)
     if leaking and not allow_leaks:
         raise HardGNNError(

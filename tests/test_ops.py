@@ -263,6 +263,23 @@ def test_edges(seed: int, rows: int, columns: int, density: float) -> None:
         np.testing.assert_array_equal(edges.matrices[number].toarray(), table)
 
 
+@given(seeds, st.integers(1, 9), st.integers(1, 200), st.sampled_from([0.0, 0.2, 0.9]), st.integers(0, 200))
+@often
+def test_edges_among_some_columns(seed: int, rows: int, columns: int, density: float, among: int) -> None:
+    rng = np.random.default_rng(seed)
+    tables = [rng.random((rows, columns), np.float32) * (rng.random((rows, columns)) < density) for _ in range(2)]
+    edges = Edges.of(*(sp.csr_array(table) for table in tables))
+    for _ in range(2):  # nothing stays of the first
+        chosen, asked = rng.integers(0, rows, 5), np.sort(rng.permutation(columns)[:among])
+        for form in FORMS:
+            with asked_for(form):
+                found = edges.among(chosen, asked)
+            assert found.width == len(asked)
+            for matrix, table in zip(found.matrices, tables, strict=True):
+                assert matrix.has_sorted_indices
+                np.testing.assert_array_equal(matrix.toarray(), table[chosen][:, asked])
+
+
 @given(seed=seeds, items=st.integers(1, 20), width=st.integers(1, 6), windows=st.integers(1, 40))
 @often
 def test_what_windows_reach(seed: int, items: int, width: int, windows: int) -> None:

@@ -21,7 +21,7 @@ from hardgnn.models.similarity import blocks_of, cosine_similarity, decayed_hist
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
 from hardgnn.ops.native.library import native
-from hardgnn.ops.native.transitions import NativeWalk, Places, serves
+from hardgnn.ops.native.transitions import NativeWalk
 from hardgnn.ops.scores import Reach, Reachable
 from hardgnn.ops.sparse import index_type
 
@@ -109,7 +109,6 @@ class Transitions(nn.Module):
     def __init__(self, config: TransitionsSettings) -> None:
         super().__init__()
         self.config = config
-        self._places: Places | None = None
         self.log_forward = nn.Parameter(torch.tensor(math.log(config.forward)))
         self.strength = nn.Parameter(torch.tensor(1.0))  # β
         self.log_epsilon = nn.Parameter(torch.tensor(math.log(config.epsilon)))
@@ -146,12 +145,13 @@ class Transitions(nn.Module):
         Shapes: edges (n, I); columns (C,); windows (B, m) of row numbers, n for padding.
         """
         columns = torch.as_tensor(columns, device=edges.columns.device)
-        functions = native(edges.first) if serves(edges) else None
+        functions = native(edges.first) if edges.columns.dtype == torch.int32 else None
         if functions is not None:
-            decay, forward = torch.sigmoid(self.decay_logit), self.log_forward.exp()
-            if self._places is None:
-                self._places = Places(edges.width)
-            found: Tensor = NativeWalk.apply(decay, forward, functions, self._places, edges, columns, windows)
+            place = torch.full((edges.width,), -1, dtype=torch.int32)
+            place[columns] = torch.arange(len(columns), dtype=torch.int32)
+            parts = edges.offsets.int(), edges.columns, edges.first, edges.second
+            given = torch.sigmoid(self.decay_logit), self.log_forward.exp(), functions, parts, place, len(columns)
+            found: Tensor = NativeWalk.apply(*given, windows)
             return found
         table = self.candidates(self.block(edges, columns), windows)
         real = (windows < len(edges)).flatten()

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hardgnn.ops.form import fast
+from hardgnn.ops.native.library import native
+from hardgnn.ops.native.transitions import Chosen
 from hardgnn.ops.sparse import index_type, rows_of
 
 
@@ -76,6 +78,20 @@ class Edges:
         offsets, place = rows_of(self.offsets, rows)
         return Edges(self.width, offsets, self.columns[place], self.first[place], self.second[place])
 
+    def among(self, rows: Tensor | NDArray[np.integer], columns: Tensor | NDArray[np.integer]) -> Edges:
+        """The edges of `rows` (n,) into `columns` (c,), ascending, which are numbered 0 to c - 1 in what is found."""
+        rows, columns = (torch.as_tensor(one, device=self.columns.device) for one in (rows, columns))
+        functions = native(self.first) if self.columns.dtype == torch.int32 else None
+        if functions is not None:
+            parts = self.offsets, self.columns, self.first, self.second
+            return Edges(len(columns), *self._chosen.edges(functions, parts, rows, columns))
+        some = self[rows]
+        place = torch.searchsorted(columns, some.columns.to(columns.dtype)).clamp_max(max(0, len(columns) - 1))
+        kept = columns[place] == some.columns if len(columns) else torch.zeros_like(place, dtype=torch.bool)
+        before = F.pad(kept.cumsum(0), (1, 0))
+        parts = before[some.offsets.long()].int(), place[kept].int(), some.first[kept], some.second[kept]
+        return Edges(len(columns), *parts)
+
     def dense(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Both values of all rows and the chosen `columns` (c,), and a last row of zeros: (n + 1, c) each."""
         if not fast(self.first):
@@ -98,6 +114,10 @@ class Edges:
         place = torch.searchsorted(self._keys, asked).clamp_max(len(self.columns) - 1)
         there = self._keys[place] == asked
         return torch.where(there, self.first[place], 0), torch.where(there, self.second[place], 0)
+
+    @cached_property
+    def _chosen(self) -> Chosen:
+        return Chosen(self.width)
 
     @cached_property
     def _keys(self) -> Tensor:

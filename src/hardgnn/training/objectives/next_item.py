@@ -207,12 +207,14 @@ class NextItem(ContrastedObjective):
         module, counted = self.network.transitions, self.network.counted
         assert module is not None
         assert counted is not None
-        rows = Distinct(batch.windows[batch.windows != PADDING])
+        real = batch.windows != PADDING
+        rows, columns = Distinct(batch.windows[real]), Distinct(batch.targets[real], batch.candidates)
         local = torch.where(windows == PADDING, len(rows.ids), self.here(rows.places(batch.windows)))
-        edges = counted.edges[rows.ids]
+        next_items = torch.where(targets == PADDING, PADDING, self.here(columns.places(batch.targets)))
+        edges = counted.edges.among(rows.ids, columns.ids)
         counts, target_counts = self._counts[windows], self._counts[targets]  # index -1 is the last: padding
-        next_reached = module.targets(*between(edges, local, batch.targets), counts, target_counts)
-        reached = module.reached(edges, batch.candidates, local)
+        next_reached = module.targets(*between(edges, local, next_items), counts, target_counts)
+        reached = module.reached(edges, columns.places(batch.candidates), local)
         return reached, module.prior(_at(next_reached, cells))
 
     def _moments(self, batch: SequenceBatch, cells: NDArray[np.int64]) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/hardgnn demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -q

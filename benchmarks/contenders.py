@@ -132,7 +132,7 @@ def fit_best(options: argparse.Namespace, split: Split) -> tuple[Meter, str]:
     """Our preset, or the one of its list that the log asks for."""
     from hardgnn.data.dataset import Dataset
     from hardgnn.experiments.listed import tries
-    from hardgnn.runs.fitting import fit
+    from hardgnn.runs.memory import fit
     from hardgnn.training.callbacks import Callback
 
     data = Dataset.load(options.data)

@@ -61,7 +61,8 @@ def child(options: argparse.Namespace) -> None:
     from hardgnn.config import resolve
     from hardgnn.data.dataset import Dataset
     from hardgnn.processes.group import processes, together
-    from hardgnn.runs.fitting import fit, ranked
+    from hardgnn.runs.memory import fit
+    from hardgnn.runs.ranking import ranked
     from hardgnn.runtime import peak_memory_mb
     from hardgnn.training.objectives.next_item import NextItem
 

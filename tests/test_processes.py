@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -255,6 +256,15 @@ def test_of_tables_the_rows_that_a_step_touches_are_exchanged_alone(monkeypatch:
     small = sum(one.numel() for one in objective.network.parameters()) - 50 * 8
     assert items < 30
     assert seen == [items * 8 + small + 1 + len(objective.terms)]
+
+
+def test_graphs_that_every_process_computes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hardgnn.training.shards.processes", lambda: Group(Launched(0, 2)))
+    graphs, rows = objective_of(*PAIRS, preset="hardgnn"), objective_of(preset="best")
+    with pytest.warns(UserWarning, match="each of the 2 processes computes the graphs of all items"):
+        Shards(graphs.network, graphs, 2, 0, torch.device("cpu"), nullcontext)
+    with warnings.catch_warnings(action="error"):
+        Shards(rows.network, rows, 2, 0, torch.device("cpu"), nullcontext)
 
 
 def test_an_objective_or_network_that_cannot_be_cut_says_so() -> None:

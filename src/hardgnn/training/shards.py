@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -57,6 +58,13 @@ class Shards:
             raise HardGNNError(
                 f"the network keeps running means ({', '.join(running)}), which parts of a step cannot share; "
                 "set train.shards=1"
+            )
+        nobody = torch.empty(0, dtype=torch.int64, device=device)
+        if processes().world > 1 and not network.touched(nobody, nobody):
+            warnings.warn(
+                f"each of the {processes().world} processes computes the graphs of all items, so that little is "
+                "gained; threads of one process (run.threads) gain more",
+                stacklevel=2,
             )
 
     def __call__(self, batch: Any, epoch: int, step: int, _: torch.Generator) -> tuple[float, dict[str, float]]:

@@ -81,6 +81,22 @@ def test_prepare_prints_what_became_of_the_columns_and_what_is_doubtful(tmp_path
     assert "'NA'" not in hardgnn(*again, "--drop-missing").stderr
 
 
+def test_a_data_set_is_replaced_by_one_of_its_log_and_by_another_log_only_where_that_is_meant(tmp_path: Path) -> None:
+    rows = "user,item,time\n" + "".join(f"u{n % 9},i{n * 7 % 11},{n}\n" for n in range(300))
+    log, grown, other, out = (tmp_path / name for name in ("log.csv", "more/log.csv", "other.csv", "d"))
+    grown.parent.mkdir()
+    log.write_text(rows)
+    grown.write_text(rows + "u1,i1,900\n")
+    other.write_text(rows + "u1,i2,900\n")
+    for source, k_core in ((log, 2), (log, 3), (grown, 3)):
+        hardgnn("prepare", source, "--out", out, "--k-core", k_core)
+    before = (out / "manifest.json").read_bytes()
+    told = refused("prepare", other, "--out", out)
+    assert "holds the data set of another log, log; choose another --out, or replace it with --overwrite" in told
+    assert (out / "manifest.json").read_bytes() == before
+    assert json.loads(hardgnn("prepare", other, "--out", out, "--overwrite", "--json").stdout)["name"] == "other"
+
+
 def test_train_evaluate_compare_report(runs: Path, market: Path, tmp_path: Path) -> None:
     for protocol in ("full", "sampled-999"):
         result = json.loads(hardgnn("evaluate", runs / "hardgnn", "--protocol", protocol, "--json").stdout)

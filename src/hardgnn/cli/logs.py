@@ -81,6 +81,9 @@ def prepare(
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Leave test items in the sequences of released pickles.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the prepared folder of another log; one of this log always is.")
+    ] = False,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="Lists the presets and ends.")] = False,
     list_formats: Annotated[
         bool, typer.Option("--list-formats", help="Lists the formats, those of installed packages too, and ends.")
@@ -91,7 +94,7 @@ def prepare(
 
     Example: `hardgnn prepare events.csv --out data/events --k-core 5`
     """
-    from hardgnn.prepare.pipeline import prepare_file
+    from hardgnn.prepare.pipeline import check_place, prepare_file
     from hardgnn.prepare.presets import prepare_presets
     from hardgnn.storage.columns import shelf_of
 
@@ -123,6 +126,8 @@ def prepare(
     wait(f"reading {', '.join(source)}")
     beside = next(folder for folder in (out.absolute()).parents if folder.is_dir())
     data = prepare_file(source, preset, format_, reading, settings, allow_leaks, memory, beside)
+    if not overwrite:
+        check_place(out, data)
     data.save(out)
     where = "on disk" if shelf_of(data.user).folder is not None else "in memory"
     for warning in data.provenance.warnings:

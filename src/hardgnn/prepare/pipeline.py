@@ -13,11 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hardgnn.data.columns import ITEM, TITLE, USER
-from hardgnn.data.dataset import Candidates, Dataset
+from hardgnn.data.dataset import Candidates, Dataset, read_manifest
 from hardgnn.data.ids import id_text
 from hardgnn.data.log import InteractionLog, is_address, read_log
 from hardgnn.data.provenance import Provenance, versions
-from hardgnn.errors import HardGNNError
+from hardgnn.errors import HardGNNError, shown
 from hardgnn.forks import enter
 from hardgnn.prepare import doubts
 from hardgnn.prepare.candidates import draw_candidates
@@ -29,6 +29,7 @@ from hardgnn.prepare.released.selfgnn import is_released, read_selfgnn
 from hardgnn.prepare.settings import PrepareConfig
 from hardgnn.prepare.split import global_time, leave_one_out
 from hardgnn.storage.columns import least, most
+from hardgnn.wording import option
 
 NO_TIMES = "no usable times: intervals will be cut by equal counts over positions"
 
@@ -144,3 +145,21 @@ def prepare_file(
     budget = Budget.of(memory, scratch or Path(tempfile.gettempdir()))
     log = read_log(path, budget.room, format=kind, **options)
     return prepare(log, config, budget.part_rows(log))
+
+
+def check_place(folder: Path, data: Dataset) -> None:
+    """Makes sure that a data set does not replace that of another log, which has another name and other bytes.
+
+    Raises:
+        HardGNNError: the folder holds one; names it.
+    """
+    try:
+        older = Provenance.of(read_manifest(folder))
+    except HardGNNError:  # none is there, or one that is to be prepared again
+        return
+    new = data.provenance
+    if older.name != new.name and (older.source_sha256 is None or older.source_sha256 != new.source_sha256):
+        raise HardGNNError(
+            f"{shown(folder)}: holds the data set of another log, {shown(older.name)}; choose another "
+            f"{option('out')}, or replace it with {option('overwrite')}"
+        )

@@ -291,10 +291,11 @@ def test_verify_tells_what_is_whole_and_what_is_damaged(market: Path, copy: Path
     assert whole.returncode == 0
     assert {one["problem"] for one in json.loads(whole.stdout)} == {None}
     turned(copy / run.MODEL)
-    damaged = subprocess.run(command, capture_output=True, text=True)
+    damaged = subprocess.run([*command, str(copy / "nothing")], capture_output=True, text=True)
     assert damaged.returncode == 2
     assert damaged.stderr.startswith(f"error: {copy / run.MODEL}: damaged")
-    assert [one["path"] for one in json.loads(damaged.stdout) if one["problem"]] == [str(copy / run.MODEL)]
+    states = {one["path"]: one["state"] for one in json.loads(damaged.stdout) if one["state"] != "ok"}
+    assert states == {str(copy / run.MODEL): "damaged", str(copy / "nothing"): "missing"}
 
 
 @pytest.mark.parametrize("name", ["environment.json", "result.json"])

@@ -95,9 +95,15 @@ def test_a_shard_that_is_there_is_not_made_again_and_half_a_one_is_none(
     assert [path.name for path in out.iterdir()] == ["_shards.json"]
     (out / ".part-00001-of-00002.parquet.0123abcd.tmp").write_bytes(b"half")  # as a kill leaves it
     recommend(run, *asked, "--shard", "2/2")
-    assert "1 of 2 shards are there" in verify(out)[0].problem
+    told = verify(out)[0]
+    assert told.state == "unfinished"
+    assert "unfinished, 1 of 2 shards are there, missing: 1/2" in told.problem
     recommend(run, *asked, "--shard", "1/2")
-    assert not verify(out)[0].problem
+    assert verify(out)[0].state == "ok"
+    (out / "_manifest.json").unlink()  # as a kill before the last step leaves it
+    assert "all shards are there and _manifest.json is not" in verify(out)[0].problem
+    recommend(run, *asked, "--shard", "2/2")
+    assert verify(out)[0].state == "ok"
     first = out / "part-00001-of-00002.parquet"
     before = first.stat().st_mtime_ns
     recommend(run, *asked, "--shard", "1/2")

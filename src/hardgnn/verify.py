@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hardgnn.data.dataset import Dataset
-from hardgnn.errors import HardGNNError, shown
+from hardgnn.errors import HardGNNError, MachineError, shown
 from hardgnn.evaluation.ranks import ranks_files, ranks_path, read_ranks
 from hardgnn.experiments.folder import FLOORS, RUNS, STUDY, Study
 from hardgnn.experiments.peers.records import CHOSEN
@@ -41,11 +41,30 @@ from hardgnn.training import checkpoint
 
 @dataclass(frozen=True)
 class Checked:
-    """A file or folder that was looked at; `problem` is a sentence, empty where all is well."""
+    """A file or folder that was looked at.
+
+    `problem` is a sentence, empty where all is well; `state` is `ok`, `damaged`, `unfinished`, `missing`, or `unknown`
+    for what is none of ours.
+    """
 
     path: Path
     what: str
     problem: str = ""
+    state: str = "ok"
+
+
+def verify_all(folders: Sequence[Path]) -> list[Checked]:
+    """Checks several folders; one that is none of ours is told among the others."""
+    found = []
+    for folder in folders:
+        try:
+            found.extend(verify(folder))
+        except MachineError:
+            raise
+        except HardGNNError as error:
+            state = "unknown" if os.path.lexists(folder) else "missing"
+            found.append(Checked(folder, kind_of(folder) or "", str(error), state))
+    return found
 
 
 def verify(folder: Path) -> list[Checked]:
@@ -78,8 +97,10 @@ def verify(folder: Path) -> list[Checked]:
 def _checked(path: Path, what: str, check: Callable[[], object]) -> Checked:
     try:
         check()
+    except shards.Unfinished as error:
+        return Checked(path, what, str(error), "unfinished")
     except HardGNNError as error:
-        return Checked(path, what, str(error))
+        return Checked(path, what, str(error), "damaged")
     return Checked(path, what)
 
 
@@ -98,7 +119,9 @@ def _run(folder: Path) -> Iterator[Checked]:
     result = _checked(folder / RESULT, "result", lambda: read_result(folder))
     yield result
     if not os.path.lexists(folder / RESULT) and ranks_files(folder):
-        yield Checked(folder / RESULT, "result", f"{shown(folder / RESULT)}: missing, though there are ranks; {AGAIN}")
+        yield Checked(
+            folder / RESULT, "result", f"{shown(folder / RESULT)}: missing, though there are ranks; {AGAIN}", "damaged"
+        )
     finished = not result.problem and read_result(folder).get("finished", False)
     if finished or os.path.lexists(folder / METRICS):
         yield _checked(folder / METRICS, "figures of epochs", lambda: read_metrics(folder))

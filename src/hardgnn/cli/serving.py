@@ -266,16 +266,17 @@ def verify(
 
     Example: `hardgnn verify data/ml-100k runs/hardgnn`
     """
-    from hardgnn.verify import verify as run_verify
+    from hardgnn.verify import verify_all
 
     wait("reading every file")
-    found = [one for folder in folders for one in run_verify(folder)]
-    broken = [one for one in found if one.problem]
+    found = verify_all(folders)
+    wrong = [one for one in found if one.problem]
     if as_json:
-        print_json([{"path": str(one.path), "what": one.what, "problem": one.problem or None} for one in found])
+        rows = [{"path": str(one.path), "what": one.what, "state": one.state} for one in found]
+        print_json([row | {"problem": one.problem or None} for row, one in zip(rows, found)])
     else:
-        rows = [[str(one.path), one.what, "damaged" if one.problem else "ok"] for one in found]
-        print_table(f"{len(found)} checked", ["path", "what", "state"], rows, texts=2)
-    if broken:
-        more = f" ({len(broken)} of {len(found)} are damaged)" if len(broken) > 1 else ""
-        raise HardGNNError(f"{broken[0].problem}{more}")
+        lines = [[str(one.path), one.what, one.state] for one in found]
+        print_table(f"{len(found)} checked", ["path", "what", "state"], lines, texts=2)
+    if wrong:
+        more = f" ({len(wrong)} of {len(found)} are not ok)" if len(wrong) > 1 else ""
+        raise HardGNNError(f"{wrong[0].problem}{more}")

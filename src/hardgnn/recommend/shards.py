@@ -32,6 +32,7 @@ FORMATS = ("parquet", "csv")
 FORMAT_VERSION = 3
 PATIENCE_S = 20.0
 AGAIN = "make the shard again with --overwrite"
+MOST_NAMED = 8  # of the missing shards
 OPTIONS = {
     "n": "n",
     "exclude_seen": "exclude_seen",
@@ -43,6 +44,10 @@ OPTIONS = {
     "csv_safe": "csv_safe",
 }
 """What was asked of a folder of shards, and the option that says it."""
+
+
+class Unfinished(HardGNNError):
+    """Not all shards of a folder are there yet."""
 
 
 @dataclass(frozen=True)
@@ -263,11 +268,22 @@ def check_shards(out: Path) -> None:
     """Compares a folder of shards with its manifest.
 
     Raises:
-        HardGNNError: a shard is missing, or not what was written.
+        Unfinished: a shard is still missing, or the manifest of them all.
+        HardGNNError: a shard is not what was written.
     """
     plan = read_plan(out)
     if not (out / MANIFEST).exists():
-        there = len(list(out.glob(f"part-*-of-{plan['shards']:05}.{plan['settings']['format']}")))
-        raise HardGNNError(f"{shown(out)}: {there:,} of {plan['shards']:,} shards are there")
+        raise Unfinished(f"{shown(out)}: unfinished, {_left(out, plan)}")
     for name, record in read_json(out / MANIFEST)["files"].items():
         check_file(out / name, record, AGAIN)
+
+
+def _left(out: Path, plan: dict[str, Any]) -> str:
+    """What is still to be done in a folder of shards."""
+    every = [Shard(number, plan["shards"]) for number in range(1, plan["shards"] + 1)]
+    missing = [str(one) for one in every if not (out / one.name(plan["settings"]["format"])).exists()]
+    if not missing:
+        return f"all shards are there and {MANIFEST} is not; the command of any of them writes it"
+    more = f" and {len(missing) - MOST_NAMED:,} more" if len(missing) > MOST_NAMED else ""
+    there = f"{len(every) - len(missing):,} of {len(every):,} shards are there"
+    return f"{there}, missing: {', '.join(missing[:MOST_NAMED])}{more}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -132,6 +133,50 @@ def test_the_command_says_where_it_prepared(tmp_path: Path, monkeypatch: pytest.
     assert a.interactions().equals(b.interactions())
     assert b.provenance.source_sha256 is None
     assert prepare_file(tmp_path / "whole.parquet").interactions().equals(a.interactions())
+
+
+def test_a_pattern_is_named_by_its_folder_and_an_address_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    for day in ("1", "2"):
+        (tmp_path / "clicks" / day).mkdir(parents=True)
+        market(tmp_path / "clicks" / day / "part.parquet", 500, int(day))
+    for place in ("clicks/*/*.parquet", "clicks/**/*.parquet"):
+        assert {read_log(f"{kind}{tmp_path}/{place}").name for kind in ("", "file://")} == {"clicks"}
+    wrong = {
+        f"file://{tmp_path}/none.parquet": "nothing is there",
+        f"file://{tmp_path}/none/*.parquet": "nothing is there",
+        "fish://b/log.parquet": "expected a file, or an address that begins with s3, ",
+    }
+    for address, told in wrong.items():
+        with pytest.raises(HardGNNError, match=re.escape(f"{address}: {told}")):
+            read_log(address)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("object-store error: Generic S3 error: Error performing GET in 4 s, after 10 retries"), "reached"),
+        (
+            OSError("object-store error: Error performing GET - status code: 503 Service Unavailable: <html>"),
+            "answers 503",
+        ),
+        (OSError("object-store error: Generic GCS error: Error performing token request: 403"), "access is refused"),
+        (PermissionError("object-store error: lacked the necessary privileges\n\nCaused by: x"), "access is refused"),
+        (
+            OSError("object-store error: Account must be specified (path: az://c)"),
+            "as Parquet (Account must be specified)",
+        ),
+    ],
+)
+def test_what_polars_says_of_an_address_in_plain_words(
+    error: OSError, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(url: str) -> None:
+        raise error
+
+    monkeypatch.setattr("polars.scan_parquet", fails)
+    with pytest.raises(HardGNNError, match=re.escape(told)) as caught:
+        read_log("s3://bucket/log.parquet")
+    assert "object-store" not in str(caught.value)
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hardgnn.data.dataset import Dataset
 
 COLUMNS = {USER: "user_col", ITEM: "item_col", TIMESTAMP: "time_col", RATING: "rating_col"}
+PATTERN = re.compile("[*?]")
 OF_TABLES = (*COLUMNS.values(), "drop_missing")
 
 
@@ -247,8 +249,7 @@ def log_at(
     names = None
     if (items := options.get("items_file")) is not None:
         names = titles.find_titles(as_path(items, "items_file"), items, False, None, None)
-    bare_name = labels[0].rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return InteractionLog(table, bare_name, "", names, found)
+    return InteractionLog(table, name_at(labels[0]), "", names, found)
 
 
 def log_of_table(table: Any, wanted: Columns, name: str = "table", drop_missing: bool = False) -> InteractionLog:
@@ -283,6 +284,22 @@ def short_name(raw: RawFile) -> str:
     if not raw.is_on_disk:
         return raw.name
     path = raw.path
+    if raw.parts and not path.is_dir():
+        return shown(before_pattern(path.resolve().parts))
     stem = path.name if path.is_dir() else bare(path.name).rsplit(".", 1)[0]
-    folder = (raw.parts and not path.is_dir()) or stem.lower() in ("u", "ratings")
-    return shown(path.resolve().parent.name or stem if folder else stem)
+    return shown(path.resolve().parent.name or stem if stem.lower() in ("u", "ratings") else stem)
+
+
+def name_at(address: str) -> str:
+    """The name of a log at an address: its stem, and for a pattern that of the folder."""
+    place = address.partition("://")[2]
+    if address.startswith("http"):
+        place = place.partition("?")[0]
+    parts = place.strip("/").split("/")
+    return before_pattern(parts) if PATTERN.search(place) else parts[-1].rsplit(".", 1)[0]
+
+
+def before_pattern(parts: Sequence[str]) -> str:
+    """The last folder of a path that is none of a pattern's."""
+    plain = list(itertools.takewhile(lambda part: not PATTERN.search(part), parts))
+    return (plain[-1].strip("/") if plain else "") or "log"

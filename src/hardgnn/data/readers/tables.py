@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     TIMESTAMP: ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime", "createdat", "eventtime"),
     RATING: ("rating", "ratings", "stars", "score", "overall"),
 }
+STORES = ("s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss", "hf", "http", "https", "file")  # of polars
 ROW_BYTES = 16  # of a row in memory
 OPTIONS = {USER: "user_col", ITEM: "item_col", TIMESTAMP: "time_col", RATING: "rating_col"}
 SIGNS = {",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
@@ -154,17 +156,35 @@ def remote_parquet(url: str, wanted: Columns) -> Source:
     """Parquet at an address that polars reads: `s3://…`, `gs://…`, `az://…`, `https://…`; a pattern is several files.
 
     Raises:
-        HardGNNError: there is none, or a column is missing.
+        HardGNNError: there is none, it cannot be reached, or a column is missing.
     """
+    if url.partition("://")[0].lower() not in STORES:
+        raise HardGNNError(f"{shown(url)}: expected a file, or an address that begins with {listed(STORES)} and ://")
     try:
-        table = pl.scan_parquet(url)
-        found = table.collect_schema().names()
-        rows = int(table.select(pl.len()).collect().item())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that no region of S3 is set, and is asked for
+            table = pl.scan_parquet(url)
+            found = table.collect_schema().names()
+            rows = int(table.select(pl.len()).collect().item())
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise HardGNNError(f"{shown(url)}: cannot be read as Parquet ({reason(error)})") from None
+        raise HardGNNError(f"{shown(url)}: {_unreached(error)}") from None
     names = chosen_names(found, wanted, shown(url))
     columns = table.select(pl.col(name).alias(meaning) for meaning, name in names.items())
     return Source(columns, lambda row: f"row {row + 1}", text=False, rows=rows, names=names)
+
+
+def _unreached(error: Exception) -> str:
+    """Why an address cannot be read, out of polars' words for it."""
+    words = reason(error).removeprefix("object-store error: ").split(" (path: ")[0]
+    if isinstance(error, PermissionError) or "token request" in words:
+        return "access is refused; the credentials of its store are taken from the environment"
+    if isinstance(error, FileNotFoundError) or "expanded paths were empty" in words:
+        return "nothing is there"
+    if answer := re.search(r"status code: (\d+ [A-Z][A-Za-z ]*[a-z])", words):
+        return f"its server answers {answer[1]}"
+    if re.search("error sending request|Error performing", words):
+        return "its server cannot be reached"
+    return f"cannot be read as Parquet ({words})"
 
 
 def checked_frame(

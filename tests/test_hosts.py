@@ -22,7 +22,7 @@ import httpx
 from fastapi.testclient import TestClient
 
 from hardgnn.serve.app import create_app
-from hardgnn.serve.board import DRAINING, READY, RELOADING
+from hardgnn.serve.board import DRAINING, READY, RELOADING, STARTING
 from hardgnn.serve.state import Settings
 from service import children, packed, start, wait
 
@@ -55,7 +55,8 @@ def test_a_load_balancer_is_told_when_to_send_requests(served_run: Path, tmp_pat
     state = packed(served_run, tmp_path)
     board = state.place.board
     with TestClient(create_app(state, Settings(token="a-token-of-some-length")), "http://localhost") as asked:
-        for phase, plain, settled in ((READY, 200, 200), (RELOADING, 200, 503), (DRAINING, 503, 503)):
+        told = {STARTING: (200, 503), READY: (200, 200), RELOADING: (200, 503), DRAINING: (503, 503)}
+        for phase, (plain, settled) in told.items():
             board.phase = phase
             assert asked.get("/readyz").status_code == plain
             assert asked.get("/readyz?settled=true").status_code == settled
@@ -78,7 +79,9 @@ def test_a_version_behind_a_link_is_taken_up_and_the_end_begins_with_a_drain(ser
         def run() -> str:
             return str(httpx.get(f"{address}/healthz").json()["run"])
 
-        wait(lambda: ready(address, "?settled=true") == (200, "ready"))
+        said: list[tuple[int, str]] = []
+        wait(lambda: said.append(ready(address, "?settled=true")) or said[-1] == (200, "ready"))
+        assert set(said) <= {(503, "starting"), (200, "ready")}
         assert run() == "v1"
         link(tmp_path / "v2", tmp_path / "current")
         wait(lambda: run() == "v2")

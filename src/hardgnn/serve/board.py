@@ -5,9 +5,10 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass
 
-READY, RELOADING, DRAINING = range(3)
-PHASES = ("ready", "reloading", "draining")
-"""What the service is about: its run is the newest it was told of, a newer one is on its way, the end has begun."""
+READY, RELOADING, DRAINING, STARTING = range(4)
+PHASES = ("ready", "reloading", "draining", "starting")
+"""What the service is about: every worker has the newest run it was told of, a newer one is on its way, the end has
+begun, not every worker has its first run yet."""
 LARGEST = 255  # numbers go on with 1 after it: a byte is written at once, whoever reads
 
 
@@ -23,7 +24,7 @@ class Board:
 
     @property
     def phase(self) -> int:
-        """`READY`, `RELOADING` or `DRAINING`."""
+        """`READY`, `RELOADING`, `DRAINING` or `STARTING`."""
         return self._memory[2 * self._workers]
 
     @phase.setter

@@ -144,7 +144,7 @@ class Ready(BaseModel):
     """Whether requests may be sent here."""
 
     ready: bool
-    status: str = Field(description="ready, reloading (the run before is served meanwhile) or draining.")
+    status: str = Field(description="starting, ready, reloading (the run before is served meanwhile) or draining.")
     run: str
     version: str
 

@@ -21,7 +21,7 @@ from typing import NoReturn
 from hardgnn.errors import HardGNNError, MachineError, reason, shown
 from hardgnn.runs.folder import CONFIG, ENVIRONMENT, MODEL
 from hardgnn.runs.tables import ITEMS, USERS
-from hardgnn.serve.board import DRAINING, READY, RELOADING, Board, Place
+from hardgnn.serve.board import DRAINING, READY, RELOADING, STARTING, Board, Place
 from hardgnn.serve.sockets import listen, raise_handles, stop_new
 from hardgnn.serve.state import Settings, State, announce
 from hardgnn.storage.files import scratch_folder, sweep, writing
@@ -86,6 +86,7 @@ class Supervisor:
         self.root: Path
         self.workers: list[Worker] = []
         self.board = Board(workers)
+        self.board.phase = STARTING
         self.watch_s, self.drain_s = watch_s, drain_s
         self.failures, self.began, self.next_start = 0, False, 0.0
         self.serial, self.packed = 0, -1  # of the newest pack that was begun, of the one that is served
@@ -146,7 +147,15 @@ class Supervisor:
         if self.packing is None and self.again:
             self._begin_pack()
         taken = all(self.board.has(worker.slot, self.packed) for worker in self.workers)
-        self.board.phase = READY if self.packing is None and not self.again and taken else RELOADING
+        if self.packing is None and not self.again and taken:
+            self.board.phase = READY
+        else:
+            self._unsettled()
+
+    def _unsettled(self) -> None:
+        """Not every worker has the newest run: for the first time, or again."""
+        if self.board.phase == READY:
+            self.board.phase = RELOADING
 
     def _drain(self) -> None:
         """Answers on, for whoever sends requests to find out that the end has begun; another signal cuts it short."""
@@ -170,7 +179,8 @@ class Supervisor:
 
     def _heard(self, number: int, _: object) -> None:
         if number == signal.SIGHUP:
-            self.again, self.board.phase = True, RELOADING
+            self.again = True
+            self._unsettled()
         else:
             # A terminal's Ctrl-C reaches the workers too.
             self.ending, self.drain_s = True, 0.0 if number == signal.SIGINT else self.drain_s

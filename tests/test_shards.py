@@ -78,6 +78,10 @@ def test_users_and_events_in_parquet_and_shards_in_csv(runs: Callable[[str], Pat
     same(pl.read_csv(tmp_path / "recs" / "*.csv"), whole)
     assert whole["user"].n_unique() == 41
     assert set(whole.filter(pl.col("user") == "stranger")["source"]) == {"sequence"}
+    pl.DataFrame({"whoever": whole["user"].unique(maintain_order=True)}).write_parquet(tmp_path / "u.parquet")
+    again = ["--users-file", tmp_path / "u.parquet", *asked[2:], "--out", tmp_path / "again.csv"]
+    recommend(run, *again)
+    same(pl.read_csv(tmp_path / "again.csv"), whole)
     pl.DataFrame({"a": [1], "b": [2]}).write_parquet(tmp_path / "u.parquet")
     with pytest.raises(HardGNNError, match="no column 'user'; columns found: a, b"):
         recommend(run, "--users-file", tmp_path / "u.parquet")

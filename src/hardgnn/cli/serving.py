@@ -26,7 +26,7 @@ def recommend(
     n: Annotated[int, typer.Option("--n", min=1, help="Items per user.")] = 10,
     user: Annotated[list[str] | None, typer.Option(help="A raw user id; may be repeated.")] = None,
     users_file: Annotated[
-        Path | None, typer.Option(help="A file with a raw user id per line, or .parquet with a column user.")
+        Path | None, typer.Option(help="A raw user id per line, or .parquet: the column user, or the only one.")
     ] = None,
     all_users: Annotated[bool, typer.Option("--all-users", help="All users of the run.")] = False,
     items: Annotated[

@@ -279,7 +279,9 @@ def test_users_have_no_vectors_where_nothing_asks_for_them(data: Dataset, tmp_pa
 def test_resuming_a_finished_run_changes_nothing(data: Dataset, tmp_path: Path) -> None:
     first = train(data, small(), tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
-    assert train(data, small(), tmp_path / "run", resume=True) == first
+    again = train(data, small(), tmp_path / "run", resume=True)
+    assert again == first
+    assert list(again.metrics) == list(first.metrics)  # tables have the same columns
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
 
 

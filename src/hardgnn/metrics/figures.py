@@ -59,6 +59,20 @@ def split(figure: str) -> tuple[str, int]:
     return name, int(n)
 
 
+def in_order(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures as tables have them: cut-off by cut-off, the usual metrics first.
+
+    Raises:
+        HardGNNError: one has no such name.
+    """
+
+    def place(figure: str) -> tuple[int, int, str]:
+        name, n = split(figure)
+        return n, DEFAULT.index(name) if name in DEFAULT else len(DEFAULT), name
+
+    return {figure: figures[figure] for figure in sorted(figures, key=place)}
+
+
 def per_user(
     ranks: ArrayLike, at: Sequence[int] = (10, 20), metrics: Sequence[str] = DEFAULT
 ) -> dict[str, NDArray[np.float64]]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hardgnn.metrics import in_order
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -59,7 +61,7 @@ class TrainingResult:
             chosen_by=document["chosen_by"],
             split=split,
             protocol=protocol,
-            metrics=document[split][protocol],
+            metrics=in_order(document[split][protocol]),
             leaks=tuple(document.get("leaks", ())),
             parameters=document["parameters"],
             training_seconds=document["training_seconds"],

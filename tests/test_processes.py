@@ -168,6 +168,9 @@ def test_who_does_not_come_is_waited_for_so_long_as_is_set(monkeypatch: pytest.M
         monkeypatch.setenv(name, value)
     with pytest.raises(HardGNNError, match=f"2 processes did not find each other at 127.0.0.1:{port} within 1 s"):
         together().__enter__()
+    monkeypatch.setenv("MASTER_ADDR", "no..host")
+    with pytest.raises(HardGNNError, match=r"MASTER_ADDR=no..host: no such host is known after 1 s"):
+        together().__enter__()
     with pytest.raises(HardGNNError, match="evaluate is done by one process, and 2 were started"):
         run(["evaluate", "nowhere"])
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -13,15 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason
+from hardgnn.errors import HardGNNError, MachineError, machine_fault, reason, shown
 from hardgnn.processes.ends import Ends
-from hardgnn.processes.launch import ATTEMPT, PATIENCE, Cause, Launched, launched, patience_s, speak
+from hardgnn.processes.launch import ATTEMPT, HOST, PATIENCE, Cause, Launched, launched, patience_s, speak
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LONGEST = timedelta(days=7)  # that one process waits for another that lives: it may be writing, or ranking
 CAUSE_S = 3.0  # to hear why a connection broke
+RESOLVE_S = 0.5  # between two looks for a name of a host
 HOUSE = Path(__file__).parent.parent
 Value = TypeVar("Value")
 
@@ -258,10 +261,31 @@ def _parted() -> None:
     dist.destroy_process_group()
 
 
+def _resolved(found: Launched, seconds: float) -> float:
+    """The seconds that are left once the name of process 0's host is known: where hosts just start, it comes late.
+
+    Raises:
+        HardGNNError: it is not known in time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.getaddrinfo(found.host, found.port)
+            return max(end - time.monotonic(), 1.0)
+        except (OSError, UnicodeError) as error:
+            if time.monotonic() + RESOLVE_S > end:
+                raise HardGNNError(
+                    f"{HOST}={shown(found.host)}: no such host is known after {seconds:g} s ({reason(error)}); it "
+                    f"tells where process 0 is ({PATIENCE} sets how long processes wait)"
+                ) from None
+            time.sleep(RESOLVE_S)
+
+
 def _met(found: Launched, seconds: float) -> Ends:
     import torch
     import torch.distributed as dist
 
+    seconds = _resolved(found, seconds)
     patience = timedelta(seconds=seconds)
     shared, _, _ = next(iter(dist.rendezvous("env://", timeout=patience)))
     # torchrun keeps its store when it starts all anew: what an earlier attempt left there is not for this one.

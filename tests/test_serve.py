@@ -571,6 +571,12 @@ def test_the_page_in_a_browser(run: Path, width: int, tmp_path: Path) -> None:
             page.wait(f"{added}.length == 1 && {names} != {json.dumps(before)}")
             page.click("#best .add")
             page.wait(f"{added}.length == 2")
+            chips = (
+                "[...document.querySelectorAll('.why button')].map(one => [one.offsetWidth, one.lastChild.textContent])"
+            )
+            shown = page.value(chips)
+            assert shown
+            assert all(size <= 230 and not text.startswith("-") for size, text in shown)  # near, and room for others
             page.click(".why button")
             page.wait("document.activeElement.classList.contains('near')")
             assert page.value(RING)

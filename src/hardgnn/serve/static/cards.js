@@ -28,12 +28,14 @@ function showBest(found) {
       act("similar", `Items similar to ${label(one)}`, () => alike(one)),
       act("never", `Never recommend ${label(one)}`, () => put("never", one)));
     const line = make("li", {}, make("span", { className: "rank", textContent: one.rank }), nameOf(one, score), acts);
-    if (one.because && one.because.length) {
+    const because = (one.because || []).filter(near => near.similarity > 0);  // the nearest may be far
+    if (because.length) {
       const why = make("div", { className: "why soft" }, "near");
-      one.because.forEach(near => {
+      because.forEach(near => {
         const name = make("span", { className: "cut", textContent: label(near) });
-        const link = make("button", { type: "button", title: label(near) }, name, near.similarity.toFixed(2));
-        link.setAttribute("aria-label", `Show ${label(near)} in the history, similarity ${near.similarity.toFixed(2)}`);
+        const much = near.similarity < .01 ? "<0.01" : near.similarity.toFixed(2);
+        const link = make("button", { type: "button", title: label(near) }, name, much);
+        link.setAttribute("aria-label", `Show ${label(near)} in the history, similarity ${much}`);
         link.addEventListener("click", () => reveal(near.item));
         why.append(link);
       });

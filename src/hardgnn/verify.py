@@ -85,7 +85,8 @@ def verify(folder: Path) -> list[Checked]:
         "recommendations in shards": _shards,
     }
     if not folder.is_dir():
-        raise HardGNNError(f"{shown(folder)}: no such folder")
+        there = os.path.lexists(folder)
+        raise HardGNNError(f"{shown(folder)}: {'a file, expected a folder of ours' if there else 'no such folder'}")
     kind = kind_of(folder)
     if kind is None:
         raise HardGNNError(

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import pytest
 
 from hardgnn.cli.app import run
 from hardgnn.cli.boundary import ended
+from hardgnn.config import preset_notes
+from hardgnn.prepare.presets import prepare_presets
 
 SMALL = ["model.dim=16", "model.heads=2", "model.intervals=3", "train.epochs=2", "train.eval_every=1"]
 
@@ -318,6 +321,8 @@ def test_every_command_has_help_with_an_example() -> None:
 
 def test_presets_are_listed() -> None:
     assert {"selfgnn", "hardgnn", "best"} <= set(hardgnn("train", "--list-presets").stdout.split())
+    logs = {name for _, when in preset_notes().values() for name in re.findall(r"prepare --preset ([a-z0-9-]+)", when)}
+    assert logs == set(prepare_presets())
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,11 @@ def prepare(stage: Stage) -> tuple[object, ...]:
     return "prepare", stage / "log.inter", "--out", "data", "--k-core", "2"
 
 
+def prepare_over(stage: Stage) -> tuple[object, ...]:
+    """The same where the data set of another log is."""
+    return *prepare(stage), "--overwrite"
+
+
 def exported(stage: Stage) -> tuple[object, ...]:
     """The run whose scores are products."""
     return "export", stage / "data-selfgnn", "--out", "export"
@@ -146,8 +151,8 @@ def swept(*words: str) -> Callable[[Stage], tuple[object, ...]]:
 MADE: dict[str, Maker] = {
     "simulate": same(lambda _: (*MARKET, "--out", "new.inter"), whole=("new.inter",), essential=("new.inter#",)),
     "prepare": same(prepare, whole=("data",), essential=("data/interactions.parquet#", "data/manifest.json/")),
-    "prepare over": same(prepare, before={"data": "else"}, whole=("data",), essential=("data/users.parquet#",)),
-    "prepare over, two renames": same(prepare, before={"data": "else"}, options={"exchange": False}),
+    "prepare over": same(prepare_over, before={"data": "else"}, whole=("data",), essential=("data/users.parquet#",)),
+    "prepare over, two renames": same(prepare_over, before={"data": "else"}, options={"exchange": False}),
     "train hardgnn": trained("hardgnn"),
     "train best": trained("best"),
     "resume": trained("hardgnn", before={"run": "data-stopped"}),

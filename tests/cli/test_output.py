@@ -167,6 +167,18 @@ def test_a_table_of_markup_is_a_table_of_text(capsys: pytest.CaptureFixture[str]
         assert text in out
 
 
+def test_text_folds_at_hyphens_and_every_figure_is_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hardgnn.cli.terminal.WIDTH", 60)
+    print_table(
+        "t", ["difference", "a", "b"], [["without-self-augmented-loss − hardgnn", "+0.1234 – +0.5678", "1.25e-12"]]
+    )
+    out = capsys.readouterr().out
+    for text in ("without-self-", "augmented-", "loss", "+0.1234 – +0.5678", "1.25e-12"):
+        assert text in out
+
+
 class _Tags(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()

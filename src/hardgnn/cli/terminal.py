@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -115,8 +116,18 @@ def _table(table: list[list[str]], columns: list[int], widths: list[int], texts:
         justify: Literal["left", "right"] = "left" if column < texts else "right"
         shown.add_column(table[0][column], justify=justify, overflow="fold", width=width)
     for row in table[1:]:
-        shown.add_row(*(row[column] for column in columns))
+        cells = [
+            _folded(row[column], width) if column < texts else row[column] for column, width in zip(columns, widths)
+        ]
+        shown.add_row(*cells)
     return shown
+
+
+def _folded(text: str, width: int) -> str:
+    """Text over several lines, after blanks and hyphens where there are some; what is still too wide rich folds."""
+    if len(text) <= width or len(text) != cell_len(text):
+        return text
+    return "\n".join(textwrap.wrap(text, width, expand_tabs=False, replace_whitespace=False))
 
 
 def marked(name: str, leaks: Sequence[str] | None) -> str:

@@ -46,3 +46,8 @@ def warn(sentence: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(HOUSE):
         frame, level = frame.f_back, level + 1
     warnings.warn(sentence, stacklevel=level)
+
+
+def corrected_over(count: int) -> str:
+    """How many comparisons p-values are corrected over."""
+    return "one comparison" if count == 1 else f"all {count:,} comparisons"

@@ -16,6 +16,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.report.tables import p_value, spread
 from hardgnn.screen import say, wait
 from hardgnn.storage.documents import plain
+from hardgnn.wording import corrected_over
 
 if TYPE_CHECKING:
     from hardgnn.evaluation.comparisons import SeedComparison
@@ -354,7 +355,7 @@ def print_comparisons(comparisons: Sequence[SeedComparison], protocol: str | Non
             for row in comparisons
             if (row.data, row.protocol) == (data, under)
         ]
-        title = f"{data}: test, {under}; p-values are Holm-corrected over all {count} comparisons made"
+        title = f"{data}: test, {under}; p-values are Holm-corrected over {corrected_over(count)} made"
         header = ["compared", "metric", "difference (95 % over users)", "d_z", "p: Wilcoxon, permutation"]
         print_table(title, [*header, "seeds", "d_z over seeds", "p: t over seeds"], rows, texts=2)
 

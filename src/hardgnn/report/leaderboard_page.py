@@ -11,6 +11,7 @@ from hardgnn.report.looks import Looks
 from hardgnn.report.tables import Cell, Table, markdown_line, markdown_text, p_value, spread
 from hardgnn.runs.folder import ENVIRONMENT
 from hardgnn.storage.records import read_json
+from hardgnn.wording import corrected_over
 
 LEARNT = "learnt from {}, with what was chosen on validation before."
 
@@ -46,7 +47,7 @@ def leaderboard_tables(board: Leaderboard, looks: Looks | None = None) -> list[T
                     f"The difference of {board.reference} from each model and its p-values are of "
                     f"{_title(board.metric)}: Wilcoxon's signed-rank test and the paired permutation test of the "
                     f"mean, both over users (metrics averaged over seeds), and the paired t-test over seeds; each "
-                    f"Holm-corrected over all {count} comparisons.",
+                    f"Holm-corrected over {corrected_over(count)}.",
                     "Seconds to train one model: processor time for peers, the clock for ours.",
                     *(f"† {row.model} LEAKS: {'; '.join(row.leaks)}" for row in table.rows if row.leaks),
                     *(f"{row.model} {LEARNT.format(row.learnt_from)}" for row in table.rows if row.learnt_from),

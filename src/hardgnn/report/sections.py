@@ -15,6 +15,7 @@ from hardgnn.report.looks import Looks
 from hardgnn.report.standing import Standing
 from hardgnn.report.strongest import SIGNIFICANT, against_strongest, lead, strongest_figures, strongest_table
 from hardgnn.report.tables import Cell, Table, between, p_value, spread
+from hardgnn.wording import corrected_over
 
 SHOWN = tuple(f"{name}@10" for name in DEFAULT)  # what figures show, where it was computed
 PROTOCOL = "full"
@@ -124,7 +125,7 @@ def _main_table(
         told = "; ".join(pairs) if len(pairs) <= 3 else f"every variant with {comparisons[0].b}"
         notes.append(
             f"* differs, paired permutation test over users, p < {SIGNIFICANT}; ‡ paired t-test over seeds likewise; "
-            f"both Holm-corrected over all {len(comparisons)} comparisons made. Compared: {told}."
+            f"both Holm-corrected over {corrected_over(len(comparisons))} made. Compared: {told}."
         )
     if further:
         notes.append(f"Not compared, as the runs were evaluated with it: {', '.join(further)}.")

@@ -12,6 +12,7 @@ from hardgnn.report.looks import Looks
 from hardgnn.report.plots import dots
 from hardgnn.report.standing import Standing
 from hardgnn.report.tables import Cell, Table, p_value
+from hardgnn.wording import corrected_over
 
 SIGNIFICANT = 0.05
 
@@ -60,7 +61,7 @@ def lead(against: Sequence[SeedComparison], baselines: Collection[str]) -> list[
         mine = [row for row in mine if row.protocol == mine[0].protocol]
         best = max([row for row in mine if row.a not in baselines] or mine, key=lambda row: row.mean_a)
         gap, p = f"{abs(best.difference):.4f}", p_value(best.permutation_p_holm)
-        tested = f"p = {p} over {best.users:,} users, Holm-corrected over {_comparisons(best.comparisons)}"
+        tested = f"p = {p} over {best.users:,} users, Holm-corrected over {corrected_over(best.comparisons)}"
         if best.difference > 0:
             leads = f"{best.a} leads with {best.metric} {best.mean_a:.4f}, {gap} above {best.b}, the strongest baseline"
         else:
@@ -85,8 +86,8 @@ def strongest_table(plan: str, against: Sequence[SeedComparison], refitted: Mapp
     metric = against[0].metric
     header = ["model", f"{metric}, difference", "p, Holm", "p", "in %", "strongest baseline", "protocol"]
     notes = [
-        f"Paired over users: 95 % bootstrap interval, permutation test, Holm-corrected over {_comparisons(len(rows))}; "
-        f"in bold p < {SIGNIFICANT}. A baseline is a model that needs no gradient; the strongest has the "
+        "Paired over users: 95 % bootstrap interval, permutation test, Holm-corrected over "
+        f"{corrected_over(len(rows))}; in bold p < {SIGNIFICANT}. A baseline is a model that needs no gradient; the strongest has the "
         "highest test figure among those that learnt from the same parts, so that no model gains by the choice.",
         *(
             f"{a} learnt from {refitted[a]}, and {b} from the training part alone."
@@ -119,7 +120,3 @@ def strongest_figures(plan: str, against: Sequence[SeedComparison], looks: Looks
             )
         )
     return found
-
-
-def _comparisons(count: int) -> str:
-    return "one comparison" if count == 1 else f"{count} comparisons"

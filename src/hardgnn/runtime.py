@@ -11,11 +11,14 @@ import resource
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from functools import cache
 from pathlib import Path
+from threading import Barrier
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +32,7 @@ MALLOC_TRIM_THRESHOLD, MALLOC_TOP_PAD, MALLOC_MMAP_MAX = -1, -2, -4  # the param
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 PRECISIONS = ("float32", "bfloat16")
 Part = TypeVar("Part")
+_threads = ContextVar("threads", default=0)
 PACKAGES = ("torch", "numpy", "scipy", "polars", "pydantic", "safetensors")
 
 
@@ -133,24 +137,91 @@ def use_threads(threads: int, earlier: int = 0) -> None:
         )
 
 
+def threads() -> int:
+    """Among how many threads work is shared out: as many as torch has, or had before `torch_on_one`."""
+    return _threads.get() or torch.get_num_threads()
+
+
+@contextmanager
+def torch_on_one() -> Iterator[None]:
+    """Within it an operation of torch has one thread; `side_by_side` and what is in C have as many as before.
+
+    Operations that take less than a millisecond lose more by waking and waiting for a thread than they gain.
+    """
+    before, token = torch.get_num_threads(), _threads.set(threads())
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _threads.reset(token)
+
+
 def side_by_side(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
-    """`work` of each part, on as many threads of Python as torch has, within each of which torch has one alone.
+    """`work` of each part, on as many `threads` of Python, within each of which torch has one alone.
 
     So no thread waits for another within an operation, which torch's do by spinning.
     """
-    threads = torch.get_num_threads()
-    if min(threads, len(parts)) < 2:
+    if min(threads(), len(parts)) < 2:
+        share_out(work, parts)
+        return
+    with torch_on_one():
+        share_out(work, parts)
+
+
+def share_out(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
+    """`work` of each part, here and on helping threads, each of which takes the next part when it is done with one.
+
+    What `work` shares out within a part stays on the part's thread. The first error ends it, once no thread is at work.
+    """
+    helping = min(threads(), len(parts)) - 1
+    if helping < 1:
         for part in parts:
             work(part)
         return
-    with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    left = deque(parts)
+
+    def take() -> None:
+        token = _threads.set(1)
         try:
-            running = [pool.submit(copy_context().run, work, part) for part in parts]
-            for one in running:
-                one.result()
+            while left:
+                try:
+                    part = left.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                work(part)
+        except BaseException:
+            left.clear()
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # of threads that begin later
+            _threads.reset(token)
+
+    helpers = _helpers(os.getpid(), threads() - 1)
+    running = [helpers.submit(copy_context().run, take) for _ in range(helping)]
+    try:
+        take()
+    finally:
+        running = [one for one in running if not one.cancel()]  # those that have begun
+        wait(running)
+    for one in running:
+        one.result()
+
+
+@cache
+def _helpers(process: int, count: int) -> ThreadPoolExecutor:
+    """So many threads, kept, since to begin one takes as long as a short part; those of a parent end with a fork."""
+    before, begun = torch.get_num_threads(), Barrier(count + 1)
+    helpers = ThreadPoolExecutor(count, "hardgnn", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for _ in range(count):
+            helpers.submit(begun.wait)
+        begun.wait()
+    except BaseException:
+        begun.abort()
+        helpers.shutdown()
+        raise
+    torch.set_num_threads(before)  # of threads that begin later
+    return helpers
 
 
 def free_processors(seconds: float = 0.1) -> int:
@@ -223,6 +294,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
         "packages": {"hardgnn": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,14 @@ from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
 from hardgnn.models.shared_query import SharedQuery
 from hardgnn.ops.form import wanted
+from hardgnn.ops.native.library import native
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.processes.group import processes
 from hardgnn.runs.ranking import ranked
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import learnt
 from hardgnn.runs.warm import WarmStart
-from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, use_threads
+from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, torch_on_one, use_threads
 from hardgnn.training.callbacks import (
     Callback,
     KeepLast,
@@ -208,7 +210,9 @@ class Fitting:
             callbacks=[*ours, *self.callbacks],
             settle=network.catch_up,
         )
-        with closing(named):
+        with context():
+            in_c = native(*network.parameters()) is not None
+        with closing(named), torch_on_one() if in_c else nullcontext():
             progress = trainer.run()
         how = settings.choose_on, self.config.run.protocol, settings.metric
         return self._fitted(progress, how, network.numbers)

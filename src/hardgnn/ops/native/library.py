@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hardgnn.ops.form import COMPILED, fast, wanted
+from hardgnn.runtime import share_out
 
 SOURCES = (
     "level.c", "graph.c", "dropout.c", "candidates.c", "nearest.c", "pairs.c", "transitions.c", "scores.c", "rows.c",
@@ -139,18 +139,11 @@ def tiles() -> bool:
 
 
 def over(size: int, step: int, work: Callable[[int, int], None]) -> None:
-    """Calls work(first, last) for parts of 0 .. size, each of `step` but the last, on torch's number of threads.
+    """Calls work(first, last) for parts of 0 .. size, each of `step` but the last, shared out among threads.
 
     C functions leave Python's lock, so that threads run side by side. Parts do not depend on the number of threads.
     """
-    parts = [(first, min(first + step, size)) for first in range(0, size, step)]
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads < 2:
-        for part in parts:
-            work(*part)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: work(*part), parts))
+    share_out(lambda part: work(*part), [(first, min(first + step, size)) for first in range(0, size, step)])
 
 
 def each(size: int, step: int, function: Any, *given: Any, of_part: Callable[[int], Any] = lambda _: ()) -> None:

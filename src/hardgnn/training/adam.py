@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
 
+from hardgnn.runtime import torch_on_all
+
 Kind = TypeVar("Kind", bound=type[torch.optim.Optimizer])
+LARGE = 2**20  # numbers that are worth more than one thread of torch
 GUARDED = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")
 
 
@@ -17,7 +21,15 @@ def light(kind: Kind) -> Kind:
     """
     for name in GUARDED:
         setattr(kind, name, _bare(kind, name))
-    kind.step = torch.no_grad()(_bare(kind, "step"))  # type: ignore[method-assign]
+    bare = _bare(kind, "step")
+
+    def step(self: torch.optim.Optimizer, closure: Any = None) -> Any:
+        learnt = [one for group in self.param_groups for one in group["params"] if one.grad is not None]
+        numbers = sum(one.numel() for one in learnt)
+        with torch.no_grad(), torch_on_all() if numbers >= LARGE else nullcontext():
+            return bare(self, closure)
+
+    kind.step = step  # type: ignore[method-assign]
     return kind
 
 

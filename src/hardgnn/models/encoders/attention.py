@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,9 +15,12 @@ from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.histories import PADDING
 from hardgnn.models.attention import SelfAttention
 from hardgnn.models.encoders.base import Encoder, Frame, encoder
+from hardgnn.ops.apart import apart
 from hardgnn.ops.sparse import sparse_product
 
 ITEMS_TOGETHER = 1024  # items of windows of like length that are encoded at once, about
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""Of the vectors (B, m, d) of the items in windows, and the windows (B, m): vectors of them (B, d)."""
 
 
 class PooledSettings(PartSettings):
@@ -58,11 +61,10 @@ class _Layers(Encoder):
     def decayed(self) -> list[Tensor]:
         return [self.positions]
 
-    def _look_up(self, item_vectors: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The window's item vectors (B, m, d), its positions (m, d), and 1 for items and 0 for padding (B, m, 1)."""
-        items = item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)
-        positions = self.positions[self.config.window - window.shape[1] :]
-        return items, positions, (window != PADDING).unsqueeze(-1).to(items.dtype)
+    def _first(self, items: Tensor) -> Tensor:
+        """S_0 of windows of these vectors (B, m, d)."""
+        state: Tensor = self.item_norm(items) + self.position_norm(self.positions[-items.shape[1] :])
+        return state
 
     def _attend(self, state: Tensor, mask: Tensor | None, last_only: bool = False) -> Tensor:
         """The attention layers; with `last_only` the top one asks for the last position alone, (B, 1, d)."""
@@ -85,7 +87,7 @@ class AttentionEncoder(_Layers):
     attends = True
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        return by_length(window, lambda part: self._full(item_vectors, part))
+        return by_length(item_vectors, window, self._full, tuple(self.parameters()))
 
     @torch.no_grad()
     def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
@@ -93,8 +95,7 @@ class AttentionEncoder(_Layers):
 
         It is what the last position looks at where that one is kept, and else the mean over positions.
         """
-        items, positions, _ = self._look_up(item_vectors, window)
-        state = self.item_norm(items) + self.position_norm(positions)
+        state = self._first(rows_of(item_vectors, window))
         found = []
         for norm, layer in zip(self.norms, self.layers, strict=True):
             assert isinstance(layer, SelfAttention)
@@ -103,10 +104,10 @@ class AttentionEncoder(_Layers):
             state = F.leaky_relu(layer(norm(state)), self.config.leaky_slope) + state
         return torch.stack(found) if found else state.new_zeros(0, *window.shape)
 
-    def _full(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        items, positions, seen = self._look_up(item_vectors, window)
-        state = self.item_norm(items) + self.position_norm(positions)
-        real = window != PADDING
+    def _full(self, items: Tensor, window: Tensor) -> Tensor:
+        """The vectors (B, d) of windows (B, m) of these items (B, m, d)."""
+        state, real = self._first(items), window != PADDING
+        seen = real.unsqueeze(-1).to(items.dtype)
         # A row without items may look anywhere, since an all-masked softmax is no number; its sum stays 0.
         last_only = self.settings.pooling == "last"
         state = self._attend(state, real | ~real.any(1, keepdim=True), last_only) * (
@@ -136,10 +137,11 @@ class PooledEncoder(_Layers):
         return self._attend(state.unsqueeze(1), None).squeeze(1)
 
 
-def by_length(window: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+def by_length(item_vectors: Tensor, window: Tensor, encode: Encode, learnt: Sequence[Tensor]) -> Tensor:
     """`encode` of windows (B, m), those of like length together and without the padding that all of them have.
 
-    So short windows are not padded to the longest; it is exact.
+    So short windows are not padded to the longest; it is exact. Where there is a gradient, which goes to the vectors
+    and to what is `learnt`, they are encoded side by side.
     """
     lengths = (window != PADDING).sum(1).clamp_min(1)
     order = lengths.argsort(stable=True)
@@ -147,7 +149,21 @@ def by_length(window: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
     group = (ascending.cumsum() - 1) // ITEMS_TOGETHER
     ends = np.flatnonzero(np.diff(group, append=-1)) + 1
     parts = [
-        encode(window[rows, -int(ascending[end - 1]) :])
+        window[rows, -int(ascending[end - 1]) :]
         for rows, end in zip(order.tensor_split(ends[:-1].tolist()), ends, strict=True)
     ]
-    return torch.cat(parts).index_select(0, order.argsort())
+    if torch.is_grad_enabled():
+        items = item_vectors.index_select(0, torch.cat([part.flatten() for part in parts]).clamp_min(0))
+
+        def work(number: int, items: Tensor) -> Tensor:
+            return encode(items.view(*parts[number].shape, -1), parts[number])
+
+        found = apart(work, items, [part.numel() for part in parts], learnt)
+    else:
+        found = torch.cat([encode(rows_of(item_vectors, part), part) for part in parts])
+    return found.index_select(0, order.argsort())
+
+
+def rows_of(item_vectors: Tensor, window: Tensor) -> Tensor:
+    """The vectors (B, m, d) of the items of windows (B, m), those of the first one where there is padding."""
+    return item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hardgnn.config.sections import PartSettings, search
 from hardgnn.data.histories import PADDING
 from hardgnn.models.attention import SelfAttention
-from hardgnn.models.encoders.attention import by_length
+from hardgnn.models.encoders.attention import by_length, rows_of
 from hardgnn.models.encoders.base import Encoder, Frame, encoder
 from hardgnn.ops.dropout import dropout
 
@@ -57,11 +57,11 @@ class CausalEncoder(Encoder):
         nn.init.normal_(self.positions, std=0.02, generator=generator)
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        return by_length(window, lambda part: self._last(item_vectors, part)) * _real(window[:, -1:])
+        return by_length(item_vectors, window, self._last, tuple(self.parameters())) * _real(window[:, -1:])
 
-    def _last(self, item_vectors: Tensor, window: Tensor) -> Tensor:
-        """`every` of the last position alone, (B, d): the top layer asks for no other."""
-        state, mask = self._start(item_vectors, window, None)
+    def _last(self, items: Tensor, window: Tensor) -> Tensor:
+        """`every` of the last position alone, (B, d), of items (B, m, d): the top layer asks for no other."""
+        state, mask = self._start(items, window, None)
         top = len(self.attentions) - 1
         for layer in range(top + 1):
             state = self._layer(layer, state, mask, None, last_only=layer == top)
@@ -70,7 +70,7 @@ class CausalEncoder(Encoder):
 
     def every(self, item_vectors: Tensor, window: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The vectors of all positions, (B, m, d); those of padding mean nothing. `generator` drives dropout."""
-        state, mask = self._start(item_vectors, window, generator)
+        state, mask = self._start(rows_of(item_vectors, window), window, generator)
         for layer in range(len(self.attentions)):
             state = self._layer(layer, state, mask, generator)
         return self.last_norm(state)
@@ -78,7 +78,7 @@ class CausalEncoder(Encoder):
     @torch.no_grad()
     def attention(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         """What the last position looks at in each layer, the mean over heads: (L, B, m), rows sum to 1."""
-        state, mask = self._start(item_vectors, window, None)
+        state, mask = self._start(rows_of(item_vectors, window), window, None)
         found = []
         for layer, (norm, attention) in enumerate(zip(self.attention_norms, self.attentions, strict=True)):
             assert isinstance(attention, SelfAttention)
@@ -86,10 +86,9 @@ class CausalEncoder(Encoder):
             state = self._layer(layer, state, mask, None)
         return torch.stack(found) if found else state.new_zeros(0, *window.shape)
 
-    def _start(self, item_vectors: Tensor, window: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _start(self, items: Tensor, window: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """x_0 (B, m, d) and what each position may see, (B, m, m); padding sees itself, since a softmax needs a key."""
         width = window.shape[1]
-        items = item_vectors.index_select(0, window.clamp_min(0).flatten()).view(*window.shape, -1)
         state = items * self.config.dim**0.5 + self.positions[self.config.window - width :]
         before = torch.ones(width, width, dtype=torch.bool, device=window.device).tril()
         mask = (before & (window != PADDING).unsqueeze(1)) | torch.eye(width, dtype=torch.bool, device=window.device)

@@ -18,6 +18,7 @@ from hardgnn.data.histories import PADDING
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
 from hardgnn.models.transitions import between
+from hardgnn.ops.apart import at_once
 from hardgnn.ops.candidates import top_products
 from hardgnn.parts import ENCODERS, LOSSES
 from hardgnn.training.losses import CandidateScores, contrast, unit
@@ -140,7 +141,14 @@ class NextItem(ContrastedObjective):
         vectors = network.vectors(users if user_term else users[:0], self.here(distinct.ids), generator)
 
         local = torch.where(place, self.here(distinct.places(batch.windows)), PADDING)
-        sequences = _at(network.sequence_encoder.every(vectors.items, local, generator), cells)  # (P, d)
+        encoded, walked, clocked, own = at_once(
+            lambda: network.sequence_encoder.every(vectors.items, local, generator),  # it alone draws numbers
+            lambda: None if network.transitions is None else self._transitions(batch, windows, targets, cells),
+            lambda: None if network.clock is None else self._moments(batch, cells.cpu().numpy()),
+            lambda: self.here(self._own(batch)),  # (B, C)
+            where=network.device,
+        )
+        sequences = _at(encoded, cells)  # (P, d)
         queries = network.scoring.query(vectors.users[owner] if user_term else None, sequences)
         target, candidates = targets[place], self.here(batch.candidates)  # (P,), (C,)
         of_targets = self.here(distinct.places(batch.targets[batch.windows != PADDING]))
@@ -149,17 +157,17 @@ class NextItem(ContrastedObjective):
         positive_score = (queries * positive).sum(-1)  # (P,)
         offsets = -self.here(batch.inclusion).log()  # each stands for as many as it was likely to be drawn
         popularity = prior = None
-        if network.transitions is not None:
-            reached, next_prior = self._transitions(batch, windows, targets, cells)
+        if walked is not None:
+            reached, next_prior = walked
             module = network.transitions
+            assert module is not None
             positive_score = positive_score + next_prior + module.offsets(self._counts[target] - 1)
             popularity = module.offsets(self._counts[candidates])
             prior = reached, module.strength, module.log_epsilon.exp()
         moment = None
-        if network.clock is not None:
-            next_moment, moment = self._moments(batch, cells.cpu().numpy())
+        if clocked is not None:
+            next_moment, moment = clocked
             positive_score = positive_score + next_moment
-        own = self.here(self._own(batch))  # (B, C)
         scores = CandidateScores(positive_score, queries, negative, offsets, own, owner, popularity, prior, moment)
         return PositionStep(
             scores, sequences, positive, negative, own, owner, users, candidates, generator, batch.share

@@ -95,7 +95,7 @@ class RunSettings(Section):
     protocol: Literal["full", "sampled-999", "full-last", "full-random", "full-successive"] = "full"
     """What every choice on validation is judged under: the targets asked for, and the candidates (docs/metrics.md)."""
     threads: int = Field(0, ge=0, le=1024)
-    """Threads for torch; 0 takes as many as there are processors that are free when a run begins, and goes on with."""
+    """Threads; 0 takes as many as there are processors that are free when a run begins, and goes on with."""
     device: str = "auto"
     """Where tensors live: auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -278,6 +278,15 @@ class Network(nn.Module, ABC):
         """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""
         return list(self.parameters()) if over == "all" else [*self.tables(), *self.sequence_encoder.decayed()]
 
+    @property
+    def torch_on_one(self) -> bool:
+        """Whether its training is to have one thread for operations of torch, all being for what is shared out.
+
+        So where most of a step is in C, or in parts side by side (docs/performance.md, Threads). A network does not say
+        so by itself, for its own operations may be large.
+        """
+        return False
+
     @abstractmethod
     def tables(self) -> list[Tensor]:
         """The tables of embeddings."""

@@ -15,6 +15,7 @@ from hardgnn.models.encoders.causal import CausalSettings
 from hardgnn.models.network import Network, NetworkSettings, Seen, Vectors, check_heads
 from hardgnn.models.query import Scoring
 from hardgnn.models.transitions import TRANSITIONS, TransitionsSettings
+from hardgnn.ops.native import candidates
 from hardgnn.parts import ENCODERS
 
 ROWS_TOGETHER = 2**14
@@ -76,6 +77,10 @@ class Transformer(Network):
 
     def touched(self, users: Tensor, items: Tensor) -> dict[str, Tensor]:
         return {"item_embedding": items}
+
+    @property
+    def torch_on_one(self) -> bool:
+        return self.sequence_encoder.torch_on_one and candidates.serves(self.settings.dim)
 
     def tables(self) -> list[Tensor]:
         return [self.item_embedding]

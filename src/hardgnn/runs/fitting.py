@@ -211,8 +211,8 @@ class Fitting:
             settle=network.catch_up,
         )
         with context():
-            in_c = native(*network.parameters()) is not None
-        with closing(named), torch_on_one() if in_c else nullcontext():
+            alone = network.torch_on_one and native(*network.parameters()) is not None
+        with closing(named), torch_on_one() if alone else nullcontext():
             progress = trainer.run()
         how = settings.choose_on, self.config.run.protocol, settings.metric
         return self._fitted(progress, how, network.numbers)

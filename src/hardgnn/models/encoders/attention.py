@@ -44,6 +44,7 @@ class _Layers(Encoder):
     """
 
     settings: PooledSettings
+    torch_on_one = True
 
     def __init__(self, settings: PooledSettings, frame: Frame) -> None:
         super().__init__(settings, frame)

@@ -43,6 +43,8 @@ class Encoder(nn.Module, ABC):
     """Whether it has `every`."""
     attends: ClassVar[bool] = False
     """Whether it has `attention`."""
+    torch_on_one: ClassVar[bool] = False
+    """Whether training loses little where operations of torch have one thread (`Network.torch_on_one`)."""
     silent: ClassVar[bool] = False
     """Whether it says nothing at all: the score is then the user's own vector's alone."""
 

@@ -35,7 +35,7 @@ class CausalEncoder(Encoder):
     """
 
     Settings = CausalSettings
-    every_position = attends = True
+    every_position = attends = torch_on_one = True
 
     def __init__(self, settings: CausalSettings, frame: Frame) -> None:
         super().__init__(settings, frame)

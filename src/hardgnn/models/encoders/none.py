@@ -11,7 +11,7 @@ from hardgnn.models.encoders.base import Encoder, encoder
 class NoEncoder(Encoder):
     """Zeros for every window."""
 
-    silent = True
+    silent = torch_on_one = True
 
     def forward(self, item_vectors: Tensor, window: Tensor) -> Tensor:
         return item_vectors.new_zeros(len(window), item_vectors.shape[1])

@@ -17,6 +17,7 @@ from hardgnn.models.selfgnn.augmented import SelfAugmented
 from hardgnn.models.selfgnn.intervals import IntervalEncoder
 from hardgnn.models.selfgnn.settings import SelfGNNSettings
 from hardgnn.ops.graph import InteractionGraph, propagate
+from hardgnn.ops.native import graph, level
 
 
 @dataclass
@@ -104,6 +105,13 @@ class SelfGNN(Network):
         sizes = {"item_embedding": self.n_items, "user_embedding": self.n_users}
         intervals = self.settings.intervals
         return {name: _stacked(rows, intervals, sizes[name]) for name, rows in found.items()}  # type: ignore[misc]
+
+    @property
+    def torch_on_one(self) -> bool:
+        settings, encoder = self.settings, self.user_encoder
+        levels = settings.interval_encoder == "sum" or level.serves(encoder.recurrent, settings.dim)
+        graphs = settings.layers == 0 or graph.serves(settings.dim, settings.layer_combination == "sum")
+        return levels and graphs and self.sequence_encoder.torch_on_one
 
     def tables(self) -> list[Tensor]:
         found: list[Tensor] = [self.user_embedding, self.item_embedding]

@@ -53,6 +53,7 @@ def test_an_epoch_is_timed_and_a_step_profiled(tmp_path: Path) -> None:
     wide = ["objective.batch_positions=20000", "sampler.candidates=8"]
     assert "epoch_s" in timed(["epoch.py", "--model", "best", "--epochs", "1", *where, *wide])
     assert "epoch_s" in timed(["epoch.py", "--model", "selfgnn", "--epochs", "1", *where, *graphs])
+    assert "two at once" in timed(["threads.py", "--steps", "2", "--rounds", "1", *where, *graphs])
     assert "Self CPU" in timed(["profile.py", "--steps", "1", *where, *graphs])
 
 

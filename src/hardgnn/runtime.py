@@ -157,17 +157,6 @@ def torch_on_one() -> Iterator[None]:
         _threads.reset(token)
 
 
-@contextmanager
-def torch_on_all() -> Iterator[None]:
-    """Within `torch_on_one`, for an operation that is worth it: torch has all `threads` again."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def side_by_side(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
     """`work` of each part, on as many `threads` of Python, within each of which torch has one alone.
 

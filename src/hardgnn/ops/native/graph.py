@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardgnn.ops.native.library import address, each
+from hardgnn.ops.native.library import address, each, zeros
 from hardgnn.ops.sparse import Active, Rows
-from hardgnn.runtime import torch_on_all
 
 TOGETHER = 4096  # rows of a part
 WHOLE = 16  # numbers of a vector are a multiple of these
@@ -105,8 +104,7 @@ class NativePropagation(torch.autograd.Function):
         layers, dim = len(ctx.negative), gradients[0].shape[1]
         gradients = tuple(one.contiguous() for one in gradients)
         width = ctypes.c_long(dim)
-        with torch_on_all():  # as large as the tables
-            found = [one.new_zeros(side.size, dim) for side, one in zip(sides, gradients)]
+        found = [zeros(side.size, dim) for side in sides]
         for side, gradient, table in zip(sides, gradients, found):
             _ends(functions, side, layers, gradient, table, spread=True)
         through = [one.new_empty(len(side.active.rows), dim) for side, one in zip(sides, gradients)]

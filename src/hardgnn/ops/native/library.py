@@ -30,6 +30,7 @@ MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), 
 # Not -ffast-math: linked with it, a library rounds small numbers to zero in the whole process.
 FLAGS = "-O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fassociative-math -freciprocal-math"
 FLAGS += " -fno-signed-zeros -fPIC -shared"
+ZEROS = 4096  # rows of a part
 SECONDS = 120  # for the compiler, at most
 
 
@@ -144,6 +145,13 @@ def over(size: int, step: int, work: Callable[[int, int], None]) -> None:
     C functions leave Python's lock, so that threads run side by side. Parts do not depend on the number of threads.
     """
     share_out(lambda part: work(*part), [(first, min(first + step, size)) for first in range(0, size, step)])
+
+
+def zeros(rows: int, dim: int) -> Tensor:
+    """A table of zeros (rows, dim), written by all threads."""
+    found = torch.empty(rows, dim)
+    over(rows, ZEROS, lambda first, last: found.numpy()[first:last].fill(0))
+    return found
 
 
 def each(size: int, step: int, function: Any, *given: Any, of_part: Callable[[int], Any] = lambda _: ()) -> None:

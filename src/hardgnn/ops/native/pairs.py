@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardgnn.ops.native.library import address, each
+from hardgnn.ops.native.library import address, each, zeros
 
 TOGETHER = 2**15  # pairs of a part
 WHOLE = 16  # numbers of a row are a multiple of these
@@ -33,7 +33,7 @@ class NativePairs(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         left, right, rows, columns = ctx.saved_tensors
-        d_left, d_right, grad = torch.zeros_like(left), torch.zeros_like(right), grad.contiguous()
+        d_left, d_right, grad = zeros(*left.shape), zeros(*right.shape), grad.contiguous()
         held = left, right, rows, columns, grad, d_left, d_right
         given = ctypes.c_long(left.shape[1]), ctypes.c_float(ctx.slope), *map(address, held)
         ctx.functions.hardgnn_pairs_gradient(ctypes.c_long(0), ctypes.c_long(len(rows)), *given)

@@ -88,7 +88,8 @@ def strongest_table(plan: str, against: Sequence[SeedComparison], refitted: Mapp
     notes = [
         "Paired over users: 95 % bootstrap interval, permutation test, Holm-corrected over "
         f"{corrected_over(len(rows))}; in bold p < {SIGNIFICANT}. A baseline is a model that needs no gradient; the "
-        "strongest has the highest test figure among those that learnt from the same parts, so that no model gains by the choice.",
+        "strongest has the highest test figure among those that learnt from the same parts, so that no model gains by "
+        "the choice.",
         *(
             f"{a} learnt from {refitted[a]}, and {b} from the training part alone."
             for a, b in dict.fromkeys((row.a, row.b) for row in against)

@@ -25,9 +25,11 @@ from hardgnn.config import Config, resolve
 from hardgnn.data.dataset import Dataset
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import rank_targets
+from hardgnn.models import shared_edges
 from hardgnn.models.query import QueryModel
 from hardgnn.models.shared_query import SharedQuery
 from hardgnn.models.transformer import Transformer
+from hardgnn.models.transitions import TransitionScores
 from hardgnn.ops.form import asked_for
 from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes import group, share
@@ -76,6 +78,9 @@ class Threads(group.Group):
     def added(self, parts: Tensor) -> Tensor:
         return super().added(torch.cat(self.gathered(parts.clone())))
 
+    def every(self, tensor: Tensor) -> list[Tensor]:
+        return self.gathered(tensor.clone())  # type: ignore[no-any-return]
+
     def handed(self, tensor: Tensor, source: int, target: int) -> None:
         way = self.ways[source, target]
         if self.own.rank == source:
@@ -88,6 +93,7 @@ class Threads(group.Group):
 def each(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], list[Any]]:
     """What each of so many processes answers."""
     monkeypatch.setattr(share, "ROWS_TOGETHER", 4)
+    monkeypatch.setattr(shared_edges, "ROWS_TOGETHER", 5)
 
     def run(world: int, work: Callable[[], Any]) -> list[Any]:
         together, found = Threads(world), [None] * world
@@ -189,8 +195,13 @@ def of_one(model: QueryModel) -> SharedQuery:
     """The rows that this process has of a whole model."""
     own = Share.own(model.n_items)
     weights = model.weights | {"parameters/item_embedding": model.weights["parameters/item_embedding"][own.mine]}
+    transitions = model.transitions
+    if transitions is not None:
+        matrix = transitions.matrix[:, own.mine]
+        transitions = TransitionScores(transitions.module, matrix, transitions.counts, transitions.window)
+    vectors = model.item_vectors[own.mine]
     return SharedQuery(
-        replace(model, item_vectors=model.item_vectors[own.mine], weights=weights), {"item_embedding": own}
+        replace(model, item_vectors=vectors, weights=weights, transitions=transitions), {"item_embedding": own}
     )
 
 

@@ -68,7 +68,7 @@ class Seen:
     past: Past | None = None
     """What happened when, where its settings use a clock and the log has times."""
     shared: bool = False
-    """Whether several processes share out the rows of the tables `by_rows`."""
+    """Whether several processes share out the rows of the tables `by_rows`, and the edges."""
 
     def __deepcopy__(self, memo: Any) -> Seen:
         return self
@@ -79,11 +79,12 @@ class Seen:
         return replace(self, counted=counted, graph=None if self.graph is None else self.graph.to(device))
 
     @classmethod
-    def of(cls, data: Dataset, settings: Any, graph: InteractionGraph | None = None) -> Seen:
-        """What the training part has of it."""
-        counted = TransitionGraph.of(data, settings.transitions) if settings.transitions.use else None
+    def of(cls, data: Dataset, settings: Any, graph: InteractionGraph | None = None, shared: bool = False) -> Seen:
+        """What the training part has of it; where processes share out what is of items, what this one has."""
+        share = Share.own(data.n_items) if shared else None
+        counted = TransitionGraph.of(data, settings.transitions, share) if settings.transitions.use else None
         past = past_of(data, settings.clock) if settings.clock.use else None
-        return cls(counted, data.train.lengths == 0, graph, past)
+        return cls(counted, data.train.lengths == 0, graph, past, shared)
 
 
 class Rows(Protocol):
@@ -159,8 +160,8 @@ class Network(nn.Module, ABC):
 
     @classmethod
     def build_share(cls, settings: Any, data: Dataset, generator: torch.Generator) -> Self:
-        """The same, but that each of several processes has its own rows alone of the tables `by_rows`."""
-        network = cls(settings, data.n_users, data.n_items, replace(Seen.of(data, settings), shared=True))
+        """The same, but that each of several processes has its own rows alone of the tables `by_rows`, and edges."""
+        network = cls(settings, data.n_users, data.n_items, Seen.of(data, settings, shared=True))
         network.initialise(generator)
         return network
 

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from hardgnn.data.histories import PADDING, Everybody, Histories
 from hardgnn.models.clock import ClockScores
-from hardgnn.models.query import PARAMETERS, VECTORS, QueryModel
+from hardgnn.models.query import MATRIX, PARAMETERS, VECTORS, QueryModel
+from hardgnn.models.shared_edges import merged
 from hardgnn.models.transitions import TransitionScores
 from hardgnn.ops import scores
 from hardgnn.ops.scores import LeftOut, Terms
 from hardgnn.processes.group import processes
 from hardgnn.processes.share import Share, Stretch
+from hardgnn.storage.tensors import Streamed
 
 
 class SharedQuery:
@@ -27,7 +29,7 @@ class SharedQuery:
     `hardgnn.evaluation.protocols.Direct`; for lists of the best items one process reads the run.
 
     Args:
-        model: whose item vectors (I / W, d) are this process's; all else is whole.
+        model: whose item vectors (I / W, d) and transitions (I, I / W) are this process's; all else is whole.
         shares: which rows this process has, of each table of the network by its name; all are of the items.
     """
 
@@ -40,7 +42,7 @@ class SharedQuery:
         mine, transitions, clock = self.share.mine, model.transitions, model.clock
         if transitions is not None:
             transitions = TransitionScores(
-                transitions.module, transitions.matrix[:, mine], transitions.counts[mine], transitions.window
+                transitions.module, transitions.matrix, transitions.counts[mine], transitions.window
             )
         if clock is not None:
             clock = ClockScores(clock.module, replace(clock.past, counts=clock.past.counts[:, mine]))
@@ -88,15 +90,15 @@ class SharedQuery:
         processes().summed(found)
         return found.cpu().numpy()
 
-    def tensors(self) -> dict[str, Tensor | Stretch]:
-        """As of `QueryModel`, for all processes to write: those that are shared out as stretches."""
-        found: dict[str, Tensor | Stretch] = dict(self.model.tensors())
-        vectors = self.model.item_vectors
-        return (
-            found
-            | {f"{VECTORS}items": Stretch(self.share, vectors)}
-            | {name: Stretch(share, self.model.weights[name]) for name, share in self._weights()}
-        )
+    def tensors(self) -> dict[str, Tensor | Streamed]:
+        """As of `QueryModel`, for all processes to write: those that are shared out block by block."""
+        found: dict[str, Tensor | Streamed] = dict(self.model.tensors())
+        found[f"{VECTORS}items"] = Stretch(self.share, self.model.item_vectors)
+        found |= {name: Stretch(share, self.model.weights[name]) for name, share in self._weights()}
+        if self.model.transitions is not None:
+            parts = merged(self.model.transitions.matrix, self.share)
+            found |= {MATRIX + name: part for name, part in parts.items()}
+        return found
 
     def _weights(self) -> list[tuple[str, Share]]:
         return [(PARAMETERS + name, share) for name, share in self.shares.items()]

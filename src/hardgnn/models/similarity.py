@@ -17,6 +17,7 @@ from hardgnn.ops.sparse import index_type
 FORWARD_STEPS = 5
 LONGEST = 3000  # items of one user that count together: their pairs are the square of it
 BLOCK_PAIRS = 2**22  # pairs of items counted at once, so that memory is bounded
+Columns = Callable[[int, int], sparse.csr_array]
 
 
 def decayed_history(histories: Histories, decay: float, last: int | None, n_items: int) -> sparse.csr_array:
@@ -43,21 +44,33 @@ def cosine_similarity(dataset: Dataset, neighbours: int | None) -> sparse.csr_ar
 
     Source: Sarwar et al., Item-based collaborative filtering recommendation algorithms, 2001.
     """
+    columns, pairs = cosines(dataset, neighbours, slice(0, dataset.n_items))
+    found = [columns(start, stop) for start, stop in blocks_of(pairs)]
+    del columns
+    return _turned(found, dataset.n_items)
+
+
+def cosines(dataset: Dataset, neighbours: int | None, mine: slice) -> tuple[Columns, NDArray[np.int64]]:
+    """What gives columns `start` to `stop` - 1 among those `mine` (m of them) of `cosine_similarity`, each as a row.
+
+    And how many pairs each counts (m,). Whoever counts more columns has the same numbers in them.
+    """
     if neighbours is not None and neighbours < 1:
         raise HardGNNError(f"the number of neighbours must be at least 1, got {neighbours}")
     users = recent_matrix(dataset)  # (U, I)
     norms = np.sqrt(np.maximum(training_matrix(dataset).sum(axis=0), 1)).astype(np.float32)  # (I,)
     unit = users @ sparse.diags_array(1 / norms, format="csr")
-    transposed = unit.T.tocsr()  # (I, U)
-    columns: list[sparse.csr_array] = []  # of S; before the cut S is symmetric, so its rows do
-    pairs = np.minimum(transposed.astype(bool).astype(np.int64) @ np.diff(unit.indptr), dataset.n_items)  # of each item
-    for start, stop in blocks_of(pairs):
+    del users
+    transposed = unit[:, mine].T.tocsr()  # (m, U)
+    pairs = np.minimum(transposed.astype(bool).astype(np.int64) @ np.diff(unit.indptr), dataset.n_items)
+
+    def columns(start: int, stop: int) -> sparse.csr_array:  # before the cut S is symmetric, so its rows are they
         block = (transposed[start:stop] @ unit).tocoo()
-        off = block.row + start != block.col
+        off = block.row + (mine.start + start) != block.col
         values = sparse.csr_array((block.data[off], (block.row[off], block.col[off])), shape=block.shape)
-        columns.append(values if neighbours is None else _largest_per_row(values, neighbours))
-    del users, unit, transposed
-    return _turned(columns, dataset.n_items)
+        return values if neighbours is None else _largest_per_row(values, neighbours)
+
+    return columns, pairs
 
 
 def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS, backward: float = 0.0) -> sparse.csr_array:
@@ -66,43 +79,44 @@ def forward_similarity(dataset: Dataset, steps: int = FORWARD_STEPS, backward: f
     Divided by `sqrt(n_i n_j)`, the items' training counts, so that it has the scale of the cosine. j as far before i
     counts `backward` times as much.
     """
-    every = followers(dataset, steps, backward)
+    columns = followers(dataset, steps, backward, slice(0, dataset.n_items))
     pairs = 2 * steps * dataset.train.item_counts(dataset.n_items)
-    return sparse.vstack([every(start, stop) for start, stop in blocks_of(pairs)], format="csr")
+    return sparse.vstack([columns(start, stop) for start, stop in blocks_of(pairs)], format="csr").T.tocsr()
 
 
-def followers(dataset: Dataset, steps: int, backward: float) -> Callable[[int, int], sparse.csr_array]:
-    """What gives rows `start` to `stop` - 1 of `forward_similarity`."""
+def followers(dataset: Dataset, steps: int, backward: float, mine: slice) -> Columns:
+    """What gives columns `start` to `stop` - 1 among those `mine` of `forward_similarity`, each as a row."""
     items, n_items, counts = dataset.train.items, dataset.n_items, dataset.train.item_counts(dataset.n_items)
     kind = index_type(len(items))
     owners = np.repeat(np.arange(len(dataset.train.lengths), dtype=np.int32), dataset.train.lengths)
-    order = np.argsort(items, kind="stable").astype(kind)  # where each item occurs, one item after the other
-    ends = np.concatenate([[0], np.cumsum(counts)])
+    own = np.flatnonzero((items >= mine.start) & (items < mine.stop)).astype(kind, copy=False)
+    order = own[np.argsort(items[own], kind="stable")]  # where each item occurs, one item after the other
+    ends = np.concatenate([[0], np.cumsum(counts[mine])])
     scale = (1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
 
-    def rows(start: int, stop: int) -> sparse.csr_array:
+    def columns(start: int, stop: int) -> sparse.csr_array:
         places = order[ends[start] : ends[stop]]
-        shape = (stop - start, n_items)
-        total = [sparse.csr_array(shape, dtype=np.float32) for _ in range(2)]  # what comes after, and before
+        first, shape = mine.start + start, (stop - start, n_items)
+        total = [sparse.csr_array(shape, dtype=np.float32) for _ in range(2)]  # what comes before, and after
         for distance in range(1, steps + 1):
-            for way, sign in enumerate((1, -1) if backward > 0 else (1,)):
+            for way, sign in enumerate((-1, 1) if backward > 0 else (-1,)):
                 others = np.asarray(places + sign * distance)
                 inside = (others >= 0) & (others < len(items))
                 here, there = places[inside], others[inside]
                 same = owners[here] == owners[there]
-                pairs = items[here[same]] - start, items[there[same]]
+                pairs = items[here[same]] - first, items[there[same]]
                 weights = np.full(len(pairs[0]), 1 / distance, dtype=np.float32)
                 total[way] = total[way] + sparse.csr_array((weights, pairs), shape=shape)
         found = total[0] + np.float32(backward) * total[1] if backward > 0 else total[0]
         entries = found.tocoo()
-        off = (entries.row + start != entries.col) & (entries.data != 0)
-        row, column = entries.row[off], entries.col[off]
-        values = scale[row + start] * entries.data[off] * scale[column]
-        found = sparse.csr_array((values, (row, column)), shape=shape)
+        off = (entries.row + first != entries.col) & (entries.data != 0)
+        column, row = entries.row[off], entries.col[off]
+        values = scale[row] * entries.data[off] * scale[column + first]
+        found = sparse.csr_array((values, (column, row)), shape=shape)
         found.sort_indices()
         return found
 
-    return rows
+    return columns
 
 
 def training_matrix(dataset: Dataset) -> sparse.csr_array:

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from hardgnn.config.sections import Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING, Histories
-from hardgnn.models.similarity import blocks_of, cosine_similarity, decayed_history, followers
+from hardgnn.models.shared_edges import SharedEdges
+from hardgnn.models.similarity import blocks_of, cosines, decayed_history, followers
 from hardgnn.ops.edges import Edges
 from hardgnn.ops.form import fast
 from hardgnn.ops.native.library import native
 from hardgnn.ops.native.transitions import NativeWalk
 from hardgnn.ops.scores import Reach, Reachable
 from hardgnn.ops.sparse import index_type
+from hardgnn.processes.share import Share
 
 
 class NoTransitions(Section):
@@ -69,29 +71,33 @@ class TransitionGraph:
     `edges` (I, I): the first value is the cosine, the second tells who follows whom; `counts` (I,) float32.
     """
 
-    edges: Edges
+    edges: Edges | SharedEdges
     counts: Tensor
 
     @staticmethod
-    def of(data: Dataset, config: TransitionsSettings) -> TransitionGraph:
-        """Counted in the training part."""
+    def of(data: Dataset, config: TransitionsSettings, share: Share | None = None) -> TransitionGraph:
+        """Counted in the training part: all, or where processes share them out this one's, the edges into its items."""
         counts = data.train.item_counts(data.n_items)
+        mine = slice(0, data.n_items) if share is None else share.mine
 
         def blocks() -> Iterator[tuple[sparse.csr_array, sparse.csr_array]]:  # whose matrices go when it has ended
-            cosine = cosine_similarity(data, config.neighbours)
-            follows = followers(data, config.steps, config.backward)
-            pairs = np.diff(cosine.indptr) + 2 * config.steps * counts
-            for start, stop in blocks_of(pairs, EDGES_TOGETHER):
-                yield cosine[start:stop], follows(start, stop)
+            cosine, pairs = cosines(data, config.neighbours, mine)
+            follows, near = followers(data, config.steps, config.backward, mine), 2 * config.steps * counts[mine]
+            for first, last in blocks_of(pairs):
+                columns = cosine(first, last)
+                for start, stop in blocks_of(np.diff(columns.indptr) + near[first:last], EDGES_TOGETHER):
+                    yield columns[start:stop], follows(first + start, first + stop)
 
-        return TransitionGraph(Edges.of_rows(blocks()), torch.from_numpy(counts.astype(np.float32)))
+        edges = Edges.of_columns(data.n_items, blocks())
+        shared = edges if share is None else SharedEdges(edges, share)
+        return TransitionGraph(shared, torch.from_numpy(counts.astype(np.float32)))
 
     def to(self, device: torch.device) -> TransitionGraph:
         """The same on a device."""
         return TransitionGraph(self.edges.to(device), self.counts.to(device))
 
     def joined(self, forward: float) -> sparse.csr_array:
-        """`S = cosine + forward · follows`."""
+        """`S = cosine + forward · follows`; where processes share it out this one's columns."""
         cosine, follows = self.edges.matrices
         values = cosine.data + np.float32(forward) * follows.data
         return sparse.csr_array((values, cosine.indices, cosine.indptr), shape=cosine.shape)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from hardgnn.ops.form import fast
 from hardgnn.ops.native.library import native
 from hardgnn.ops.native.transitions import Chosen
 from hardgnn.ops.sparse import index_type, rows_of
+from hardgnn.storage.columns import tally
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,55 @@ class Edges:
     @staticmethod
     def of(first: sparse.csr_array, second: sparse.csr_array) -> Edges:
         """Those of two matrices of one shape, of which either may lack edges of the other."""
-        return Edges.of_rows([(first, second)])
+        return Edges.of_columns(first.shape[0], [(first.T.tocsr(), second.T.tocsr())])
 
     @staticmethod
-    def of_rows(blocks: Iterable[tuple[sparse.csr_array, sparse.csr_array]]) -> Edges:
-        """Those of blocks of rows below each other, as of `of`: 16 bytes an edge at most, and what a block takes."""
+    def of_columns(rows: int, blocks: Iterable[tuple[sparse.csr_array, sparse.csr_array]]) -> Edges:
+        """Those of blocks of columns beside each other, each column given as a row of `rows`, as of `of`.
+
+        24 bytes an edge and 16 a row at most, and what a block takes.
+        """
         joined = [_joined(*block) for block in blocks]
-        width, counts = joined[0][0], np.concatenate([one[1] for one in joined])
-        kind = index_type(max(int(counts.sum()), width))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(kind)
-        parts = [[one[place] for one in joined] for place in (2, 3, 4)]
-        del joined
-        columns, first, second = (torch.from_numpy(np.concatenate(parts.pop(0))) for _ in range(3))
-        return Edges(width, torch.from_numpy(offsets), columns.to(torch.from_numpy(offsets).dtype), first, second)
+        ends, width = np.zeros(rows + 1, dtype=np.int64), sum(len(one[0]) for one in joined)
+        for one in joined:
+            tally(ends[1:], one[1])
+        kind = index_type(max(int(np.cumsum(ends, out=ends)[-1]), width))
+        offsets: NDArray[Any] = ends.astype(kind)
+        free = offsets[:-1].copy()
+        columns, values = np.empty(ends[-1], dtype=kind), np.empty((2, ends[-1]), dtype=np.float32)
+        del ends
+        joined.reverse()
+        start = 0
+        while joined:
+            lengths, row, *of_block = joined.pop()
+            order = np.argsort(row, kind="stable")
+            row = row[order]
+            begins = np.flatnonzero(np.diff(row, prepend=-1))
+            sizes = np.diff(begins, append=len(row))
+            place = np.repeat(free[row[begins]] - begins, sizes) + np.arange(len(row))
+            columns[place] = np.repeat(np.arange(start, start + len(lengths)), lengths)[order]
+            for one, other in zip(values, of_block, strict=True):
+                one[place] = other[order]
+            free[row[begins]] += sizes.astype(kind)
+            start += len(lengths)
+        parts = (torch.from_numpy(part) for part in (offsets, columns, *values))
+        return Edges(width, *parts)
+
+    @staticmethod
+    def beside(parts: Sequence[Edges]) -> Edges:
+        """Edges of the same rows as one, the columns of each after those of the parts before."""
+        counts = torch.stack([part.offsets.diff() for part in parts])  # (p, n)
+        ends = F.pad(counts.sum(0).cumsum(0), (1, 0))
+        size = int(ends[-1])
+        columns, first, second = (one.new_empty(size) for one in (parts[0].columns, parts[0].first, parts[0].second))
+        free, before = ends[:-1].clone(), 0
+        for part, count in zip(parts, counts, strict=True):
+            shift = (free - part.offsets[:-1]).repeat_interleave(count, output_size=len(part.columns))
+            place = shift.add_(torch.arange(len(part.columns), device=shift.device))
+            columns[place], first[place], second[place] = part.columns + before, part.first, part.second
+            free += count
+            before += part.width
+        return Edges(before, ends.to(parts[0].offsets.dtype), columns, first, second)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -129,8 +167,8 @@ class Edges:
 
 def _joined(
     first: sparse.csr_array, second: sparse.csr_array
-) -> tuple[int, NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """The edges of two matrices of one shape: its width, how many are in each row, their columns and values."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """The edges of two matrices of one shape: how many are in each row, their columns and values."""
     matrices = [sparse.csr_array(one) for one in (first, second)]
     for one in matrices:
         one.sum_duplicates()  # sorts, too
@@ -143,7 +181,7 @@ def _joined(
     for row, key, one in zip(values, keys, matrices, strict=True):
         row[np.searchsorted(every, key)] = one.data
     row, column = np.divmod(every, width)
-    return width, np.bincount(row, minlength=rows), column.astype(np.int32), values[0].copy(), values[1].copy()
+    return np.bincount(row, minlength=rows), column.astype(np.int32), values[0].copy(), values[1].copy()
 
 
 def _with_values(matrix: sparse.csr_array, values: np.ndarray) -> sparse.csr_array:

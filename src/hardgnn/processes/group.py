@@ -35,7 +35,7 @@ class Group:
     def __init__(self, launched: Launched | None = None) -> None:
         self.launched = launched or Launched()
         self.sent = 0
-        """Bytes of `added` and `summed` so far."""
+        """Bytes of `added`, `summed` and `every` so far."""
 
     @property
     def first(self) -> bool:
@@ -64,6 +64,10 @@ class Group:
 
     def summed(self, tensor: Tensor) -> None:
         """Puts into the tensor of each the sum of those of all; exact where but one has other numbers than 0."""
+
+    def every(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors (n,) of all processes, in their order, each of any length."""
+        return [tensor]
 
     def handed(self, tensor: Tensor, source: int, target: int) -> None:
         """Puts the numbers of one process into the tensor of another; these two call it."""
@@ -133,6 +137,21 @@ class Together(Group):
 
         self._by(dist.all_reduce, tensor)
         self.sent += 2 * (self.world - 1) * tensor.numel() * tensor.element_size() // self.world
+
+    def every(self, tensor: Tensor) -> list[Tensor]:
+        """See `Group.every`: their lengths, and then all of them padded to the longest."""
+        import torch
+        import torch.distributed as dist
+        from torch.nn import functional as F
+
+        own = torch.tensor([len(tensor)], device=tensor.device)
+        lengths = own.new_empty(self.world)
+        self._by(dist.all_gather, list(lengths.view(-1, 1).unbind()), own)
+        sizes = lengths.tolist()
+        found = tensor.new_empty(self.world, max(sizes))
+        self._by(dist.all_gather, list(found.unbind()), F.pad(tensor, (0, max(sizes) - len(tensor))))
+        self.sent += (self.world - 1) * (found.shape[1] * found.element_size() + own.element_size())
+        return [one[:size] for one, size in zip(found, sizes, strict=True)]
 
     def handed(self, tensor: Tensor, source: int, target: int) -> None:
         import torch.distributed as dist

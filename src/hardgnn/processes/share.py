@@ -62,7 +62,7 @@ class Share:
     def draw(self, own: Tensor, bound: float, generator: torch.Generator) -> None:
         """Fills this process's rows (m, d) out of numbers from -`bound` to `bound` for the whole, as one would draw."""
         block = own.new_empty(min(self.rows, ROWS_TOGETHER), *own.shape[1:])
-        for part in _blocks(range(self.rows)):
+        for part in blocks(range(self.rows)):
             drawn = block[: len(part)].uniform_(-bound, bound, generator=generator)
             first, last = max(part.start, self.mine.start), min(part.stop, self.mine.stop)
             if first < last:
@@ -73,7 +73,7 @@ class Share:
         """The whole table, block by block, in process 0; elsewhere nothing, but its rows go there."""
         group = processes()
         for rank in range(self.world):
-            for part in _blocks(self.of(rank)):
+            for part in blocks(self.of(rank)):
                 if rank == self.rank:
                     block = own[part.start - self.mine.start : part.stop - self.mine.start]
                 else:
@@ -87,7 +87,7 @@ class Share:
         """Fills the rows of each out of what process 0 reads, from row `first` to before `last` at a time."""
         group = processes()
         for rank in range(self.world):
-            for part in _blocks(self.of(rank)):
+            for part in blocks(self.of(rank)):
                 block = own.new_empty(0)
                 if read is not None:
                     block = read(part.start, part.stop).to(own)
@@ -122,9 +122,11 @@ class Stretch:
             yield block.cpu()
 
 
-def _blocks(rows: range) -> Iterator[range]:
-    for start in range(rows.start, rows.stop, ROWS_TOGETHER):
-        yield range(start, min(start + ROWS_TOGETHER, rows.stop))
+def blocks(rows: range, together: int | None = None) -> Iterator[range]:
+    """Rows in stretches of so many, `ROWS_TOGETHER` by default."""
+    step = together or ROWS_TOGETHER
+    for start in range(rows.start, rows.stop, step):
+        yield range(start, min(start + step, rows.stop))
 
 
-__all__ = ["Share", "Stretch"]
+__all__ = ["Share", "Stretch", "blocks"]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hardgnn.errors import HardGNNError
 from hardgnn.models.network import Network
+from hardgnn.models.shared_edges import SharedEdges
 from hardgnn.processes.group import processes
 from hardgnn.runtime import seeded
 from hardgnn.training import checkpoint
@@ -71,7 +72,7 @@ class Shards:
         """Leaves the gradients of the whole step; answers its loss and terms."""
         parts, touched = self.objective.cut(batch, self.count), self.objective.touched(batch)
         names = [term.name for term in self.objective.terms]
-        self._gather(touched)
+        self._gather(batch, touched)
         gathered = []
         for shard in self.mine:
             self.network.zero_grad()
@@ -82,8 +83,8 @@ class Shards:
         loss, *terms = sums[-len(names) - 1 :].tolist()
         return loss, dict(zip(names, terms))
 
-    def _gather(self, touched: dict[str, Tensor]) -> None:
-        """Brings the rows that the step touches from their owners, where processes share out tables."""
+    def _gather(self, batch: Any, touched: dict[str, Tensor]) -> None:
+        """Brings the rows and edges that the step asks for from their owners, where processes share out tables."""
         for name in self.network.shares:
             if name not in touched:
                 raise HardGNNError(
@@ -94,6 +95,9 @@ class Shards:
             kept = self.network.kept[name]
             assert isinstance(kept, SharedRows)
             kept.gather(touched[name])
+        counted = self.network.counted
+        if counted is not None and isinstance(counted.edges, SharedEdges):
+            counted.edges.gather(*self.objective.walked(batch))
 
     def _backward(self, part: Any, names: list[str], epoch: int, step: int, shard: int) -> Tensor:
         """Leaves the gradients of one part, perhaps of nobody; answers its loss and terms (1 + n,)."""

@@ -97,6 +97,17 @@ class TermedObjective(ABC):
         """Which rows (r,) of a parameter a batch gives gradients, by its name; those not named have them in all."""
         return {}
 
+    def walked(self, batch: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows (n,) and columns (c,), both ascending, between which a batch asks for edges of the transitions.
+
+        Raises:
+            HardGNNError: the objective does not tell.
+        """
+        raise HardGNNError(
+            f"train.shard_tables: objective.kind={self.settings.kind} does not tell which edges of the transitions a "
+            "step asks for; set train.shard_tables=false"
+        )
+
     @abstractmethod
     def step(self, batch: Any, generator: torch.Generator | None) -> Any:
         """What the terms of a batch are functions of."""

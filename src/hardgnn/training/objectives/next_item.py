@@ -129,6 +129,10 @@ class NextItem(ContrastedObjective):
     def touched(self, batch: SequenceBatch) -> dict[str, Tensor]:
         return self.network.touched(self.here(batch.users), self.here(self._items(batch).ids))
 
+    def walked(self, batch: SequenceBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, columns = self._ends(batch)
+        return rows.ids, columns.ids
+
     def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> PositionStep:
         """Queries at all positions that an item follows, and what the next item and the candidates score there."""
         network, user_term = self.network, self.network.scoring.user_term
@@ -178,6 +182,11 @@ class NextItem(ContrastedObjective):
         real = batch.windows != PADDING
         return Distinct(batch.windows[real], batch.targets[batch.targets != PADDING], batch.candidates)
 
+    def _ends(self, batch: SequenceBatch) -> tuple[Distinct, Distinct]:
+        """The items from which a batch asks for edges, and those to which."""
+        real = batch.windows != PADDING
+        return Distinct(batch.windows[real]), Distinct(batch.targets[real], batch.candidates)
+
     def recommendation(self, step: PositionStep) -> Tensor:
         return share_of(self.loss(step.scores, self.settings.loss), step.share, self.settings.loss)
 
@@ -215,8 +224,7 @@ class NextItem(ContrastedObjective):
         module, counted = self.network.transitions, self.network.counted
         assert module is not None
         assert counted is not None
-        real = batch.windows != PADDING
-        rows, columns = Distinct(batch.windows[real]), Distinct(batch.targets[real], batch.candidates)
+        rows, columns = self._ends(batch)
         local = torch.where(windows == PADDING, len(rows.ids), self.here(rows.places(batch.windows)))
         next_items = torch.where(targets == PADDING, PADDING, self.here(columns.places(batch.targets)))
         edges = counted.edges.among(rows.ids, columns.ids)

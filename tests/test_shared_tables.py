@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import sparse as sp
 from torch import Tensor
 
 from factories import random_dataset
@@ -31,7 +32,7 @@ from hardgnn.models.shared_query import SharedQuery
 from hardgnn.models.transformer import Transformer
 from hardgnn.models.transitions import TransitionScores
 from hardgnn.ops.form import asked_for
-from hardgnn.parts import MODELS, OBJECTIVES
+from hardgnn.parts import MODELS, OBJECTIVES, SAMPLERS
 from hardgnn.processes import group, share
 from hardgnn.processes.launch import Launched
 from hardgnn.processes.share import Share, Stretch
@@ -39,7 +40,7 @@ from hardgnn.runs.fitting import Fitting
 from hardgnn.runs.memory import Memory, fit
 from hardgnn.runs.warm import WarmStart
 from hardgnn.storage.tensors import BLANK, KEY, follow_tensors, open_tensors, save_tensors
-from hardgnn.training import checkpoint
+from hardgnn.training import checkpoint, samplers
 from hardgnn.training.callbacks import MovingAverage
 from hardgnn.training.optimiser import optimiser_of
 from hardgnn.training.shards import Shards
@@ -166,8 +167,11 @@ def trained(config: Config, data: Dataset, shared: bool, steps: int, folder: Pat
     return net, optimiser, average
 
 
-def test_the_state_after_twenty_steps_is_that_of_one_process_bit_for_bit(each: Any, tmp_path: Path) -> None:
-    data, config = random_dataset(n_users=40, n_items=50, seed=2), best()
+def test_the_state_after_twenty_steps_is_that_of_one_process_bit_for_bit(
+    each: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "BLOCKS", 20)
+    data, config = random_dataset(n_users=40, n_items=50, seed=2), best("transitions.neighbours=8")
     whole = trained(config, data, False, 20)
     expected = checkpoint.tensors_of(whole[0], whole[1], whole[2].state())
 
@@ -189,6 +193,30 @@ def test_the_state_after_twenty_steps_is_that_of_one_process_bit_for_bit(each: A
     assert torch.equal(torch.cat([one[2].network.item_embedding for one in parts]), whole[2].network.item_embedding)
     moments = [one[1].state[one[0].item_embedding]["exp_avg_sq"] for one in parts]
     assert torch.equal(torch.cat(moments), whole[1].state[whole[0].item_embedding]["exp_avg_sq"])
+
+
+def test_draws_and_edges_are_those_of_one_process_and_each_has_its_own_alone(
+    each: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "BLOCKS", 20)
+    data, config = random_dataset(n_users=60, n_items=70, seed=4), best("transitions.neighbours=5")
+    asked = config.objective.sampler  # type: ignore[union-attr]
+
+    def work(shared: bool) -> Any:
+        net = network(config, data, shared)
+        sampler = SAMPLERS.find(asked.kind).make(asked, data, shared)
+        rng = np.random.default_rng(0)
+        graph = net.counted
+        assert graph is not None
+        return [sampler.draw(rng) for _ in range(30)], graph.joined(0.7), len(sampler.sampler._sample._ends)
+
+    draws, matrix, _ = work(False)
+    parts = each(3, lambda: work(True))
+    for drawn, own, _ in parts:
+        assert all((one == other).all() for draw, expected in zip(drawn, draws) for one, other in zip(draw, expected))
+        assert own.nnz < matrix.nnz / 2
+    assert (sp.hstack([own for _, own, _ in parts]) != matrix).nnz == 0
+    assert sum(kept for *_, kept in parts) == data.n_items
 
 
 def of_one(model: QueryModel) -> SharedQuery:

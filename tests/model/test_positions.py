@@ -234,7 +234,7 @@ def test_items_are_drawn_as_often_as_asked(blocks: int, monkeypatch: pytest.Monk
     rng = np.random.default_rng(0)
     asked = inclusion_probabilities(rng.pareto(1, 50) + 0.1, 12)
     sample = SystematicSample(asked)
-    drawn = [sample.draw(rng) for _ in range(4000)]
+    drawn = [sample.draw(rng)[0] for _ in range(4000)]
     assert {len(np.unique(one)) for one in drawn} == {12}
     often = np.bincount(np.concatenate(drawn), minlength=50) / 4000
     assert np.abs(often - asked).max() < 4 * np.sqrt(0.25 / 4000)

@@ -111,7 +111,7 @@ def train(
         tuned(Dataset.load(data), preset or settings.DEFAULT_PRESET, out, tune, set_ or [], seed, data, as_json)
         return
     with together() as group:
-        prepared = Dataset.load(data)
+        prepared = Dataset.load(data, ids=group.first or warm_start is not None)
         resolved, preset = asked_for(refit, prepared, preset, config, set_ or [], seed)
         how: dict[str, Any] = {"resume": resume, "allow_leaks": allow_leaks, "warm_start": warm_start}
         how |= {"preset": preset, "data_path": data}

@@ -21,7 +21,7 @@ from hardgnn.forks import enter
 from hardgnn.screen import html_table
 from hardgnn.storage.columns import blocks, least, most, places_of, release, shelf_for, shelf_of, tally
 from hardgnn.storage.files import atomic_folder, recover
-from hardgnn.storage.frames import check_index, read_columns, read_index, write_frame, write_parts
+from hardgnn.storage.frames import check_index, count_rows, files_of, read_columns, read_index, write_frame, write_parts
 from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.records import check_file, read_json, recorded, write_json
 from hardgnn.wording import said
@@ -299,8 +299,12 @@ class Dataset:
             write_json(out / MANIFEST, self.manifest, sealed=True)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Dataset:
+    def load(cls, folder: str | Path, ids: bool = True) -> Dataset:
         """Reads a prepared folder and checks it against the hashes in its manifest.
+
+        Args:
+            folder: which.
+            ids: whether raw ids and titles are read; without, as many are missing, and take no memory.
 
         Raises:
             HardGNNError: the folder is missing, incomplete, damaged or of another format version.
@@ -314,8 +318,8 @@ class Dataset:
             check_file(folder / name, files.get(name), AGAIN)
         used = {name: kind for name, kind in SCHEMA.items() if name != "order"}  # which the place tells
         rows = read_columns(folder / INTERACTIONS, used, AGAIN, lambda count: shelf_for(count * ROW_BYTES, folder))
-        user_ids, _ = read_ids(folder / USERS)
-        item_ids, titles = read_ids(folder / ITEMS)
+        user_ids, _ = read_ids(folder / USERS) if ids else unread_ids(folder / USERS)
+        item_ids, titles = read_ids(folder / ITEMS) if ids else unread_ids(folder / ITEMS)
         with reading(folder / CANDIDATES, AGAIN), np.load(folder / CANDIDATES, allow_pickle=False) as stored:
             candidates = Candidates(*(_int32(stored[name], name) for name in ("users", "items")))
         data = cls(
@@ -398,6 +402,12 @@ def read_ids(path: Path) -> tuple[pl.Series, pl.Series | None]:
     """The raw ids, by index, and the titles if the file has them."""
     table = read_index(path, IDS, AGAIN, TITLES)
     return table["raw_id"], table["title"] if "title" in table.columns else None
+
+
+def unread_ids(path: Path) -> tuple[pl.Series, None]:
+    """As `read_ids` where nobody asks for them: as many, and all are missing."""
+    count = sum(count_rows(file, AGAIN) for file in files_of(path, AGAIN))
+    return pl.Series("raw_id", [], pl.Null).extend_constant(None, count), None
 
 
 def _int32(values: NDArray[Any], name: str) -> NDArray[np.int32]:

@@ -21,6 +21,7 @@ from hardgnn.errors import HardGNNError
 from hardgnn.ops.nearest import nearest
 from hardgnn.parts import SAMPLERS, blamed, home_of
 from hardgnn.processes.group import processes
+from hardgnn.processes.share import Share
 
 BLOCKS = 2**14  # of items, which a sampler draws from in random order
 
@@ -34,11 +35,13 @@ class Sampler:
     draws: Literal["pairs", "candidates"]
     made: Callable[[Any, Dataset], Any]
 
-    def make(self, settings: Any, data: Dataset) -> Any:
-        """The sampler of a data set, whose answers are checked."""
+    def make(self, settings: Any, data: Dataset, shared: bool = False) -> Any:
+        """The sampler of a data set, whose answers are checked; `shared` where processes share out what is of items."""
         whose = f"sampler '{self.name}' ({home_of(self.made)})"
         with blamed(whose):
             found = self.made(settings, data)
+            if shared and hasattr(found, "share_out"):
+                found.share_out()
         return (Pairs if self.draws == "pairs" else Candidates)(found, data.n_items, whose)
 
 
@@ -107,7 +110,8 @@ def sampler(
 
     One that draws pairs has `sample(users (P,), rng) -> (P,)`, and `avoided`, the histories that negatives lie outside
     of; one that draws candidates has `draw(rng) -> (candidates (C,) sorted, probability of each (C,))`. It learns
-    from the training part alone.
+    from the training part alone. One with `share_out()` is told so where processes share out tables: they then draw
+    all at once with like `rng`, so that each need keep a part only.
 
     Raises:
         HardGNNError: the name cannot be, or is taken.
@@ -239,8 +243,12 @@ class WeightedSampler:
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The candidates (C,), sorted, and the probability with which each was among them (C,)."""
-        found = self._sample.draw(rng)
-        return found, self._sample.probabilities[found].astype(np.float32)
+        found, chance = self._sample.draw(rng)
+        return found, chance.astype(np.float32)
+
+    def share_out(self) -> None:
+        """Keeps what this process tells of each draw."""
+        self._sample.share_out()
 
 
 def inclusion_probabilities(weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
@@ -262,22 +270,28 @@ class SystematicSample:
 
     Equal steps over the probabilities laid end to end, in random order (Madow 1949). Of more items than `BLOCKS` the
     order is that of so many random blocks of them, the same in all draws, so that a draw need not pass over all items;
-    two of a block are then hardly ever drawn together.
+    two of a block are then hardly ever drawn together. 20 bytes an item.
     """
 
     def __init__(self, probabilities: NDArray[np.float64]) -> None:
         size = len(probabilities)
-        self.probabilities = probabilities
         self._items = np.arange(size, dtype=np.int32)
         if size > BLOCKS:
             np.random.default_rng(0).shuffle(self._items)
         self._first = np.linspace(0, size, min(size, BLOCKS) + 1).astype(np.int64)  # of each block (n + 1,)
-        laid = probabilities[self._items]
-        self._ends = np.cumsum(laid)  # (I,)
-        self._shares = np.add.reduceat(laid, self._first[:-1])  # (n,)
+        self._laid = probabilities[self._items]  # (I,) in the order of the items
+        self._ends = np.cumsum(self._laid)  # (I,)
+        self._shares = np.add.reduceat(self._laid, self._first[:-1])  # (n,)
+        self._own = Share(len(self._shares), 0, 1)  # the blocks whose items are here
 
-    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """One sample, sorted."""
+    def share_out(self) -> None:
+        """Keeps the items of this process's blocks alone; all processes then draw at once, in one exchange."""
+        self._own = Share.own(len(self._shares))
+        here = slice(self._first[self._own.mine.start], self._first[self._own.mine.stop])
+        self._items, self._laid, self._ends = self._items[here].copy(), self._laid[here].copy(), self._ends[here].copy()
+
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """One sample, sorted, and the probability of each."""
         order = rng.permutation(len(self._shares))
         ends = np.cumsum(self._shares[order])
         start = rng.random()
@@ -285,7 +299,18 @@ class SystematicSample:
         place = np.repeat(np.arange(len(order)), np.diff(marks, prepend=0))
         block = order[place]
         inside = np.arange(1, len(block) + 1) - start - (ends - self._shares[order])[place]
-        first, last = self._first[block], self._first[block + 1] - 1
-        before = self._ends[first] - self.probabilities[self._items[first]]
-        found = np.clip(np.searchsorted(self._ends, before + inside), first, last)
-        return np.unique(self._items[found]).astype(np.int64)
+        drawn = np.zeros((len(block), 2))  # item, probability
+        mine = self._own.mine
+        here = (block >= mine.start) & (block < mine.stop)
+        drawn[here] = self._inside(block[here], inside[here])
+        if self._own.world > 1:
+            processes().summed(torch.from_numpy(drawn))
+        items, place = np.unique(drawn[:, 0].astype(np.int64), return_index=True)
+        return items, drawn[place, 1]
+
+    def _inside(self, block: NDArray[np.int64], inside: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The item of each block (n,) so far inside, and its probability: (n, 2)."""
+        first, last = (one - self._first[self._own.mine.start] for one in (self._first[block], self._first[block + 1]))
+        before = self._ends[first] - self._laid[first]
+        found = np.clip(np.searchsorted(self._ends, before + inside), first, last - 1)
+        return np.stack([self._items[found], self._laid[found]], axis=1)

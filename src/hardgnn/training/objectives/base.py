@@ -153,7 +153,7 @@ class ContrastedObjective(TermedObjective):
         super().__init__(settings, network, data)
         self.hard: HardSettings = settings.hard
         self.loss = LOSSES.find(settings.loss.kind)
-        self.sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data)
+        self.sampler = SAMPLERS.find(settings.sampler.kind).make(settings.sampler, data, shared=bool(network.shares))
         self.false = FalseNegatives(data)
         self.terms = [Term("rec", 1.0, self.recommendation)]
         if self.hard.active:

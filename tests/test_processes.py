@@ -36,7 +36,7 @@ from hardgnn.training.shards import Alike, Shards, fingerprint
 from hardgnn.training.trainer import total
 
 TINY = ["run.threads=1", "model.dim=8", "model.window=10", "train.eval_every=1", "train.patience=0"]
-BEST = [*TINY, "train.shards=6", "train.epochs=8", "objective.batch_positions=1024"]
+BEST = [*TINY, "train.shards=6", "train.epochs=8", "objective.batch_positions=1024", "transitions.neighbours=20"]
 GRAPHS = [*TINY, "model.dim=16", "train.shards=4", "train.epochs=2", "objective.batch_users=90", "model.intervals=2"]
 LIMIT_S = 10.0
 

@@ -344,3 +344,5 @@ def test_where_it_has_no_meaning_it_is_refused_in_one_sentence(each: Any, monkey
         HardGNNError, match="objective.kind=pairwise does not know before a step which rows of item_emb"
     ):
         Shards(objective.network, objective, 2, 0, torch.device("cpu"), nullcontext)(batch, 1, 1, torch.Generator())
+    with pytest.raises(HardGNNError, match="objective.kind=pairwise does not tell which edges of the transitions"):
+        objective.walked(batch)

@@ -258,6 +258,9 @@ def test_a_folder_of_spark(tmp_path: Path, mapped: None, monkeypatch: pytest.Mon
     found = Dataset.load(theirs)
     assert (found.candidates.items == ours.candidates.items).all()
     assert found.interactions().equals(ours.interactions())
+    unread = Dataset.load(theirs, ids=False)  # as by processes that write nothing
+    assert unread.counts == ours.counts
+    assert unread.item_ids.null_count() == ours.n_items
     for part in (VALID, TEST):
         assert all((one == other).all() for one, other in zip(found.targets(part), ours.targets(part)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import informed, rank_targets
 from hardgnn.evaluation.quality import baseline
+from hardgnn.models import clock
 from hardgnn.models.clock import Clock, ClockScores, ClockSettings
 from hardgnn.models.past import DAY, Past
 from hardgnn.models.popularity import DecayedPopularity
@@ -64,7 +66,8 @@ def test_the_term_is_that_of_single_events(seed: int, bins: int, share: float) -
         module.log_base.copy_(torch.tensor([0.2, -0.5]))
     asked = share * 30 * DAY
     histories = replace(data.train.take(np.array([0, 1])), asked=np.array([asked, asked]))
-    table, moment = ClockScores(module, past).moments(histories)
+    with patch.object(clock, "ITEMS_TOGETHER", 5):
+        table, moment = ClockScores(module, past).moments(histories)
     found = table[moment].numpy()
     expected = sum(
         weight * np.log1p(sums(data.train, data.n_items, asked, half_life, past.edges) / np.exp(base))

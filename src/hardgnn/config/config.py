@@ -57,8 +57,8 @@ class TrainSettings(Section):
     """Parts that the users of a step are cut into, each with random numbers of its own. Processes share them out
     (docs/scale.md), so there is a multiple of as many; the weights depend on this and not on how many there are."""
     shard_tables: bool = False
-    """Whether each of several processes has but a part of the rows of the item table, for tables larger than a host
-    (docs/scale.md). The weights are those of training without it."""
+    """Whether each of several processes has but a part of the rows of the item table, and of the edges of the
+    transitions, for catalogues larger than a host (docs/scale.md). The weights are those of training without it."""
     callbacks: str = ""
     """Names of callbacks, as in a,b: the loggers tensorboard, mlflow and wandb, and your own (docs/extending.md)."""
     optimiser: Chosen({"adam": AdamSettings, "adamw": AdamWSettings}, "adam") = AdamSettings()  # type: ignore[valid-type]

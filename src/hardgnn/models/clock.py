@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -44,6 +45,7 @@ class ClockSettings(Section):
     """The learned numbers take steps of so many times `train.lr`."""
 
 
+ITEMS_TOGETHER = 2**16  # whose scores are computed at once: 34 MB a term at 129 readings
 CLOCKS = {False: NoClock, True: ClockSettings}
 
 
@@ -121,14 +123,18 @@ class ClockScores:
         return table, torch.from_numpy(place[readings][rows]).to(table.device)
 
     def _at(self, readings: NDArray[np.integer]) -> Tensor:
-        """What is added at these readings, (R, I); a term at a time, for each is as large."""
-        where, module = self.module.weight.device, self.module
-        kernel = module.kernel(torch.from_numpy(self.past.ages(readings)).to(where)).cpu().numpy()
-        found = torch.zeros(self.past.counts.shape[1], len(readings), device=where)
-        for weight, base, one in zip(module.weight, module.log_base.exp(), kernel, strict=True):
-            left = torch.from_numpy(self.past.left(one)).to(where)
-            found += left.div_(base).log1p_().mul_(weight)
-        return found.T.contiguous()
+        """What is added at these readings, (R, I); some items at a time, for each term of them is as large."""
+        where, module, past = self.module.weight.device, self.module, self.past
+        kernel = module.kernel(torch.from_numpy(past.ages(readings)).to(where)).cpu().numpy()
+        found = torch.empty(len(readings), past.counts.shape[1], device=where)
+        for start in range(0, found.shape[1], ITEMS_TOGETHER):
+            some = replace(past, counts=past.counts[:, start : start + ITEMS_TOGETHER])
+            block = torch.zeros(some.counts.shape[1], len(readings), device=where)
+            for weight, base, one in zip(module.weight, module.log_base.exp(), kernel, strict=True):
+                left = torch.from_numpy(some.left(one)).to(where)
+                block += left.div_(base).log1p_().mul_(weight)
+            found[:, start : start + ITEMS_TOGETHER] = block.T
+        return found
 
     def numbers(self) -> dict[str, float]:
         """The learned numbers, by term."""

@@ -29,7 +29,7 @@ class SharedEdges:
     def __init__(self, own: Edges, share: Share) -> None:
         self.own, self.share = own, share
         self._rows = self._columns = np.empty(0, dtype=np.int64)
-        self._edges = own
+        self._edges: Edges | None = None
 
     def to(self, device: torch.device) -> SharedEdges:
         """The same on a device."""
@@ -52,6 +52,7 @@ class SharedEdges:
 
     def among(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Edges:
         """See `Edges.among`: of rows and columns that were gathered."""
+        assert self._edges is not None
         return self._edges.among(np.searchsorted(self._rows, rows), np.searchsorted(self._columns, columns))
 
 

@@ -79,8 +79,8 @@ class Threads(group.Group):
     def added(self, parts: Tensor) -> Tensor:
         return super().added(torch.cat(self.gathered(parts.clone())))
 
-    def every(self, tensor: Tensor) -> list[Tensor]:
-        return self.gathered(tensor.clone())  # type: ignore[no-any-return]
+    def exchanged(self, tensors: Any) -> list[Tensor]:
+        return [one[self.own.rank] for one in self.gathered([one.clone() for one in tensors])]
 
     def handed(self, tensor: Tensor, source: int, target: int) -> None:
         way = self.ways[source, target]
@@ -345,4 +345,4 @@ def test_where_it_has_no_meaning_it_is_refused_in_one_sentence(each: Any, monkey
     ):
         Shards(objective.network, objective, 2, 0, torch.device("cpu"), nullcontext)(batch, 1, 1, torch.Generator())
     with pytest.raises(HardGNNError, match="objective.kind=pairwise does not tell which edges of the transitions"):
-        objective.walked(batch)
+        objective.walked([batch])

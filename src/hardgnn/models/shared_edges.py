@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +16,20 @@ from hardgnn.ops.sparse import index_type
 from hardgnn.processes.group import processes
 from hardgnn.processes.share import Share, blocks
 
+Ends = tuple[NDArray[np.int64], NDArray[np.int64]]
 ROWS_TOGETHER = 2**12  # whose edges process 0 has in memory to write them: 0.8 MB of 50 each
 
 
 class SharedEdges:
     """The edges (I, I), of which this process has the columns of its items (I, I / W).
 
-    Before a step all processes ask for the edges that it may walk (`gather`), and each of its parts for some of them
+    Before a step each process is sent the edges that its parts walk (`gather`), and each part asks for some of them
     (`among`), as of `Edges`.
     """
 
     def __init__(self, own: Edges, share: Share) -> None:
         self.own, self.share = own, share
-        self._rows = self._columns = np.empty(0, dtype=np.int64)
+        self._asked: Ends = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         self._edges: Edges | None = None
 
     def to(self, device: torch.device) -> SharedEdges:
@@ -40,20 +41,28 @@ class SharedEdges:
         """See `Edges.matrices`: of the columns of this process, (I, I / W)."""
         return self.own.matrices
 
-    def gather(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
-        """Brings the edges of rows (n,) into columns (c,), both ascending, from who has them."""
+    def gather(self, asked: Sequence[Ends]) -> None:
+        """Sends each process the edges that it asks for out of those here, and takes what this one asks for.
+
+        Args:
+            asked: of each process, in their order, the rows (n,) and the columns (c,), both ascending.
+        """
+        mine = self.share.mine
+        given = []
+        for rows, columns in asked:
+            first, last = np.searchsorted(columns, [mine.start, mine.stop])
+            given.append(_packed(self.own.among(rows, columns[first:last] - mine.start)))
+        rows, columns = self._asked = asked[self.share.rank]
         bounds = [self.share.of(rank).start for rank in range(self.share.world)]
-        starts = np.append(np.searchsorted(columns, bounds), len(columns))
-        here = columns[starts[self.share.rank] : starts[self.share.rank + 1]] - self.share.mine.start
-        parts = processes().every(_packed(self.own.among(rows, here)))
-        widths = np.diff(starts).tolist()
-        self._edges = Edges.beside([_unpacked(part, len(rows), width) for part, width in zip(parts, widths)])
-        self._rows, self._columns = rows, columns
+        widths = np.diff(np.searchsorted(columns, [*bounds, self.share.rows])).tolist()
+        taken = processes().exchanged(given)
+        self._edges = Edges.beside([_unpacked(part, len(rows), width) for part, width in zip(taken, widths)])
 
     def among(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Edges:
         """See `Edges.among`: of rows and columns that were gathered."""
         assert self._edges is not None
-        return self._edges.among(np.searchsorted(self._rows, rows), np.searchsorted(self._columns, columns))
+        places = (np.searchsorted(one, some) for one, some in zip(self._asked, (rows, columns)))
+        return self._edges.among(*places)
 
 
 def _packed(edges: Edges) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
@@ -35,7 +35,7 @@ class Group:
     def __init__(self, launched: Launched | None = None) -> None:
         self.launched = launched or Launched()
         self.sent = 0
-        """Bytes of `added`, `summed` and `every` so far."""
+        """Bytes of `added`, `summed` and `exchanged` so far."""
 
     @property
     def first(self) -> bool:
@@ -65,9 +65,9 @@ class Group:
     def summed(self, tensor: Tensor) -> None:
         """Puts into the tensor of each the sum of those of all; exact where but one has other numbers than 0."""
 
-    def every(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors (n,) of all processes, in their order, each of any length."""
-        return [tensor]
+    def exchanged(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What each process has for this one, in their order, of what each has for each: (n,) of any length."""
+        return list(tensors)
 
     def handed(self, tensor: Tensor, source: int, target: int) -> None:
         """Puts the numbers of one process into the tensor of another; these two call it."""
@@ -138,20 +138,19 @@ class Together(Group):
         self._by(dist.all_reduce, tensor)
         self.sent += 2 * (self.world - 1) * tensor.numel() * tensor.element_size() // self.world
 
-    def every(self, tensor: Tensor) -> list[Tensor]:
-        """See `Group.every`: their lengths, and then all of them padded to the longest."""
+    def exchanged(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """See `Group.exchanged`: their lengths, and then all of them."""
         import torch
         import torch.distributed as dist
-        from torch.nn import functional as F
 
-        own = torch.tensor([len(tensor)], device=tensor.device)
-        lengths = own.new_empty(self.world)
-        self._by(dist.all_gather, list(lengths.view(-1, 1).unbind()), own)
-        sizes = lengths.tolist()
-        found = tensor.new_empty(self.world, max(sizes))
-        self._by(dist.all_gather, list(found.unbind()), F.pad(tensor, (0, max(sizes) - len(tensor))))
-        self.sent += (self.world - 1) * (found.shape[1] * found.element_size() + own.element_size())
-        return [one[:size] for one, size in zip(found, sizes, strict=True)]
+        lengths = torch.tensor([len(one) for one in tensors], device=tensors[0].device)
+        sizes = torch.empty_like(lengths)
+        self._by(dist.all_to_all_single, sizes, lengths)
+        own, others = lengths.tolist(), sizes.tolist()
+        found = tensors[0].new_empty(sum(others))
+        self._by(dist.all_to_all_single, found, torch.cat(list(tensors)), others, own)
+        self.sent += (sum(own) - own[self.launched.rank]) * found.element_size() + (self.world - 1) * 8
+        return list(found.split(others))
 
     def handed(self, tensor: Tensor, source: int, target: int) -> None:
         import torch.distributed as dist

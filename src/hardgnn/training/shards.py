@@ -72,7 +72,7 @@ class Shards:
         """Leaves the gradients of the whole step; answers its loss and terms."""
         parts, touched = self.objective.cut(batch, self.count), self.objective.touched(batch)
         names = [term.name for term in self.objective.terms]
-        self._gather(batch, touched)
+        self._gather(parts, touched)
         gathered = []
         for shard in self.mine:
             self.network.zero_grad()
@@ -83,7 +83,7 @@ class Shards:
         loss, *terms = sums[-len(names) - 1 :].tolist()
         return loss, dict(zip(names, terms))
 
-    def _gather(self, batch: Any, touched: dict[str, Tensor]) -> None:
+    def _gather(self, parts: list[Any], touched: dict[str, Tensor]) -> None:
         """Brings the rows and edges that the step asks for from their owners, where processes share out tables."""
         for name in self.network.shares:
             if name not in touched:
@@ -97,7 +97,9 @@ class Shards:
             kept.gather(touched[name])
         counted = self.network.counted
         if counted is not None and isinstance(counted.edges, SharedEdges):
-            counted.edges.gather(*self.objective.walked(batch))
+            each = len(self.mine)
+            of_all = [parts[first : first + each] for first in range(0, len(parts), each)]
+            counted.edges.gather([self.objective.walked(of_one) for of_one in of_all])
 
     def _backward(self, part: Any, names: list[str], epoch: int, step: int, shard: int) -> Tensor:
         """Leaves the gradients of one part, perhaps of nobody; answers its loss and terms (1 + n,)."""

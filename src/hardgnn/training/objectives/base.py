@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol
@@ -97,8 +97,10 @@ class TermedObjective(ABC):
         """Which rows (r,) of a parameter a batch gives gradients, by its name; those not named have them in all."""
         return {}
 
-    def walked(self, batch: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows (n,) and columns (c,), both ascending, between which a batch asks for edges of the transitions.
+    def walked(self, parts: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows (n,) and columns (c,), both ascending, between which parts of a batch ask for edges of transitions.
+
+        A part where there is nobody is None.
 
         Raises:
             HardGNNError: the objective does not tell.

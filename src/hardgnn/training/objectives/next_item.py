@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,9 +129,10 @@ class NextItem(ContrastedObjective):
     def touched(self, batch: SequenceBatch) -> dict[str, Tensor]:
         return self.network.touched(self.here(batch.users), self.here(self._items(batch).ids))
 
-    def walked(self, batch: SequenceBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        rows, columns = self._ends(batch)
-        return rows.ids, columns.ids
+    def walked(self, parts: Sequence[SequenceBatch | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        nothing, ends = np.empty(0, np.int64), [self._ends(part) for part in parts if part is not None]
+        rows, columns = ([one[which].ids for one in ends] for which in (0, 1))
+        return Distinct(nothing, *rows).ids, Distinct(nothing, *columns).ids
 
     def step(self, batch: SequenceBatch, generator: torch.Generator | None) -> PositionStep:
         """Queries at all positions that an item follows, and what the next item and the candidates score there."""

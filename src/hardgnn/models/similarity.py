@@ -13,6 +13,7 @@ from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
 from hardgnn.ops.sparse import index_type
+from hardgnn.storage.columns import counted
 
 FORWARD_STEPS = 5
 LONGEST = 3000  # items of one user that count together: their pairs are the square of it
@@ -57,12 +58,15 @@ def cosines(dataset: Dataset, neighbours: int | None, mine: slice) -> tuple[Colu
     """
     if neighbours is not None and neighbours < 1:
         raise HardGNNError(f"the number of neighbours must be at least 1, got {neighbours}")
-    users = recent_matrix(dataset)  # (U, I)
-    norms = np.sqrt(np.maximum(training_matrix(dataset).sum(axis=0), 1)).astype(np.float32)  # (I,)
-    unit = users @ sparse.diags_array(1 / norms, format="csr")
-    del users
+    unit = recent_matrix(dataset)  # (U, I)
+    every = unit if dataset.train.lengths.max(initial=0) <= LONGEST else training_matrix(dataset)
+    norms = np.sqrt(np.maximum(counted(every.indices, dataset.n_items), 1).astype(np.float32))  # (I,)
+    del every
+    unit.data = (1 / norms)[unit.indices]
     transposed = unit[:, mine].T.tocsr()  # (m, U)
-    pairs = np.minimum(transposed.astype(bool).astype(np.int64) @ np.diff(unit.indptr), dataset.n_items)
+    ends = np.concatenate([[0], np.cumsum(np.diff(unit.indptr).astype(np.int64)[transposed.indices])])
+    pairs = np.minimum(np.diff(ends[transposed.indptr]), dataset.n_items)
+    del ends
 
     def columns(start: int, stop: int) -> sparse.csr_array:  # before the cut S is symmetric, so its rows are they
         block = (transposed[start:stop] @ unit).tocoo()
@@ -120,33 +124,50 @@ def followers(dataset: Dataset, steps: int, backward: float, mine: slice) -> Col
 
 
 def training_matrix(dataset: Dataset) -> sparse.csr_array:
-    """Who interacted with what in training, (U, I) float32 of ones."""
-    users, items = np.divmod(dataset.train.keys(dataset.n_items), dataset.n_items)
-    ones = np.ones(len(users), dtype=np.float32)
-    return sparse.csr_array((ones, (users, items)), shape=(dataset.n_users, dataset.n_items))
+    """Who interacted with what in training, (U, I) float32 of ones: 12 bytes a pair at most."""
+    return _matrix(dataset, lambda block: block.keys(dataset.n_items))
 
 
 def recent_matrix(dataset: Dataset) -> sparse.csr_array:
     """As `training_matrix`, but of each user the `LONGEST` different items that came last."""
-    train = dataset.train
-    if train.lengths.max(initial=0) <= LONGEST:
-        return training_matrix(dataset)
-    owners = np.repeat(np.arange(dataset.n_users, dtype=np.int64), train.lengths)
-    keys = (owners * dataset.n_items + train.items)[::-1]  # each user's latest first
-    _, last = np.unique(keys, return_index=True)
-    by_recency = np.sort(last)
-    users, items = np.divmod(keys[by_recency], dataset.n_items)  # users descending, each one's latest first
-    counts = np.bincount(users, minlength=dataset.n_users)
-    starts = np.cumsum(counts[::-1])[::-1] - counts  # rows of all users above
-    kept = np.arange(len(users)) - starts[users] < LONGEST
-    if (long := int((counts > LONGEST).sum())) > 0:
+    long = 0
+
+    def latest(block: Histories) -> NDArray[np.int64]:
+        nonlocal long
+        if block.lengths.max(initial=0) <= LONGEST:
+            return block.keys(dataset.n_items)
+        owners = np.repeat(np.arange(len(block.lengths), dtype=np.int64), block.lengths)
+        keys = (owners * dataset.n_items + block.items)[::-1]  # each user's latest first
+        _, last = np.unique(keys, return_index=True)
+        by_recency = keys[np.sort(last)]  # users descending, each one's latest first
+        counts = np.bincount(by_recency // dataset.n_items, minlength=len(block.lengths))[::-1]
+        place = np.arange(len(by_recency)) - np.repeat(np.cumsum(counts) - counts, counts)
+        long += int((counts > LONGEST).sum())
+        return np.sort(by_recency[place < LONGEST])
+
+    found = _matrix(dataset, latest)
+    if long > 0:
         warnings.warn(
             f"{dataset.name}: {long:,} users have more than {LONGEST:,} different items; only their most recent "
             f"{LONGEST:,} count in the similarity of items",
             stacklevel=2,
         )
-    ones = np.ones(int(kept.sum()), dtype=np.float32)
-    return sparse.csr_array((ones, (users[kept], items[kept])), shape=(dataset.n_users, dataset.n_items))
+    return found
+
+
+def _matrix(dataset: Dataset, keys: Callable[[Histories], NDArray[np.int64]]) -> sparse.csr_array:
+    """Ones (U, I) where the `keys` of blocks of users, `user * I + item`, ascending, are."""
+    lengths, items = [np.zeros(1, dtype=np.int64)], [np.empty(0, dtype=np.int32)]
+    for block in dataset.train.blocks():
+        user, item = np.divmod(keys(block), dataset.n_items)
+        lengths.append(np.bincount(user, minlength=len(block.lengths)))
+        items.append(item.astype(np.int32))
+    ends = np.cumsum(np.concatenate(lengths))
+    kind = index_type(max(int(ends[-1]), dataset.n_users, dataset.n_items))
+    columns = np.concatenate(items).astype(kind, copy=False)
+    del items
+    shape = (dataset.n_users, dataset.n_items)
+    return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, ends.astype(kind)), shape=shape)
 
 
 def blocks_of(pairs: NDArray[np.integer], most: int | None = None) -> Iterator[tuple[int, int]]:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardgnn.ops.native.library import address, each, zeros
+from hardgnn.ops.native.library import address, each, halved
 from hardgnn.ops.sparse import Active, Rows
 
 TOGETHER = 4096  # rows of a part
 WHOLE = 16  # numbers of a vector are a multiple of these
+SIDES = ((0, 1), (1, 0))
 
 
 def serves(dim: int, summed: bool) -> bool:
@@ -30,12 +31,12 @@ class _Side:
     asked: Tensor | None
     place: Tensor | None  # (size,) of each row among the asked ones, -1 for none
     only: Tensor | None  # of the rows that have an edge those that are asked for, by their number
-    among: Tensor | None  # (n,) `place` of the rows that have an edge
+    among: Tensor  # (n,) `place` of the rows that have an edge
 
     @classmethod
     def of(cls, size: int, asked: Tensor | None, active: Active) -> _Side:
         if asked is None:
-            return cls(active, size, None, None, None, None)
+            return cls(active, size, None, None, None, active.rows)
         place = torch.full((size,), -1).index_copy_(0, asked, torch.arange(len(asked)))
         return cls(active, size, asked, place, active.among(asked)[1], place.index_select(0, active.rows))
 
@@ -62,66 +63,83 @@ class NativePropagation(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         tables = [users.detach().contiguous(), items.detach().contiguous()]
         sides = [_Side.of(len(one), rows, of) for one, rows, of in zip(tables, (user_rows, item_rows), active)]
-        learning = any(ctx.needs_input_grad)
-        ctx.constants, ctx.negative = (functions, matrices, slope, sides), []
-        dim = ctypes.c_long(users.shape[1])
-        totals = [users.new_empty(len(side), users.shape[1]) for side in sides]
+        learning, half, dim = any(ctx.needs_input_grad), halved(), users.shape[1]
+        ctx.constants, ctx.negative = (functions, matrices, slope, sides, half), []
+        sizes = ctypes.c_long(dim), ctypes.c_float(slope), ctypes.c_long(half)
+        totals = [users.new_empty(len(side), dim) for side in sides]
         for side, table, total in zip(sides, tables, totals):
-            _ends(functions, side, layers, table, total, spread=False)
+            given = address(side.asked), address(side.active.place), ctypes.c_long(dim), ctypes.c_long(layers)
+            each(len(side), TOGETHER, functions.hardgnn_ends, *given, address(table), address(total))
+        # Of each side the layers so far: the first of the whole table, or rounded of the rows that have an edge.
+        below = [[_rounded(functions, table, side) if half else table] for table, side in zip(tables, sides)]
         for layer in range(1, layers + 1):
-            top = layer == layers
-            signs = [
-                torch.empty(len(side.active.rows), users.shape[1], dtype=torch.int8) if learning else None
-                for side in sides
-            ]
-            made = [None if top else torch.empty_like(table) for table in tables]
-            for one, other in ((0, 1), (1, 0)):
-                side = sides[one]
+            top, whole = layer == layers, layer == 1 and not half
+            counts = [len(side.active.rows) for side in sides]
+            signs = [torch.empty(n, dim // WHOLE, dtype=torch.int16) if learning else None for n in counts]
+            made = [None if top else _rows(side, dim, below[0][0].dtype) for side in sides]
+            for one, other in SIDES:
+                side, rows = sides[one], [side.active.rows if whole else None for side in sides]
                 only = side.only if top else None
-                edges = (
-                    *map(address, (only, *matrices[one])),
-                    address(side.active.rows),
-                    address(sides[other].active.rows),
-                )
-                found = address(made[one]), address(side.place), address(totals[one]), address(signs[one])
-                given = address(tables[other]), address(tables[one]), dim, ctypes.c_float(slope)
+                between = (ctypes.c_void_p * layer)(*(table.data_ptr() for table in below[one][1:]))
                 each(
-                    len(side.active.rows if only is None else only),
+                    counts[one] if only is None else len(only),
                     TOGETHER,
                     functions.hardgnn_layer,
-                    *edges,
-                    *given,
-                    *found,
+                    *map(address, (only, *matrices[one], rows[other], below[other][-1], rows[one], below[one][-1])),
+                    *sizes,
+                    *map(address, (made[one], signs[one], side.active.rows, side.place, tables[one])),
+                    between,
+                    ctypes.c_long(layer - 1),
+                    address(totals[one] if top else None),
                 )
             ctx.negative.append(signs)
-            tables = [old if new is None else new for old, new in zip(tables, made)]
+            for layers_below, new in zip(below, made):
+                layers_below += [] if new is None else [new]
         return tuple(totals)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        functions, matrices, slope, sides = ctx.constants
+        functions, matrices, slope, sides, half = ctx.constants
         layers, dim = len(ctx.negative), gradients[0].shape[1]
         gradients = tuple(one.contiguous() for one in gradients)
-        width = ctypes.c_long(dim)
-        found = [zeros(side.size, dim) for side in sides]
+        found = [one.new_empty(side.size, dim) for side, one in zip(sides, gradients)]
         for side, gradient, table in zip(sides, gradients, found):
-            _ends(functions, side, layers, gradient, table, spread=True)
-        through = [one.new_empty(len(side.active.rows), dim) for side, one in zip(sides, gradients)]
+            given = address(side.place), address(side.active.place), ctypes.c_long(dim), ctypes.c_long(layers)
+            each(side.size, TOGETHER, functions.hardgnn_ends_gradient, *given, address(gradient), address(table))
+        kind = torch.bfloat16 if half else torch.float32
+        above: list[Tensor | None] = [None, None]
         for layer in range(layers, 0, -1):
-            for side, table, signs, result in zip(sides, found, ctx.negative[layer - 1], through):
-                given = address(side.active.rows), width, ctypes.c_float(slope), *map(address, (table, signs, result))
-                each(len(result), TOGETHER, functions.hardgnn_through, *given)
-            for one, other in ((0, 1), (1, 0)):
+            top, last = layer == layers, layer == 1
+            made = [table if last else _rows(side, dim, kind) for side, table in zip(sides, found)]
+            for one, other in SIDES:
                 side = sides[one]
-                asked = sides[other].among if layer == layers else None
-                edges = *map(address, (*matrices[one], through[other], asked, side.active.rows)), width
-                given = *edges, *map(address, (side.place, gradients[one], found[one]))
-                each(len(through[one]), TOGETHER, functions.hardgnn_gather, *given)
+                from_other = (sides[other].among, gradients[other]) if top else (None, above[other])
+                given = *matrices[one], *from_other, ctx.negative[layer - 1][other], above[one], side.among
+                each(
+                    len(side.active.rows),
+                    TOGETHER,
+                    functions.hardgnn_layer_gradient,
+                    *map(address, given),
+                    ctypes.c_float(2 if top else 1),
+                    address(gradients[one]),
+                    ctypes.c_long(dim),
+                    ctypes.c_float(slope),
+                    ctypes.c_long(half),
+                    *map(address, (side.active.rows if last else None, made[one])),
+                )
+            above = list(made)
         return found[0], found[1], *(None,) * 7
 
 
-def _ends(functions: ctypes.CDLL, side: _Side, layers: int, x: Tensor, to: Tensor, spread: bool) -> None:
-    """Layer 0 of the asked rows, of which those without an edge stay as they are in all layers; or its gradient."""
-    given = address(side.asked), address(side.active.place), ctypes.c_long(x.shape[1]), ctypes.c_float(layers + 1)
-    each(len(side), TOGETHER, functions.hardgnn_ends, *given, ctypes.c_long(spread), address(x), address(to))
+def _rows(side: _Side, dim: int, kind: torch.dtype) -> Tensor:
+    """A table of the rows that have an edge, not filled."""
+    return torch.empty(len(side.active.rows), dim, dtype=kind)
+
+
+def _rounded(functions: ctypes.CDLL, table: Tensor, side: _Side) -> Tensor:
+    """The rows that have an edge, as bfloat16."""
+    rounded = _rows(side, table.shape[1], torch.bfloat16)
+    given = address(side.active.rows), ctypes.c_long(table.shape[1]), address(table), address(rounded)
+    each(len(rounded), TOGETHER, functions.hardgnn_rounded, *given)
+    return rounded

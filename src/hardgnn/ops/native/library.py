@@ -139,6 +139,11 @@ def tiles() -> bool:
     return wanted() == "native" and library().tiles
 
 
+def halved() -> bool:
+    """Whether C keeps tables between its products in bfloat16, and multiplies one such number for each."""
+    return wanted() == "bfloat16" and library().tiles
+
+
 def over(size: int, step: int, work: Callable[[int, int], None]) -> None:
     """Calls work(first, last) for parts of 0 .. size, each of `step` but the last, shared out among threads.
 

@@ -11,6 +11,7 @@
 
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
 typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
 
 static inline vec load(const float *p) { return *(const vec *)p; }
@@ -25,6 +26,40 @@ static inline int any_of(ints x) {
     int any = 0;
     for (int j = 0; j < LANES; j++) any |= x[j];
     return any;
+#endif
+}
+/* One bit for each number that is not 0, the first lowest; and a where its bit is set, else b. */
+static inline uint16_t marks(ints x) {
+#ifdef __AVX512F__
+    return _mm512_test_epi32_mask((__m512i)x, (__m512i)x);
+#else
+    uint16_t bits = 0;
+    for (int j = 0; j < LANES; j++) bits |= (x[j] != 0) << j;
+    return bits;
+#endif
+}
+static inline vec marked(uint16_t bits, vec a, vec b) {
+#ifdef __AVX512F__
+    return (vec)_mm512_mask_blend_ps(bits, (__m512)b, (__m512)a);
+#else
+    const ints each = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    return chosen(((each - each + bits) & each) != 0, a, b);
+#endif
+}
+/* 16 bfloat16 numbers, and 16 rounded to these. */
+static inline vec widened(const uint16_t *p) {
+#ifdef __AVX512F__
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+#else
+    return (vec)(__builtin_convertvector(*(const halves *)p, ints) << 16);
+#endif
+}
+static inline void narrowed(uint16_t *p, vec x) {
+#ifdef __AVX512BF16__
+    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
+    ints bits = (ints)x;
+    *(halves *)p = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
 #endif
 }
 static inline float sum_of(vec x) {

@@ -99,7 +99,7 @@ class RunSettings(Section):
     device: str = "auto"
     """Where tensors live: auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Numbers of the network's products; bfloat16 (autocast) on devices that have it."""
+    """Numbers of the network's products; bfloat16 where the device has it (docs/performance.md)."""
 
     @property
     def final(self) -> bool:

@@ -22,6 +22,7 @@ COMPILED = ("native", "float32")
 FORMS = (*COMPILED, "torch", "reference")
 
 _wanted = ContextVar("wanted", default=os.environ.get(VARIABLE) or FORMS[0])
+_halved = ContextVar("halved", default=False)
 
 
 def wanted() -> str:
@@ -41,6 +42,21 @@ def fast(*tensors: Tensor) -> bool:
     if wanted() == "reference" or torch.is_autocast_enabled("cpu"):
         return False
     return all(one.device.type == "cpu" and one.dtype in FAST_TYPES for one in tensors)
+
+
+def halved() -> bool:
+    """Whether fast forms may keep tables in bfloat16 and multiply such numbers; see `hardgnn.ops.precision`."""
+    return _halved.get()
+
+
+@contextmanager
+def in_bfloat16() -> Iterator[None]:
+    """Within it they may."""
+    token = _halved.set(True)
+    try:
+        yield
+    finally:
+        _halved.reset(token)
 
 
 @contextmanager

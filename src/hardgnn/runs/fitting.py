@@ -24,13 +24,14 @@ from hardgnn.models.network import Network
 from hardgnn.models.shared_query import SharedQuery
 from hardgnn.ops.form import wanted
 from hardgnn.ops.native.library import native
+from hardgnn.ops.precision import computing
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.processes.group import processes
 from hardgnn.runs.ranking import ranked
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import learnt
 from hardgnn.runs.warm import WarmStart
-from hardgnn.runtime import autocast, device_of, keep_freed_memory, peak_memory_mb, seeded, torch_on_one, use_threads
+from hardgnn.runtime import device_of, keep_freed_memory, peak_memory_mb, seeded, torch_on_one, use_threads
 from hardgnn.training.callbacks import (
     Callback,
     KeepLast,
@@ -98,7 +99,7 @@ def checked(config: Config, allow_leaks: bool) -> list[str]:
         check_choice(config.train.metric)
         for name in filter(None, config.train.callbacks.split(",")):
             CALLBACKS.find(name).check()
-    autocast(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
+    computing(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
     use_threads(config.run.threads)
     keep_freed_memory()
     return leaking
@@ -183,7 +184,7 @@ class Fitting:
             apart = by_rows(network, settings)
             average = MovingAverage(network, settings.average_epochs, len(objective), apart)
         seed = self.config.run.seed
-        context = partial(autocast, network.device, self.config.run.precision)
+        context = partial(computing, network.device, self.config.run.precision)
         step = None
         if settings.shards > 1 or processes().world > 1:
             step = Shards(network, objective, settings.shards, seed, network.device, context)

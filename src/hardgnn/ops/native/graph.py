@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardgnn.ops.native.library import address, each, halved
+from hardgnn.ops.native.library import address, each, parts
 from hardgnn.ops.sparse import Active, Rows
 
 TOGETHER = 4096  # rows of a part
@@ -63,7 +63,7 @@ class NativePropagation(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         tables = [users.detach().contiguous(), items.detach().contiguous()]
         sides = [_Side.of(len(one), rows, of) for one, rows, of in zip(tables, (user_rows, item_rows), active)]
-        learning, half, dim = any(ctx.needs_input_grad), halved(), users.shape[1]
+        learning, half, dim = any(ctx.needs_input_grad), parts() == 1, users.shape[1]
         ctx.constants, ctx.negative = (functions, matrices, slope, sides, half), []
         sizes = ctypes.c_long(dim), ctypes.c_float(slope), ctypes.c_long(half)
         totals = [users.new_empty(len(side), dim) for side in sides]
@@ -115,12 +115,12 @@ class NativePropagation(torch.autograd.Function):
             for one, other in SIDES:
                 side = sides[one]
                 from_other = (sides[other].among, gradients[other]) if top else (None, above[other])
-                given = *matrices[one], *from_other, ctx.negative[layer - 1][other], above[one], side.among
+                held = *matrices[one], *from_other, ctx.negative[layer - 1][other], above[one], side.among
                 each(
                     len(side.active.rows),
                     TOGETHER,
                     functions.hardgnn_layer_gradient,
-                    *map(address, given),
+                    *map(address, held),
                     ctypes.c_float(2 if top else 1),
                     address(gradients[one]),
                     ctypes.c_long(dim),

@@ -6,8 +6,10 @@
 #include "products.h"
 
 #define NODES 32 /* of a block */
+#define AHEAD 4  /* blocks whose dropped numbers are noted together, since each is on a page of its own */
 
 static inline vec sigmoid(vec x) { return inverse(1.f + exp2_of(x * -1.44269504f)); }
+static inline long smaller(long a, long b) { return a < b ? a : b; }
 static inline vec tanh_of(vec x) { return 2.f * sigmoid(2.f * x) - 1.f; }
 
 /* sums (n, LANES) += each row (n, NODES); and in the end sums (n,) of these */
@@ -23,7 +25,8 @@ static void add_sums(float *to, const float *sums, long n) {
 /* ---- the level ---- */
 
 /* The order of fields is that of hardgnn.ops.native.level. Gates are r, z, n, as in torch; the gain and offset of the
-   LayerNorm, the scale of the logits and the base 2 of the softmax are in the weights of queries, keys and values. */
+   LayerNorm, the scale of the logits and the base 2 of the softmax are in the weights of queries, keys and values. `tiles` is
+   how many bfloat16 numbers stand for one, none where there are no tiles. */
 typedef struct {
     long intervals, dim, heads, over_states, with_norm, tiles;
     float epsilon, kept_scale;
@@ -31,12 +34,16 @@ typedef struct {
     const float *input_bias, *state_bias, *qkv_bias, *output_bias;
 } Level;
 
-/* The numbers of a block; the weights, and for the gradient the weights turned round. */
+/* The numbers of a block, x as [node][feature]; the weights, and for the gradient the weights turned round. Of a GRU's,
+   `both` are those of r and z for the input and below them for the state, whose products are added up as one. Biases have each
+   number 16 times over. */
 typedef struct {
     float *x, *gates, *recalled, *hidden, *hat, *deviation, *joined, *looks, *weights, *pooled, *spare;
+    float *both_bias, *input_bias, *state_bias, *qkv_bias, *output_bias, *nothing;
     float *of_joined, *of_hidden, *of_own, *of_recalled, *back, *through, *of_biases;
-    Side input, state, qkv, output, input_back, state_back, qkv_back, output_back;
+    Side both, input, state, qkv, output, input_back, state_back, qkv_back, output_back;
     Side left, right; /* of the product at hand */
+    uint32_t *stays;  /* which of the 32 nodes keep a number, [block][feature][interval] */
     long tiles, apart; /* apart: numbers between the gates of two intervals, which the gradient alone needs again */
     void *memory;
 } Work;
@@ -46,18 +53,22 @@ static void weigh(Work *w, Side *side, const float *weight, long rows, long colu
     side->plain = turned ? turned : weight;
     if (!weight) return;
     if (turned) transpose(weight, rows, columns, turned);
-    if (w->tiles) turned ? pack_left(side, columns, rows) : pack_left(side, rows, columns);
+    if (w->tiles) turned ? pack_left(side, columns, rows, w->tiles) : pack_left(side, rows, columns, w->tiles);
+}
+
+static void spread(float *to, const float *bias, const float *more, long n) {
+    for (long i = 0; bias && i < n; i++) store(to + i * LANES, all(bias[i] + (more ? more[i] : 0.f)));
 }
 
 static int begin(Work *w, const Level *l, int learning) {
     long T = l->intervals, d = l->dim, H = l->heads, block = d * NODES, looks = H * T * T * NODES, square = d * d;
-    float *input, *state, *qkv, *output;
+    float *both, *input, *state, *qkv, *output;
     struct {
         void *place;
         long size;
     } parts[] = {{&w->x, T * block},
-                 {&w->gates, 3 * T * block},
-                 {&w->recalled, 3 * T * block},
+                 {&w->gates, 3 * (learning ? T : 1) * block},
+                 {&w->recalled, (learning ? T : 1) * block},
                  {&w->hidden, T * block},
                  {&w->hat, T * block},
                  {&w->deviation, T * NODES},
@@ -66,12 +77,21 @@ static int begin(Work *w, const Level *l, int learning) {
                  {&w->weights, H * T * NODES},
                  {&w->pooled, block},
                  {&w->spare, T * block},
-                 {&w->input.packed, 3 * square},
-                 {&w->state.packed, 3 * square},
+                 {&w->both_bias, 2 * d * LANES},
+                 {&w->input_bias, d * LANES},
+                 {&w->state_bias, d * LANES},
+                 {&w->qkv_bias, 3 * d * LANES},
+                 {&w->output_bias, d * LANES},
+                 {&w->nothing, d * LANES},
+                 {&both, 4 * square},
+                 {&w->both.packed, 4 * square},
+                 {&w->input.packed, square},
+                 {&w->state.packed, square},
                  {&w->qkv.packed, 3 * square},
                  {&w->output.packed, square},
                  {&w->right.packed, 3 * T * block},
                  {&w->left.packed, 3 * T * block},
+                 {&w->stays, AHEAD * T * d},
                  {&w->of_joined, 3 * T * block},
                  {&w->of_hidden, T * block},
                  {&w->of_own, 3 * T * block},
@@ -87,17 +107,26 @@ static int begin(Work *w, const Level *l, int learning) {
                  {&state, 3 * square},
                  {&qkv, 3 * square},
                  {&output, square}};
-    int count = learning ? sizeof parts / sizeof parts[0] : 16;
+    int count = learning ? sizeof parts / sizeof parts[0] : 26;
     long total = 0;
     for (int i = 0; i < count; i++) total += parts[i].size;
     if (!(w->memory = malloc(sizeof(float) * total + 64))) return 0;
     float *at = (float *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
     for (int i = 0; i < count; i++) *(float **)parts[i].place = at, at += parts[i].size;
-    w->tiles = l->tiles, w->apart = learning ? 3 * block : 0;
-    weigh(w, &w->input, l->input_weight, 3 * d, d, NULL);
-    weigh(w, &w->state, l->state_weight, 3 * d, d, NULL);
+    w->tiles = l->tiles, w->apart = learning ? block : 0;
+    memcpy(both, l->input_weight, sizeof(float) * 2 * square);
+    memcpy(both + 2 * square, l->state_weight, sizeof(float) * 2 * square);
+    weigh(w, &w->both, both, 4 * d, d, NULL);
+    weigh(w, &w->input, l->input_weight + 2 * square, d, d, NULL);
+    weigh(w, &w->state, l->state_weight + 2 * square, d, d, NULL);
     weigh(w, &w->qkv, l->qkv_weight, 3 * d, d, NULL);
     weigh(w, &w->output, l->output_weight, d, d, NULL);
+    spread(w->both_bias, l->input_bias, l->state_bias, 2 * d);
+    spread(w->input_bias, l->input_bias + 2 * d, NULL, d);
+    spread(w->state_bias, l->state_bias + 2 * d, NULL, d);
+    spread(w->qkv_bias, l->qkv_bias, NULL, 3 * d);
+    spread(w->output_bias, l->output_bias, NULL, d);
+    memset(w->nothing, 0, sizeof(float) * d * LANES);
     if (learning) {
         memset(w->of_biases, 0, sizeof(float) * 10 * d * LANES);
         weigh(w, &w->input_back, l->input_weight, 3 * d, d, input);
@@ -114,47 +143,52 @@ static void end(Work *w) {
     free(w->memory);
 }
 
-/* c (rows, NODES) += weight (rows, k) @ x (k, NODES) */
-static void add_product(Work *w, float *c, long rows, long k, const Side *weight, const float *x) {
-    w->right.plain = x;
-    if (w->tiles) {
-        pack_right(&w->right, k, NODES);
-        add_by_tiles(c, rows, NODES, k, weight, &w->right, 1);
-    } else
-        add_by_vectors(c, rows, NODES, k, weight->plain, x, 1);
+/* The right side number s of a product, x (k, columns), or turned round (columns, k). */
+static void place(Work *w, long s, const float *x, long k, long columns, int turned) {
+    Side one = {x, w->right.packed + 2 * s * k * columns};
+    if (w->tiles)
+        one.packed = w->right.packed + w->tiles * s * k * columns,
+        turned ? pack_turned(&one, k, columns, w->tiles) : pack_right(&one, k, columns, w->tiles);
+    else if (turned)
+        transpose(x, columns, k, (float *)one.packed);
+    else
+        memcpy(one.packed, x, sizeof(float) * k * columns);
 }
 
-/* c (rows, NODES) = weight (rows, k) @ x (k, NODES) + bias (rows,), or zeros for a bias and a product that are none */
-static void affine(Work *w, float *c, long rows, long k, const Side *weight, const float *x, const float *bias) {
-    for (long i = 0; i < rows; i++) {
-        vec start = all(bias ? bias[i] : 0.f);
-        store(c + i * NODES, start), store(c + i * NODES + LANES, start);
-    }
-    if (x) add_product(w, c, rows, k, weight, x);
+/* c (rows, NODES) = start (c where there is none) + the sum of n products weight (rows, k) @ x (k, NODES), of right sides that
+   are placed, from number s on. */
+static void add_placed(Work *w, float *c, const float *start, long rows, long k, const Side *weight, long s, long n) {
+    Side x = {NULL, w->right.packed + (w->tiles ? w->tiles : 2) * s * k * NODES};
+    if (w->tiles)
+        add_by_tiles(c, start, rows, NODES, k, weight, &x, n, w->tiles);
+    else
+        add_by_vectors(c, start, rows, NODES, k, weight->plain, (float *)x.packed, n);
 }
 
-/* c (rows, d) += the sum of n products left (rows, NODES) @ right (d, NODES).T, which follow each other in memory */
-static void add_outer(Work *w, float *c, long rows, long d, const float *left, const float *right, long n) {
-    for (long s = 0; s < n; s++) transpose(right + s * d * NODES, d, NODES, w->spare + s * d * NODES);
-    if (!w->tiles) {
-        add_by_vectors(c, rows, d, NODES, left, w->spare, n);
-        return;
-    }
+static void affine(Work *w, float *c, const float *start, long rows, long k, const Side *weight, const float *x) {
+    place(w, 0, x, k, NODES, 0);
+    add_placed(w, c, start, rows, k, weight, 0, 1);
+}
+
+/* c (rows, d) += the sum of n products left (rows, NODES) @ right, (d, NODES).T or (NODES, d), which follow each other. */
+static void add_outer(Work *w, float *c, long rows, long d, const float *left, const float *right, int turned, long n) {
+    for (long s = 0; s < n; s++) place(w, s, right + s * d * NODES, NODES, d, turned);
     w->left.plain = left;
-    pack_left(&w->left, n * rows, NODES);
-    for (long s = 0; s < n; s++) {
-        Side one = {w->spare + s * d * NODES, w->right.packed + 2 * s * d * NODES};
-        pack_right(&one, NODES, d);
-    }
-    add_by_tiles(c, rows, d, NODES, &w->left, &w->right, n);
+    if (w->tiles) {
+        pack_left(&w->left, n * rows, NODES, w->tiles);
+        add_by_tiles(c, NULL, rows, d, NODES, &w->left, &w->right, n, w->tiles);
+    } else
+        add_by_vectors(c, NULL, rows, d, NODES, left, (float *)w->right.packed, n);
 }
 
-/* Rows [node][feature] as [feature][node], zeros for nodes that are missing; and the way back. */
+/* Rows [node][feature], zeros for nodes that are missing; the same as [feature][node]; and the way back. */
+static void copy(const float *from, long nodes, long d, float *to) {
+    memcpy(to, from, sizeof(float) * nodes * d);
+    memset(to + nodes * d, 0, sizeof(float) * (NODES - nodes) * d);
+}
+
 static void take(const float *from, long nodes, long d, float *spare, float *to) {
-    if (nodes < NODES) {
-        memset(spare, 0, sizeof(float) * NODES * d);
-        from = memcpy(spare, from, sizeof(float) * nodes * d);
-    }
+    if (nodes < NODES) copy(from, nodes, d, spare), from = spare;
     transpose(from, NODES, d, to);
 }
 
@@ -165,33 +199,50 @@ static void give(const float *from, long nodes, long d, float *spare, float *to)
 
 #define EACH(i, n) for (long i = 0; i < (n); i += LANES)
 
-static void drop(const Level *l, const uint8_t *kept, long all_nodes, long first, long nodes, float *states) {
-    uint8_t last[NODES] = {0};
+/* Notes which numbers of the next blocks stay. */
+static void note(const Level *l, Work *w, const uint8_t *kept, long all_nodes, long first, long nodes) {
+    uint8_t last[AHEAD * NODES] = {0};
+    long numbers = l->dim * l->intervals;
+    for (long i = 0; i < numbers; i++) {
+        const uint8_t *k = kept + i * all_nodes + first;
+        if (nodes < AHEAD * NODES) k = memcpy(last, k, nodes);
+        for (long b = 0; b < AHEAD; b++, k += NODES) {
+            ints low = __builtin_convertvector(*(const bytes *)k, ints);
+            ints high = __builtin_convertvector(*(const bytes *)(k + LANES), ints);
+            w->stays[b * numbers + i] = marks(low) | (uint32_t)marks(high) << LANES;
+        }
+    }
+}
+
+/* to = the states that stay, of block number b of those that are noted, scaled up. */
+static void drop(const Level *l, const Work *w, long b, const float *states, float *to) {
+    const uint32_t *noted = w->stays + b * l->dim * l->intervals;
     for (long i = 0; i < l->dim; i++)
         for (long t = 0; t < l->intervals; t++) {
-            const uint8_t *k = kept + (i * l->intervals + t) * all_nodes + first;
-            float *h = states + (t * l->dim + i) * NODES;
-            if (nodes < NODES) k = memcpy(last, k, nodes);
-            EACH(j, NODES) {
-                ints stays = __builtin_convertvector(*(const bytes *)(k + j), ints) != 0;
-                store(h + j, chosen(stays, load(h + j) * l->kept_scale, all(0)));
-            }
+            long at = (t * l->dim + i) * NODES;
+            uint32_t stays = noted[i * l->intervals + t];
+            store(to + at, marked(stays, load(states + at) * l->kept_scale, all(0)));
+            store(to + at + LANES, marked(stays >> LANES, load(states + at + LANES) * l->kept_scale, all(0)));
         }
 }
 
 static void recurrent(const Level *l, Work *w, const float *x, long all_nodes, long first, long nodes) {
     long d = l->dim, block = d * NODES;
     for (long t = 0; t < l->intervals; t++) {
-        float *gates = w->gates + t * w->apart, *recalled = w->recalled + t * w->apart, *state = w->hidden + t * block;
+        float *gates = w->gates + 3 * t * w->apart, *recalled = w->recalled + t * w->apart, *state = w->hidden + t * block;
         const float *before = state - block;
-        take(x + (t * all_nodes + first) * d, nodes, d, w->spare, w->x + t * block);
-        affine(w, gates, 3 * d, d, &w->input, w->x + t * block, l->input_bias);
-        affine(w, recalled, 3 * d, d, &w->state, t ? before : NULL, l->state_bias);
+        copy(x + (t * all_nodes + first) * d, nodes, d, w->x + t * block);
+        place(w, 0, w->x + t * block, d, NODES, 1);
+        if (t) place(w, 1, before, d, NODES, 0);
+        add_placed(w, gates, w->both_bias, 2 * d, d, &w->both, 0, t ? 2 : 1);
+        add_placed(w, gates + 2 * block, w->input_bias, d, d, &w->input, 0, 1);
+        if (t) add_placed(w, recalled, w->state_bias, d, d, &w->state, 1, 1);
         EACH(i, block) {
-            vec reset = sigmoid(load(gates + i) + load(recalled + i));
-            vec update = sigmoid(load(gates + block + i) + load(recalled + block + i));
-            vec new = tanh_of(load(gates + 2 * block + i) + reset * load(recalled + 2 * block + i));
+            vec reset = sigmoid(load(gates + i)), update = sigmoid(load(gates + block + i));
+            vec candidate = t ? load(recalled + i) : load(w->state_bias + i / NODES * LANES);
+            vec new = tanh_of(load(gates + 2 * block + i) + reset * candidate);
             vec past = t ? load(before + i) : all(0);
+            if (!t) store(recalled + i, candidate);
             store(gates + i, reset), store(gates + block + i, update), store(gates + 2 * block + i, new);
             store(state + i, new + update * (past - new));
         }
@@ -240,8 +291,9 @@ static void attend(const Level *l, Work *w) {
                     total += look;
                     store(looks + s * NODES, look);
                 }
+                vec part = inverse(total);
                 for (long s = 0; s < T; s++) {
-                    vec look = load(looks + s * NODES) / total;
+                    vec look = load(looks + s * NODES) * part;
                     store(looks + s * NODES, look);
                     store(weights + s * NODES, load(weights + s * NODES) + look / (float)T);
                 }
@@ -255,14 +307,20 @@ static void attend(const Level *l, Work *w) {
         }
 }
 
-static void forward(const Level *l, Work *w, const float *x, const uint8_t *kept, long all_nodes, long first, long nodes) {
+/* Of nodes at to last - 1, which are a block, or more than one. */
+static void forward(const Level *l, Work *w, const float *x, const uint8_t *kept, long all_nodes, long first, long at,
+                    long last) {
+    long nodes = smaller(last - at, NODES), b = (at - first) / NODES % AHEAD;
     long T = l->intervals, d = l->dim, block = d * NODES;
-    recurrent(l, w, x, all_nodes, first, nodes);
-    memcpy(w->hat, w->hidden, sizeof(float) * T * block);
-    if (kept) drop(l, kept, all_nodes, first, nodes, w->hat);
+    recurrent(l, w, x, all_nodes, at, nodes);
+    if (kept && !b) note(l, w, kept, all_nodes, at, smaller(last - at, AHEAD * NODES));
+    if (kept)
+        drop(l, w, b, w->hidden, w->hat);
+    else
+        memcpy(w->hat, w->hidden, sizeof(float) * T * block);
     if (l->with_norm) normalise(l, w);
     for (long t = 0; t < T; t++)
-        affine(w, w->joined + 3 * t * block, 3 * d, d, &w->qkv, w->hat + t * block, l->qkv_bias);
+        affine(w, w->joined + 3 * t * block, w->qkv_bias, 3 * d, d, &w->qkv, w->hat + t * block);
     attend(l, w);
 }
 
@@ -274,9 +332,9 @@ int hardgnn_level(long first, long last, const Level *l, const float *x, const u
     long d = l->dim;
     if (!begin(&w, l, 0)) return 1;
     for (long at = first; at < last; at += NODES) {
-        long nodes = last - at < NODES ? last - at : NODES;
-        forward(l, &w, x, kept, all_nodes, at, nodes);
-        if (l->output_weight) affine(&w, w.x, d, d, &w.output, w.pooled, l->output_bias); /* x has been used */
+        long nodes = smaller(last - at, NODES);
+        forward(l, &w, x, kept, all_nodes, first, at, last);
+        if (l->output_weight) affine(&w, w.x, w.output_bias, d, d, &w.output, w.pooled); /* x has been used */
         give(l->output_weight ? w.x : w.pooled, nodes, d, w.spare, result + at * d);
     }
     end(&w);
@@ -336,7 +394,7 @@ static void normalise_gradient(const Level *l, Work *w) {
 
 static void gates_gradient(const Level *l, Work *w, long t) {
     long block = l->dim * NODES;
-    const float *gates = w->gates + 3 * t * block, *candidate = w->recalled + (3 * t + 2) * block;
+    const float *gates = w->gates + 3 * t * block, *candidate = w->recalled + t * block;
     const float *before = w->hidden + (t - 1) * block;
     float *own = w->of_own + 3 * t * block, *recalled = w->of_recalled + 3 * t * block;
     EACH(i, block) {
@@ -365,36 +423,36 @@ int hardgnn_level_gradient(long first, long last, const Level *l, const float *x
     float *of_input_bias = w.of_biases, *of_state_bias = of_input_bias + 3 * d * LANES;
     float *of_qkv_bias = of_state_bias + 3 * d * LANES, *of_output_bias = of_qkv_bias + 3 * d * LANES;
     for (long at = first; at < last; at += NODES) {
-        long nodes = last - at < NODES ? last - at : NODES;
-        forward(l, &w, x, kept, all_nodes, at, nodes);
+        long nodes = smaller(last - at, NODES);
+        forward(l, &w, x, kept, all_nodes, first, at, last);
         take(grad + at * d, nodes, d, w.spare, w.back);
         if (l->output_weight) {
             float *of_vectors = w.of_own; /* not needed yet */
             memcpy(of_vectors, w.back, sizeof(float) * block);
-            add_outer(&w, of_output, d, d, of_vectors, w.pooled, 1);
+            add_outer(&w, of_output, d, d, of_vectors, w.pooled, 1, 1);
             add_rows(of_output_bias, of_vectors, d);
-            affine(&w, w.back, d, d, &w.output_back, of_vectors, NULL);
+            affine(&w, w.back, w.nothing, d, d, &w.output_back, of_vectors);
         }
         attend_gradient(l, &w, w.back);
-        add_outer(&w, of_qkv, 3 * d, d, w.of_joined, w.hat, T);
+        add_outer(&w, of_qkv, 3 * d, d, w.of_joined, w.hat, 1, T);
         for (long t = 0; t < T; t++) {
             add_rows(of_qkv_bias, w.of_joined + 3 * t * block, 3 * d);
-            affine(&w, w.of_hidden + t * block, d, 3 * d, &w.qkv_back, w.of_joined + 3 * t * block, NULL);
+            affine(&w, w.of_hidden + t * block, w.nothing, d, 3 * d, &w.qkv_back, w.of_joined + 3 * t * block);
         }
         if (l->with_norm) normalise_gradient(l, &w);
-        if (kept) drop(l, kept, all_nodes, at, nodes, w.of_hidden);
+        if (kept) drop(l, &w, (at - first) / NODES % AHEAD, w.of_hidden, w.of_hidden);
         memset(w.back, 0, sizeof(float) * block);
         for (long t = T - 1; t >= 0; t--) {
             const float *own = w.of_own + 3 * t * block, *recalled = w.of_recalled + 3 * t * block;
             gates_gradient(l, &w, t);
             add_rows(of_input_bias, own, 3 * d);
             add_rows(of_state_bias, recalled, 3 * d);
-            affine(&w, w.pooled, d, 3 * d, &w.input_back, own, NULL);
+            affine(&w, w.pooled, w.nothing, d, 3 * d, &w.input_back, own);
             give(w.pooled, nodes, d, w.spare, result + (t * all_nodes + at) * d);
-            if (t) add_product(&w, w.back, d, 3 * d, &w.state_back, recalled);
+            if (t) affine(&w, w.back, NULL, d, 3 * d, &w.state_back, recalled);
         }
-        add_outer(&w, of_input, 3 * d, d, w.of_own, w.x, T);
-        if (T > 1) add_outer(&w, of_state, 3 * d, d, w.of_recalled + 3 * block, w.hidden, T - 1);
+        add_outer(&w, of_input, 3 * d, d, w.of_own, w.x, 0, T);
+        if (T > 1) add_outer(&w, of_state, 3 * d, d, w.of_recalled + 3 * block, w.hidden, 1, T - 1);
     }
     add_sums(of_output + square, w.of_biases, 10 * d);
     end(&w);

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hardgnn.ops.interval_blocks import Blocks
-from hardgnn.ops.native.library import address, each, tiles
+from hardgnn.ops.native.library import address, each, parts
 
 TOGETHER = 2048  # nodes of a part, whose weights' gradients are added up by themselves
 WHOLE = 32  # numbers of a vector are a multiple of these
@@ -29,7 +29,7 @@ def serves(recurrent: nn.RNNBase, dim: int) -> bool:
     return isinstance(recurrent, nn.GRU) and dim % WHOLE == 0
 
 
-def _described(blocks: Blocks, shape: torch.Size, times: float) -> tuple[_Level, list[Tensor]]:
+def _described(blocks: Blocks, shape: torch.Size, times: float, tiles: int) -> tuple[_Level, list[Tensor]]:
     """The level as C takes it, and the tensors that it points to."""
     recurrent, output = blocks.cell.parameters, blocks.output
     weights = [recurrent[0], recurrent[1], blocks.weight]
@@ -38,7 +38,7 @@ def _described(blocks: Blocks, shape: torch.Size, times: float) -> tuple[_Level,
     kept += [*biases, None if output is None else output.bias]
     kept = [None if one is None else one.detach().contiguous() for one in kept]
     norm = blocks.norm is not None
-    sizes = (shape[0], shape[2], blocks.heads, len(blocks.over) > 1, norm, tiles())
+    sizes = (shape[0], shape[2], blocks.heads, len(blocks.over) > 1, norm, tiles)
     return _Level(*map(int, sizes), blocks.epsilon, times, *map(address, kept)), kept
 
 
@@ -56,8 +56,8 @@ class NativeEncode(torch.autograd.Function):
         x = x.contiguous()
         nodes, dim = x.shape[1:]
         ctx.save_for_backward(x, *parameters)
-        ctx.functions, ctx.blocks, ctx.kept, ctx.times = functions, blocks, kept, times
-        level, _alive = _described(blocks, x.shape, times)
+        ctx.functions, ctx.blocks, ctx.kept, ctx.times, ctx.tiles = functions, blocks, kept, times, parts()
+        level, _alive = _described(blocks, x.shape, times, ctx.tiles)
         result = x.new_empty(nodes, dim)
         given = ctypes.byref(level), address(x), address(kept), ctypes.c_long(nodes)
         each(nodes, TOGETHER, functions.hardgnn_level, *given, address(result))
@@ -70,7 +70,7 @@ class NativeEncode(torch.autograd.Function):
         blocks: Blocks = ctx.blocks
         grad = grad.contiguous()
         nodes, dim = grad.shape
-        level, _alive = _described(blocks, x.shape, ctx.times)
+        level, _alive = _described(blocks, x.shape, ctx.times, ctx.tiles)
         sizes = [3 * dim * dim] * 3 + [dim * dim] + [3 * dim] * 3 + [dim]
         result, sums = x.new_empty(x.shape), x.new_zeros(-(-nodes // TOGETHER), sum(sizes))
         given = ctypes.byref(level), address(x), address(ctx.kept), ctypes.c_long(nodes)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardgnn.ops.form import COMPILED, fast, wanted
+from hardgnn.ops.form import COMPILED, fast, halved, wanted
 from hardgnn.runtime import share_out
 
 SOURCES = (
@@ -126,22 +126,26 @@ def say(told: str) -> None:
 
 def described() -> str:
     """The forms that operations on a processor have here, for the record of a run."""
+    if torch.is_autocast_enabled("cpu"):
+        return "reference (autocast)"
     if wanted() not in COMPILED:
         return wanted()
     found = library()
     if found.functions is None:
         return f"torch ({found.told})"
-    return f"{wanted()} ({found.told}{'; tiles of bfloat16' if tiles() else ''})"
+    return f"{wanted()} ({found.told}{('', '; bfloat16', '; tiles of bfloat16')[parts()]})"
 
 
 def tiles() -> bool:
-    """Whether C multiplies float32 numbers by tiles of bfloat16 (AMX), each as two: 1e-5 apart from float32."""
+    """Whether C multiplies by tiles of bfloat16 numbers (AMX) here."""
     return wanted() == "native" and library().tiles
 
 
-def halved() -> bool:
-    """Whether C keeps tables between its products in bfloat16, and multiplies one such number for each."""
-    return wanted() == "bfloat16" and library().tiles
+def parts() -> int:
+    """How many bfloat16 numbers stand for one in C's products: two, 1e-5 apart from float32; one, 4e-3 apart, where
+    bfloat16 is asked for; none without tiles.
+    """
+    return (1 if halved() else 2) if tiles() else 0
 
 
 def over(size: int, step: int, work: Callable[[int, int], None]) -> None:

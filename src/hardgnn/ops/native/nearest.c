@@ -45,20 +45,22 @@ int hardgnn_nearest(long first, long last, long d, long count, long k, long tile
         best[i] = (Best){values + q * k, index + q * k, avoided + offsets[q], avoided + offsets[q + 1]};
         for (long n = 0; n < k; n++) best[i].values[n] = -__builtin_inff(), best[i].index[n] = 0;
     }
-    if (tiles) pack_left(&left, rows, d), begin_tiles();
+    if (tiles) pack_left(&left, rows, d, tiles), begin_tiles();
     for (long at = 0; at < count; at += STRIP) {
         const float *from = items + at * d;
         if (count - at < STRIP) {
             memset(padded, 0, sizeof(float) * strip);
             from = memcpy(padded, from, sizeof(float) * (count - at) * d);
         }
-        transpose(from, STRIP, d, turned);
         memset(table, 0, sizeof(float) * rows * STRIP);
         if (tiles) {
-            pack_right(&right, d, STRIP);
-            add_by_tiles(table, rows, STRIP, d, &left, &right, 1);
-        } else
-            add_by_vectors(table, rows, STRIP, d, left.plain, right.plain, 1);
+            right.plain = from;
+            pack_turned(&right, d, STRIP, tiles);
+            add_by_tiles(table, NULL, rows, STRIP, d, &left, &right, 1, tiles);
+        } else {
+            transpose(from, STRIP, d, turned);
+            add_by_vectors(table, NULL, rows, STRIP, d, left.plain, turned, 1);
+        }
         for (long i = 0; i < last - first; i++)
             for (long c = 0; c < STRIP; c += LANES) {
                 const float *scores = table + i * STRIP + c, *least = best[i].values + k - 1;

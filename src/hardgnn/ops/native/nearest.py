@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hardgnn.ops.native.library import address, each, tiles
+from hardgnn.ops.native.library import address, each, parts
 
 TOGETHER = 128  # queries of a part
 WHOLE = 32  # numbers of a vector are a multiple of these
@@ -30,7 +30,7 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """What `hardgnn.ops.nearest.nearest` says; of equal items the first."""
     values, index = query.new_empty(len(query), k), torch.empty(len(query), k, dtype=torch.long)
-    sizes = map(ctypes.c_long, (query.shape[1], len(items), k, tiles()))
+    sizes = map(ctypes.c_long, (query.shape[1], len(items), k, parts()))
     listed = torch.from_numpy(avoided.astype(np.int64))  # a copy, which is sorted
     held = query.contiguous(), items.contiguous(), torch.from_numpy(offsets).contiguous(), listed, values, index
     each(len(query), TOGETHER, functions.hardgnn_nearest, *sizes, *map(address, held))

@@ -80,10 +80,15 @@ static inline vec inverse(vec x) {
 
 /* 2^x to 1e-7, of x from -126 to 126; what is no number stays none */
 static inline vec exp2_of(vec x) {
+#ifdef __AVX512F__
+    x = (vec)_mm512_max_ps(_mm512_set1_ps(-126), _mm512_min_ps(_mm512_set1_ps(126), (__m512)x)); /* of two the second */
+    vec whole = (vec)_mm512_roundscale_ps((__m512)x, 8), part = x - whole;
+#else
     x = chosen(x < -126.f, all(-126.f), chosen(x > 126.f, all(126.f), x));
     vec odd = x;
     ints whole = __builtin_convertvector(x + 1024.5f, ints) - 1024; /* the nearest whole number */
     vec part = x - __builtin_convertvector(whole, vec);
+#endif
     vec y = all(1.5403530e-4f);
     y = y * part + 1.3333558e-3f;
     y = y * part + 9.6181291e-3f;
@@ -91,7 +96,11 @@ static inline vec exp2_of(vec x) {
     y = y * part + 2.4022651e-1f;
     y = y * part + 6.9314718e-1f;
     y = y * part + 1.0f;
+#ifdef __AVX512F__
+    return (vec)_mm512_scalef_ps((__m512)y, (__m512)whole);
+#else
     return chosen(odd == odd, (vec)((ints)y + (whole << 23)), odd);
+#endif
 }
 
 /* The natural logarithm to 1e-7, of x above 1e-37: log(2^e m), m within sqrt(1/2) and sqrt(2), by a polynomial in m - 1. */

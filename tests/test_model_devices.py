@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from torch import Tensor
 from factories import random_dataset
 from guard import device_guard
 from hardgnn.config import resolve
+from hardgnn.ops.form import asked_for
+from hardgnn.ops.native.library import tiles
 from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.runs.folder import start
-from hardgnn.runs.memory import fit
 from hardgnn.runs.models import load_model, save_model
 from hardgnn.runs.tables import tables_of
+from hardgnn.runs.train import train
 from hardgnn.training.trainer import total
 
 RUNS = {
@@ -95,12 +98,20 @@ def test_what_was_trained_elsewhere_is_read_on_the_processor(name: str, tmp_path
     np.testing.assert_allclose(load_model(tmp_path).scores(everybody, data.everything), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["native", "float32"])
 @pytest.mark.parametrize("name", ["best", "hardgnn"])
-def test_training_in_bfloat16_learns(name: str) -> None:
+def test_training_in_bfloat16_learns_and_is_told(name: str, form: str, tmp_path: Path) -> None:
+    """By the C forms where the processor has tiles and `form` lets them, else by autocast."""
     preset, words = RUNS[name]
     data = random_dataset(n_users=40, n_items=50, seed=1)
-    short = ["model.dim=16", "train.epochs=3", "train.eval_every=1", "run.precision=bfloat16", *words]
-    fitted = fit(data, resolve(preset, settings=short))
-    losses = [line["loss_rec"] for line in fitted.lines]
+    short = ["model.dim=32", "train.epochs=3", "train.eval_every=1", "run.precision=bfloat16", *words]
+    with asked_for(form):
+        train(data, resolve(preset, settings=short), tmp_path / "run")
+        tiled = tiles()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss_rec"] for line in lines if "loss_rec" in line]
     assert losses[-1] < losses[0]
-    assert all(tensor.dtype != torch.bfloat16 for tensor in fitted.model.tensors().values())
+    told = json.loads((tmp_path / "run" / "environment.json").read_text())["operations"]
+    assert told.endswith("; bfloat16)") if tiled else told == "reference (autocast)"
+    tensors = load_model(tmp_path / "run").tensors().values()
+    assert all(tensor.dtype != torch.bfloat16 for tensor in tensors)

@@ -29,6 +29,7 @@ from hardgnn.ops.native import level as native_level
 from hardgnn.ops.native import library
 from hardgnn.ops.nearest import nearest
 from hardgnn.ops.pairs import pair_products
+from hardgnn.ops.precision import computing
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 
@@ -412,7 +413,10 @@ def test_the_c_form_runs_and_threads_do_not_change_it(monkeypatch: pytest.Monkey
     assert torch.equal(*found)
 
 
-@pytest.mark.skipif(not library.library().tiles, reason="a processor without tiles of bfloat16")
+TILES = pytest.mark.skipif(not library.library().tiles, reason="a processor without tiles of bfloat16")
+
+
+@TILES
 def test_tiles_are_used_and_told() -> None:
     found, said = [], []
     for form in COMPILED:
@@ -422,6 +426,52 @@ def test_tiles_are_used_and_told() -> None:
     difference = (found[0] - found[1]).abs().max() / found[1].abs().max()
     assert 0 < difference < 3e-5
     assert said == [True, False]
+
+
+def graphs(generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+    graph = random_graph(0, (3, 80, 90), "sym", 0.1)
+    leaves = [random(generator, torch.float32, 3 * size, 48) for size in (80, 90)]
+    asked = torch.arange(0, 240, 3), torch.arange(0, 270, 2)
+    matrices = graph.matrices(active=True)
+    of_users, of_items = propagate(matrices, *leaves, 3, 0.5, *asked, summed=True, active=graph.active)
+    return [*of_users, *of_items], leaves
+
+
+def the_level(generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    level = Level(nn.GRU(32, 32), nn.LayerNorm(32), nn.Linear(32, 96), nn.Linear(32, 32), 4, False, 1e-3)
+    leaves = [random(generator, torch.float32, 4, 70, 32), *level.recurrent.parameters(), *level.qkv.parameters()]
+    return [encode(leaves[0], level, 0.2, generator)], leaves
+
+
+def the_nearest(generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+    query, items = (torch.randn(size, 32, generator=generator) for size in (40, 300))
+    values, _ = nearest(query, items, np.zeros(41, np.int64), np.zeros(0, np.int64), 5)
+    return [values], []
+
+
+@TILES
+@pytest.mark.parametrize("compute", [graphs, the_level, the_nearest])
+def test_bfloat16_on_a_processor_is_near_float32(
+    compute: Callable[[torch.Generator], tuple[list[Tensor], list[Tensor]]],
+) -> None:
+    """The gradient comes after the precision has been left, as in a training."""
+    found = []
+    for precision in ("float32", "bfloat16"):
+        with computing(torch.device("cpu"), precision):
+            values, leaves = compute(torch.Generator().manual_seed(0))
+        weights = [torch.randn(one.shape, generator=torch.Generator().manual_seed(1)) for one in values]
+        total = sum((value * weight).sum() for value, weight in zip(values, weights))
+        found.append([*values, *(torch.autograd.grad(total, leaves) if leaves else ())])
+    for expected, other in zip(*found, strict=True):
+        assert other.dtype == torch.float32
+        assert 1e-4 < (other - expected).norm() / expected.norm() < 0.03
+
+
+def test_bfloat16_is_autocast_without_tiles() -> None:
+    with asked_for("float32"), computing(torch.device("cpu"), "bfloat16"):
+        assert torch.is_autocast_enabled("cpu")
+        assert library.described() == "reference (autocast)"
 
 
 def test_without_a_compiler_torch_serves_and_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def devices() -> list[str]:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Within it products run in `precision`: `float32`, as everything does, or `bfloat16` (autocast; weights stay).
 
-    On a processor bfloat16 leaves the fast forms of `hardgnn.ops` aside and costs time: it serves a trial.
+    On a processor bfloat16 leaves the fast forms of `hardgnn.ops` aside and costs time: `hardgnn.ops.precision` has a
+    better one where it can.
 
     Raises:
         HardGNNError: there is no such precision, or the device has none.

@@ -147,8 +147,8 @@ static inline __attribute__((always_inline)) void add_tiles(float *c, const floa
     for (long i = 0; i < rows; i += 32)
         for (long j = 0; j < columns; j += 32) {
             float *at = c + i * columns + j, *below = at + 16 * columns;
-            const float *from = start + i * LANES;
             if (start) {
+                const float *from = start + i * LANES;
                 LOAD(0, 1, from, 0, LANES * sizeof(float));
                 LOAD(2, 3, from + 16 * LANES, 0, LANES * sizeof(float));
             } else {

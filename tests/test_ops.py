@@ -29,7 +29,7 @@ from hardgnn.ops.native import level as native_level
 from hardgnn.ops.native import library
 from hardgnn.ops.nearest import nearest
 from hardgnn.ops.pairs import pair_products
-from hardgnn.ops.precision import computing
+from hardgnn.ops.precision import computing, say_slow
 from hardgnn.ops.product import product
 from hardgnn.ops.topk import largest
 
@@ -469,7 +469,10 @@ def test_bfloat16_on_a_processor_is_near_float32(
 
 
 def test_bfloat16_is_autocast_without_tiles() -> None:
-    with asked_for("float32"), computing(torch.device("cpu"), "bfloat16"):
+    say_slow.cache_clear()
+    with asked_for("float32"), pytest.warns(UserWarning, match="autocast, slower"):
+        context = computing(torch.device("cpu"), "bfloat16")
+    with context:
         assert torch.is_autocast_enabled("cpu")
         assert library.described() == "reference (autocast)"
 

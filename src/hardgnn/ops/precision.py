@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,11 +19,23 @@ def computing(device: torch.device, precision: str) -> AbstractContextManager[An
 
     On a processor with tiles of bfloat16 numbers the C forms take these: tables of the graphs between two layers, and
     products of the interval level and of the nearest items, one such number for each; the rest stays float32. On other
-    processors and devices it is torch's autocast, which on a processor leaves the fast forms aside.
+    processors and devices it is torch's autocast, which on a processor leaves the fast forms aside, as a warning says.
 
     Raises:
         HardGNNError: there is no such precision, or the device has none.
     """
-    if precision == "bfloat16" and device.type == "cpu" and tiles():
-        return in_bfloat16()
+    if precision == "bfloat16" and device.type == "cpu":
+        if tiles():
+            return in_bfloat16()
+        say_slow()
     return autocast(device, precision)
+
+
+@cache
+def say_slow() -> None:
+    """Warns, once."""
+    warnings.warn(
+        "run.precision=bfloat16: no tiles of bfloat16 numbers here (AMX, by the C forms), so it runs by autocast, "
+        "slower than run.precision=float32",
+        stacklevel=3,
+    )

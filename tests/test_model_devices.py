@@ -101,13 +101,13 @@ def test_what_was_trained_elsewhere_is_read_on_the_processor(name: str, tmp_path
 @pytest.mark.parametrize("form", ["native", "float32"])
 @pytest.mark.parametrize("name", ["best", "hardgnn"])
 def test_training_in_bfloat16_learns_and_is_told(name: str, form: str, tmp_path: Path) -> None:
-    """By the C forms where the processor has tiles and `form` lets them, else by autocast."""
+    """By C forms of the model's where it has them, the processor has tiles and `form` lets them, else by autocast."""
     preset, words = RUNS[name]
     data = random_dataset(n_users=40, n_items=50, seed=1)
     short = ["model.dim=32", "train.epochs=3", "train.eval_every=1", "run.precision=bfloat16", *words]
     with asked_for(form):
         train(data, resolve(preset, settings=short), tmp_path / "run")
-        tiled = tiles()
+        tiled = tiles() and name == "hardgnn"
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss_rec"] for line in lines if "loss_rec" in line]
     assert losses[-1] < losses[0]

@@ -137,6 +137,8 @@ class Network(nn.Module, ABC):
     auxiliary: Auxiliary | None = None
     by_rows: ClassVar[tuple[str, ...]] = ()
     """The tables of which a step asks for some rows alone, by `look_up`, so that it may cost by these."""
+    halves: ClassVar[bool] = False
+    """Whether what it has in C takes tables and products in bfloat16 (`hardgnn.ops.precision`)."""
     with_users: bool = False
     """Whether users have vectors."""
     fresh: ClassVar[tuple[str, ...]] = ("clock.",)

@@ -22,11 +22,12 @@ from hardgnn.metrics import DEFAULT, MAIN_AT, check_choice, split
 from hardgnn.models.base import ClosedForm, Model
 from hardgnn.models.network import Network
 from hardgnn.models.shared_query import SharedQuery
+from hardgnn.ops import precision
 from hardgnn.ops.form import wanted
 from hardgnn.ops.native.library import native
-from hardgnn.ops.precision import computing
 from hardgnn.parts import CALLBACKS, MODELS, OBJECTIVES, blamed, home_of
 from hardgnn.processes.group import processes
+from hardgnn.runs.precision import computing
 from hardgnn.runs.ranking import ranked
 from hardgnn.runs.results import TrainingResult
 from hardgnn.runs.tables import learnt
@@ -99,7 +100,7 @@ def checked(config: Config, allow_leaks: bool) -> list[str]:
         check_choice(config.train.metric)
         for name in filter(None, config.train.callbacks.split(",")):
             CALLBACKS.find(name).check()
-    computing(device_of(config.run.device), config.run.precision)  # what this machine does not have is told at once
+    computing(config)  # what this machine does not have is told at once
     use_threads(config.run.threads)
     keep_freed_memory()
     return leaking
@@ -184,7 +185,7 @@ class Fitting:
             apart = by_rows(network, settings)
             average = MovingAverage(network, settings.average_epochs, len(objective), apart)
         seed = self.config.run.seed
-        context = partial(computing, network.device, self.config.run.precision)
+        context = partial(precision.computing, network.device, self.config.run.precision, network.halves)
         step = None
         if settings.shards > 1 or processes().world > 1:
             step = Shards(network, objective, settings.shards, seed, network.device, context)

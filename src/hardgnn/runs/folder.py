@@ -89,8 +89,8 @@ def start(
     `warm_start` tells of the older run whose weights this one starts from.
     """
     from hardgnn.ops.native.library import described as operations
-    from hardgnn.ops.precision import computing
-    from hardgnn.runtime import device_of, environment
+    from hardgnn.runs.precision import computing
+    from hardgnn.runtime import environment
 
     with atomic_path(folder / CONFIG, make_parent=False) as temporary:
         temporary.write_text(config.to_toml(), "utf-8")
@@ -103,7 +103,7 @@ def start(
     }
     if warm_start is not None:
         described["warm_start"] = warm_start
-    with computing(device_of(config.run.device), config.run.precision):
+    with computing(config):
         described = environment() | {"operations": operations()} | described
     write_json(folder / ENVIRONMENT, described, sealed=True, make_parent=False)
 

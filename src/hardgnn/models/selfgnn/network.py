@@ -48,6 +48,7 @@ class SelfGNN(Network):
 
     Settings = SelfGNNSettings
     settings: SelfGNNSettings
+    halves = True
 
     def __init__(self, settings: SelfGNNSettings, n_users: int, n_items: int, seen: Seen) -> None:
         super().__init__(settings, n_users, n_items, seen)

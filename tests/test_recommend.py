@@ -169,7 +169,7 @@ def test_blocks_of_users_answer_as_all_at_once_and_nothing_is_left_of_a_failure(
     assert write_blocks(blocks, tmp_path / "r.parquet") == whole.height
     written = pl.read_parquet(tmp_path / "r.parquet")
     assert written.drop("score").equals(whole.drop("score"))
-    np.testing.assert_allclose(written["score"], whole["score"], rtol=1e-5)
+    np.testing.assert_allclose(written["score"], whole["score"], rtol=1e-5, atol=1e-5)  # of scores up to 8
     users = len(recommender.tables.user_ids)
     assert seen[-1] == (users, users)
     assert seen == sorted(seen)

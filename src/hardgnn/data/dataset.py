@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from hardgnn.arguments import as_path
 from hardgnn.data.histories import Histories
+from hardgnn.data.id_tables import read_ids, unread_ids, write_ids
 from hardgnn.data.log import InteractionLog, ReadOptions, read_log
-from hardgnn.data.provenance import FILES, FORMAT_VERSION, Provenance
+from hardgnn.data.provenance import AGAIN, FILES, FORMAT_VERSION, Provenance
 from hardgnn.data.provenance import same_data as same_data  # its older home
 from hardgnn.errors import HardGNNError, reading, shown
 from hardgnn.forks import enter
 from hardgnn.screen import html_table
 from hardgnn.storage.columns import blocks, least, most, places_of, release, shelf_for, shelf_of, tally
 from hardgnn.storage.files import atomic_folder, recover
-from hardgnn.storage.frames import check_index, count_rows, files_of, read_columns, read_index, write_frame, write_parts
+from hardgnn.storage.frames import check_index, read_columns, write_parts
 from hardgnn.storage.kinds import mistaken
 from hardgnn.storage.records import check_file, read_json, recorded, write_json
 from hardgnn.wording import said
@@ -33,9 +34,6 @@ MANIFEST = "manifest.json"
 INTERACTIONS, USERS, ITEMS, CANDIDATES = "interactions.parquet", "users.parquet", "items.parquet", "candidates.npz"
 SCHEMA = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Float64, "order": pl.Int32, "part": pl.UInt8}
 ROW_BYTES = 17  # of a row in memory, without its place
-IDS = {"raw_id": pl.String, "index": pl.Int32}
-TITLES = {"title": pl.String}
-AGAIN = "prepare it again"
 
 
 @dataclass(frozen=True)
@@ -387,27 +385,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{shown(folder)}: prepared by another version (format {version}, this one reads {FORMAT_VERSION}); {AGAIN}"
         )
     return dict(manifest)
-
-
-def write_ids(path: Path, raw: pl.Series, titles: pl.Series | None = None) -> None:
-    """Writes the map from raw id to index, with titles where there are any."""
-    columns: dict[str, Any] = {"raw_id": raw, "index": np.arange(len(raw), dtype=np.int32)}
-    schema = IDS
-    if titles is not None:
-        columns["title"], schema = titles, IDS | TITLES
-    write_frame(path, pl.DataFrame(columns), schema)
-
-
-def read_ids(path: Path) -> tuple[pl.Series, pl.Series | None]:
-    """The raw ids, by index, and the titles if the file has them."""
-    table = read_index(path, IDS, AGAIN, TITLES)
-    return table["raw_id"], table["title"] if "title" in table.columns else None
-
-
-def unread_ids(path: Path) -> tuple[pl.Series, None]:
-    """As `read_ids` where nobody asks for them: as many, and all are missing."""
-    count = sum(count_rows(file, AGAIN) for file in files_of(path, AGAIN))
-    return pl.Series("raw_id", [], pl.Null).extend_constant(None, count), None
 
 
 def _int32(values: NDArray[Any], name: str) -> NDArray[np.int32]:

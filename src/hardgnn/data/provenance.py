@@ -19,6 +19,7 @@ from hardgnn.version import __version__
 
 FORMAT_VERSION = 2
 FILES = "files"  # the manifest's key of sizes and hashes
+AGAIN = "prepare it again"  # what mends a folder that is damaged
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ def remote_parquet(url: str, wanted: Columns) -> Source:
         HardGNNError: there is none, it cannot be reached, or a column is missing.
     """
     if url.partition("://")[0].lower() not in STORES:
-        raise HardGNNError(f"{shown(url)}: expected a file, or an address that begins with {listed(STORES)} and ://")
+        ways = [f"{one}://" for one in STORES]
+        raise HardGNNError(f"{shown(url)}: expected a file, or an address that begins with {listed(ways)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that no region of S3 is set, and is asked for

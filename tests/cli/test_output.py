@@ -392,9 +392,28 @@ sys.exit(boundary.ended(command, [], boundary._listen()))
 """
 
 
-def test_ctrl_c_while_an_object_ends_is_not_lost() -> None:
-    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+LOADING = """
+import signal, sys, time, types
+from hardgnn.cli import boundary
+
+def command():
+    torch = sys.modules["torch"] = types.ModuleType("torch")
+    torch.__spec__ = types.SimpleNamespace(_initializing=True)
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0.2)
+    print("loaded", flush=True)
+    torch.__spec__._initializing = False
+    time.sleep(60)
+    return 0
+
+sys.exit(boundary.ended(command, [], boundary._listen()))
+"""
+
+
+@pytest.mark.parametrize(("script", "told"), [(SWALLOWED, ""), (LOADING, "loaded\n")])
+def test_ctrl_c_while_an_object_ends_or_torch_is_loaded_is_heard_after_it(script: str, told: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, told, "error: interrupted\n")
 
 
 @pytest.mark.parametrize("shows", [lambda: screen.wait("reading"), lambda: screen.Bar().start()])

@@ -116,7 +116,10 @@ def _listen() -> list[signal.Signals]:
 
     def hear(number: int, _: object) -> None:
         heard.append(signal.Signals(number))
-        raise KeyboardInterrupt
+        if _is_loading("torch"):  # its C++ aborts where an exception comes between
+            _again(number)
+        else:
+            raise KeyboardInterrupt
 
     for one in STOPPED:
         if signal.getsignal(one) != signal.SIG_IGN:  # as nohup leaves it
@@ -128,10 +131,20 @@ def _listen() -> list[signal.Signals]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
         elif LISTENING:
-            threading.Timer(0.05, os.kill, [os.getpid(), heard[-1]]).start()
+            _again(heard[-1])
 
     sys.unraisablehook = hear_again
     return heard
+
+
+def _is_loading(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def _again(number: int) -> None:
+    """Sends this process a signal once more, a little later, if it listens still."""
+    threading.Timer(0.05, lambda: LISTENING and os.kill(os.getpid(), number)).start()
 
 
 def _stop_listening() -> None:

@@ -21,9 +21,11 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import FrameType
 
 from hardgnn.errors import TRACEBACK, MachineError, outcome
 from hardgnn.processes.launch import Ended, quiet, several
@@ -32,6 +34,7 @@ READER_GONE = 128 + 13
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 LEAST_ROOM = 2 << 30  # bytes of addresses
 GARBAGE = 20_000  # objects more than before, after which it is looked for
+IMPORT_S = 10.0  # that a stop waits for an import
 LISTENING: list[signal.Signals] = []
 GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
 
@@ -113,10 +116,12 @@ def ended(command: Callable[[], int], words: Sequence[str], heard: Sequence[sign
 def _listen() -> list[signal.Signals]:
     """Ctrl-C and SIGTERM stop the command; answers those that came, also where a library swallows what they raise."""
     heard: list[signal.Signals] = []
+    came: list[float] = []  # when
 
-    def hear(number: int, _: object) -> None:
+    def hear(number: int, frame: FrameType | None) -> None:
         heard.append(signal.Signals(number))
-        if _is_loading("torch"):  # its C++ aborts where an exception comes between
+        came.append(time.monotonic())
+        if _imports(frame) and came[-1] < came[0] + IMPORT_S:  # where libraries swallow what is raised, or abort
             _again(number)
         else:
             raise KeyboardInterrupt
@@ -137,14 +142,21 @@ def _listen() -> list[signal.Signals]:
     return heard
 
 
-def _is_loading(module: str) -> bool:
-    spec = getattr(sys.modules.get(module), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False))
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a frame is within an import."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _again(number: int) -> None:
     """Sends this process a signal once more, a little later, if it listens still."""
-    threading.Timer(0.05, lambda: LISTENING and os.kill(os.getpid(), number)).start()
+
+    def send() -> None:
+        if LISTENING:
+            os.kill(os.getpid(), number)
+
+    threading.Timer(0.05, send).start()
 
 
 def _stop_listening() -> None:

@@ -144,7 +144,7 @@ def test_a_pattern_is_named_by_its_folder_and_an_address_that_cannot_be_read_is_
     wrong = {
         f"file://{tmp_path}/none.parquet": "nothing is there",
         f"file://{tmp_path}/none/*.parquet": "nothing is there",
-        "fish://b/log.parquet": "expected a file, or an address that begins with s3, ",
+        "fish://b/log.parquet": "expected a file, or an address that begins with s3://, ",
     }
     for address, told in wrong.items():
         with pytest.raises(HardGNNError, match=re.escape(f"{address}: {told}")):

@@ -55,6 +55,15 @@ class Vectors:
     short: Any = None
 
 
+class Source(Protocol):
+    """What gives vectors."""
+
+    def vectors(
+        self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Vectors:
+        """See `Network.vectors`."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a network counts in the training part beside its weights; copies of the network share it."""
@@ -272,10 +281,9 @@ class Network(nn.Module, ABC):
         finally:
             self.train(training)
 
-    @torch.no_grad()
-    def all_items(self) -> Tensor:
-        """The vectors of all items, (I, d), without gradient or dropout."""
-        return self.vectors(torch.empty(0, dtype=torch.int64, device=self.device)).items
+    def now(self) -> Source:
+        """What gives its vectors until its weights change; what several calls share it may compute once."""
+        return self
 
     def decayed(self, over: str = "embeddings") -> list[Tensor]:
         """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hardgnn.ops.form import fast
-from hardgnn.ops.native.graph import NativePropagation, serves
+from hardgnn.ops.native.graph import NativePropagation, Shared, serves
 from hardgnn.ops.native.library import native
 from hardgnn.ops.propagation import Propagation
 from hardgnn.ops.sparse import Active, Rows, sparse_product
@@ -130,6 +130,7 @@ def propagate(
     item_rows: Tensor | None = None,
     summed: bool = False,
     active: tuple[Active, Active] | None = None,
+    shared: Shared | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     r"""The layers 0..L of the short-term graphs, or their sum.
 
@@ -144,6 +145,7 @@ def propagate(
         user_rows, item_rows: the rows that are asked for, each once; None is all.
         summed: the sum of the layers instead, which holds one table of each side and not L + 1.
         active: the rows of the tables that the rows of the matrices stand for; all by default.
+        shared: what `share` gave of the same matrices and tables.
 
     Returns:
         L + 1 tensors (n_u, d) and L + 1 tensors (n_i, d), or one each.
@@ -156,11 +158,22 @@ def propagate(
     found: tuple[Tensor, ...]
     if functions is not None:
         asked = user_rows, item_rows
-        found = NativePropagation.apply(users, items, functions, matrices, layers, slope, *asked, active)
+        found = NativePropagation.apply(users, items, functions, matrices, layers, slope, *asked, active, shared)
     else:
         found = Propagation.apply(users, items, matrices, layers, slope, user_rows, item_rows, summed, active)
     half = len(found) // 2
     return list(found[:half]), list(found[half:])
+
+
+def share(
+    matrices: tuple[Rows, Rows], users: Tensor, items: Tensor, layers: int, slope: float, active: tuple[Active, Active]
+) -> Shared | None:
+    """What several calls of `propagate`, for the sum of the layers of the same tables, compute once.
+
+    None where the C form does not serve.
+    """
+    functions = native(users, items) if fast(users, items) and serves(users.shape[1], True) else None
+    return None if functions is None else Shared.of(users, items, functions, matrices, layers, slope, active)
 
 
 def _reference(

@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.models.base import model
-from hardgnn.models.network import Network, Seen, Vectors
+from hardgnn.models.network import Network, Seen, Source, Vectors
 from hardgnn.models.selfgnn.augmented import SelfAugmented
 from hardgnn.models.selfgnn.intervals import IntervalEncoder
 from hardgnn.models.selfgnn.settings import SelfGNNSettings
-from hardgnn.ops.graph import InteractionGraph, propagate
+from hardgnn.ops.graph import InteractionGraph, propagate, share
 from hardgnn.ops.native import graph, level
+from hardgnn.ops.native.graph import Shared
 
 
 @dataclass
@@ -124,10 +125,22 @@ class SelfGNN(Network):
             found += [self.weight_hidden.weight, self.weight_out.weight]
         return found
 
+    def now(self) -> Source:
+        settings, graph = self.settings, self.graph
+        if settings.layers == 0 or settings.edge_dropout > 0 or settings.layer_combination != "sum":
+            return self
+        tables = self.user_embedding.flatten(0, 1), self.item_embedding.flatten(0, 1)
+        layers = settings.layers, settings.leaky_slope
+        shared = share(graph.matrices(active=True), *tables, *layers, graph.active)
+        return self if shared is None else _Now(self, shared)
+
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
-        short = self.short_term(generator, users, items)
+        return self.encoded(self.short_term(generator, users, items), users, generator)
+
+    def encoded(self, short: ShortTerm, users: Tensor | None, generator: torch.Generator | None) -> Vectors:
+        """The vectors of short-term vectors; `users` as they were asked for."""
         asked = self.with_users and (users is None or len(users) > 0)
         of_users = self.users(short, generator) if asked else short.users.sum(0)
         return Vectors(of_users, self.items(short, generator), short)
@@ -137,10 +150,11 @@ class SelfGNN(Network):
         generator: torch.Generator | None = None,
         users: Tensor | None = None,
         items: Tensor | None = None,
+        shared: Shared | None = None,
     ) -> ShortTerm:
         """The short-term vectors from the interval graphs, of all nodes or of distinct `users` and `items` (n,).
 
-        Of no users without `with_users`.
+        Of no users without `with_users`. What is `shared` is not computed again.
         """
         graph = self.graph
         intervals, n_users, n_items = graph.shape
@@ -164,6 +178,7 @@ class SelfGNN(Network):
             *rows,
             summed,
             graph.active,
+            shared,
         )
         if summed:
             user_sum, item_sum = user_layers[0], item_layers[0]
@@ -186,6 +201,20 @@ class SelfGNN(Network):
         joined = torch.cat(parts, -1) if self.settings.ssl.user_weight == "concat" else _total(parts)
         hidden = F.leaky_relu(self.weight_hidden(joined), self.settings.leaky_slope)
         return torch.sigmoid(self.weight_out(hidden)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class _Now:
+    """The network as long as its weights stay as they are: its graphs are computed once."""
+
+    network: SelfGNN
+    shared: Shared
+
+    def vectors(
+        self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Vectors:
+        short = self.network.short_term(generator, users, items, self.shared)
+        return self.network.encoded(short, users, generator)
 
 
 def _stacked(which: Tensor | None, intervals: int, size: int) -> Tensor | None:

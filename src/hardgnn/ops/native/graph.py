@@ -45,8 +45,43 @@ class _Side:
         return self.size if self.asked is None else len(self.asked)
 
 
+@dataclass
+class Shared:
+    """What propagations of the same tables have in common: all but the users' top layer.
+
+    `below` holds of each side the layers so far, `negative` of each layer and side the signs that its gradient needs,
+    `items` (T * I, d) the sum of all layers of every item; with `half` the layers are bfloat16 numbers.
+    """
+
+    below: tuple[list[Tensor], list[Tensor]]
+    negative: list[list[Tensor | None]]
+    items: Tensor
+    half: bool
+
+    @classmethod
+    def of(
+        cls,
+        users: Tensor,
+        items: Tensor,
+        functions: ctypes.CDLL,
+        matrices: tuple[Rows, Rows],
+        layers: int,
+        slope: float,
+        active: tuple[Active, Active],
+    ) -> Shared:
+        """It, computed: there is one layer at least."""
+        tables = users.detach().contiguous(), items.detach().contiguous()
+        asked = torch.empty(0, dtype=torch.int64), None
+        sides = tuple(_Side.of(len(one), rows, of) for one, rows, of in zip(tables, asked, active))
+        _, found = _layers(functions, tables, sides, matrices, layers, slope, True)
+        return found
+
+
 class NativePropagation(torch.autograd.Function):
-    """The sum of all layers of both sides, and its gradient; see `hardgnn.ops.propagation.Propagation`."""
+    """The sum of all layers of both sides, and its gradient; see `hardgnn.ops.propagation.Propagation`.
+
+    What is `shared` is not computed again.
+    """
 
     @staticmethod
     def forward(
@@ -60,42 +95,14 @@ class NativePropagation(torch.autograd.Function):
         user_rows: Tensor | None,
         item_rows: Tensor | None,
         active: tuple[Active, Active],
+        shared: Shared | None,
     ) -> tuple[Tensor, ...]:
-        tables = [users.detach().contiguous(), items.detach().contiguous()]
-        sides = [_Side.of(len(one), rows, of) for one, rows, of in zip(tables, (user_rows, item_rows), active)]
-        learning, half, dim = any(ctx.needs_input_grad), parts() == 1, users.shape[1]
-        ctx.constants, ctx.negative = (functions, matrices, slope, sides, half), []
-        sizes = ctypes.c_long(dim), ctypes.c_float(slope), ctypes.c_long(half)
-        totals = [users.new_empty(len(side), dim) for side in sides]
-        for side, table, total in zip(sides, tables, totals):
-            given = address(side.asked), address(side.active.place), ctypes.c_long(dim), ctypes.c_long(layers)
-            each(len(side), TOGETHER, functions.hardgnn_ends, *given, address(table), address(total))
-        # Of each side the layers so far: the first of the whole table, or rounded of the rows that have an edge.
-        below = [[_rounded(functions, table, side) if half else table] for table, side in zip(tables, sides)]
-        for layer in range(1, layers + 1):
-            top, whole = layer == layers, layer == 1 and not half
-            counts = [len(side.active.rows) for side in sides]
-            signs = [torch.empty(n, dim // WHOLE, dtype=torch.int16) if learning else None for n in counts]
-            made = [None if top else _rows(side, dim, below[0][0].dtype) for side in sides]
-            for one, other in SIDES:
-                side, rows = sides[one], [side.active.rows if whole else None for side in sides]
-                only = side.only if top else None
-                between = (ctypes.c_void_p * layer)(*(table.data_ptr() for table in below[one][1:]))
-                each(
-                    counts[one] if only is None else len(only),
-                    TOGETHER,
-                    functions.hardgnn_layer,
-                    *map(address, (only, *matrices[one], rows[other], below[other][-1], rows[one], below[one][-1])),
-                    *sizes,
-                    *map(address, (made[one], signs[one], side.active.rows, side.place, tables[one])),
-                    between,
-                    ctypes.c_long(layer - 1),
-                    address(totals[one] if top else None),
-                )
-            ctx.negative.append(signs)
-            for layers_below, new in zip(below, made):
-                layers_below += [] if new is None else [new]
-        return tuple(totals)
+        tables = users.detach().contiguous(), items.detach().contiguous()
+        sides = tuple(_Side.of(len(one), rows, of) for one, rows, of in zip(tables, (user_rows, item_rows), active))
+        learning = any(ctx.needs_input_grad)
+        totals, found = _layers(functions, tables, sides, matrices, layers, slope, learning, shared)
+        ctx.constants, ctx.negative = (functions, matrices, slope, sides, found.half), found.negative
+        return totals
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -129,7 +136,62 @@ class NativePropagation(torch.autograd.Function):
                     *map(address, (side.active.rows if last else None, made[one])),
                 )
             above = list(made)
-        return found[0], found[1], *(None,) * 7
+        return found[0], found[1], *(None,) * 8
+
+
+def _layers(
+    functions: ctypes.CDLL,
+    tables: tuple[Tensor, ...],
+    sides: tuple[_Side, ...],
+    matrices: tuple[Rows, Rows],
+    layers: int,
+    slope: float,
+    learning: bool,
+    shared: Shared | None = None,
+) -> tuple[tuple[Tensor, ...], Shared]:
+    """The sums of all layers of the asked rows of both sides, and what came on the way.
+
+    Of the layers but the top one all rows that have an edge are computed; if they are `shared`, the users' top alone.
+    """
+    half = parts() == 1 if shared is None else shared.half
+    dim = tables[0].shape[1]
+    sizes = ctypes.c_long(dim), ctypes.c_float(slope), ctypes.c_long(half)
+    computed = SIDES if shared is None else SIDES[:1]
+    totals = [table.new_empty(len(side), dim) for side, table in zip(sides[: len(computed)], tables)]
+    for side, table, total in zip(sides, tables, totals):
+        given = address(side.asked), address(side.active.place), ctypes.c_long(dim), ctypes.c_long(layers)
+        each(len(side), TOGETHER, functions.hardgnn_ends, *given, address(table), address(total))
+    if shared is not None:
+        rows = sides[1].asked
+        totals.append(shared.items.view_as(shared.items) if rows is None else shared.items.index_select(0, rows))
+        below, negative = shared.below, [*shared.negative[:-1], list(shared.negative[-1])]
+    else:  # of each side the layers so far: the first of the whole table, or rounded of the rows that have an edge
+        first = [_rounded(functions, table, side) if half else table for table, side in zip(tables, sides)]
+        below, negative = ([first[0]], [first[1]]), [[None, None] for _ in range(layers)]
+    counts = [len(side.active.rows) for side in sides]
+    for layer in range(1 if shared is None else layers, layers + 1):
+        top, whole = layer == layers, layer == 1 and not half
+        made = [None if top else _rows(side, dim, below[0][0].dtype) for side in sides]
+        for one, other in computed:
+            side, rows = sides[one], [side.active.rows if whole else None for side in sides]
+            only = side.only if top else None
+            between = (ctypes.c_void_p * layer)(*(table.data_ptr() for table in below[one][1:]))
+            signs = torch.empty(counts[one], dim // WHOLE, dtype=torch.int16) if learning else None
+            each(
+                counts[one] if only is None else len(only),
+                TOGETHER,
+                functions.hardgnn_layer,
+                *map(address, (only, *matrices[one], rows[other], below[other][-1], rows[one], below[one][-1])),
+                *sizes,
+                *map(address, (made[one], signs, side.active.rows, side.place, tables[one])),
+                between,
+                ctypes.c_long(layer - 1),
+                address(totals[one] if top else None),
+            )
+            negative[layer - 1][one] = signs
+        for layers_below, new in zip(below, made):
+            layers_below += [] if new is None else [new]
+    return tuple(totals), Shared(below, negative, totals[1], half)
 
 
 def _rows(side: _Side, dim: int, kind: torch.dtype) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
-from hardgnn.models.network import Network, Vectors
+from hardgnn.models.network import Network, Source, Vectors
 from hardgnn.ops.pairs import pair_products
 from hardgnn.parts import LOSSES
 from hardgnn.training.losses import HingeSettings, Scores, info_nce
@@ -143,6 +143,7 @@ class Pairwise(ContrastedObjective):
         self._eligible = eligible_users(data, self.sampler.avoided)
         self._mined: Tensor | None = None  # (I, d) item vectors in which hard negatives are searched
         self._age = 0
+        self._now: Source = network  # with the weights of this step
         if network.auxiliary is not None:
             own = Term(network.auxiliary.name, network.auxiliary.weight, self._auxiliary)
             self.terms.insert(1, own)  # the losses are added up in this order
@@ -162,7 +163,7 @@ class Pairwise(ContrastedObjective):
     def new_epoch(self) -> None:
         """See `Objective.new_epoch`."""
         super().new_epoch()
-        self._mined = None
+        self._mined, self._now = None, self.network
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
         """The batches of one epoch, in random order, each user at most once."""
@@ -226,7 +227,9 @@ class Pairwise(ContrastedObjective):
             asked_items.append(found.cpu().numpy().ravel())
         users, user_row = distinct_rows(network.n_users, *asked_users, device=network.device)
         items, item_row = distinct_rows(network.n_items, *asked_items, device=network.device)
-        vectors = network.vectors(users, items, generator)
+        vectors = self._now.vectors(users, items, generator)
+        if not batch.mined:
+            self._now = network  # frees what only the other parts of a step would share
 
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
         sequence = network.sequence(vectors.items, local)  # (B, d)
@@ -282,9 +285,12 @@ class Pairwise(ContrastedObjective):
 
     def _mine_items(self) -> None:
         """At a step: the item vectors that its hard negatives are searched in, those of an earlier one or new ones."""
+        self._now = self.network  # before there is another: what it shares is large
         if self._mined is None or self._age >= self.settings.hard.refresh:
-            with self.network.at_rest():
-                self._mined, self._age = self.network.all_items(), 0
+            nobody = torch.empty(0, dtype=torch.int64, device=self.network.device)
+            with self.network.at_rest(), torch.no_grad():
+                self._now = self.network.now()
+                self._mined, self._age = self._now.vectors(nobody).items, 0
         self._age += 1
 
     def _mine(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:

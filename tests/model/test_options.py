@@ -150,7 +150,7 @@ def test_hard_negatives_are_the_nearest_to_what_they_are_ranked_by(data: Dataset
     objective.new_epoch()
     batch = objective.batch(np.arange(5), np.random.default_rng(0))
     step = objective.step(batch, None)
-    items = objective.network.all_items()
+    items = objective.network.vectors().items.detach()
     query = items[batch.positives] if rank_by == "positive" else step.sequence
     cosine = torch.nn.functional.normalize(query, dim=-1) @ torch.nn.functional.normalize(items, dim=-1).T
     for user in range(5):

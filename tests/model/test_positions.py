@@ -269,7 +269,7 @@ def test_own_items_are_no_negatives_and_all_candidates_make_the_whole_softmax(tr
     network, objective = trained_by(data, f"transitions.use={transitions}".lower(), "hard.k=2", "hard.share=1")
     batch = objective._windows.batch(np.array([0]), np.random.default_rng(0))
     terms = {name: term for name, (_, term) in objective.losses(batch, None).items()}
-    items = network.all_items()
+    items = network.vectors().items.detach()
     queries = network.sequence_encoder.every(items, torch.tensor([[0, 1]]))[0]
     scores = queries @ items.T
     edges = network.counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,25 +66,27 @@ class SelfAugmented:
         return [users for users, _ in drawn], [items for _, items in drawn]
 
     def loss(self, network: SelfGNN, drawn: EdgePairs, vectors: Vectors, user_row: Tensor, item_row: Tensor) -> Tensor:
-        """`Σ_t` of `self_augmented` over the intervals."""
-        total = vectors.items.new_zeros(())
-        device = vectors.items.device
-        # Unbound once: each `short.items[interval]` would fill a whole gradient of its own with zeros.
+        """`Σ_t` of `self_augmented` over the intervals, all at once: their vectors follow each other as one table."""
         short: Any = vectors.short
-        for edges, users_then, items_then in zip(drawn, short.users.unbind(), short.items.unbind(), strict=True):
-            if len(edges[0]) == 0:
-                continue
-            u, v = (row[torch.from_numpy(ids).to(device)] for row, ids in zip((user_row, item_row), edges, strict=True))
-            weight = network.user_weight(vectors.users.index_select(0, u), users_then.index_select(0, u))
-            with torch.no_grad():
-                long_score = pair_products(vectors.users, vectors.items, u, v, self.slope)
-            short_score = pair_products(users_then, items_then, u, v, self.slope)
-            total = total + self_augmented(weight, long_score, short_score)
-        return total
+        users, items = (torch.from_numpy(halves_together(ids)).to(user_row.device) for ids in zip(*drawn))
+        interval = torch.from_numpy(halves_together([np.full(len(ids), t) for t, (ids, _) in enumerate(drawn)]))
+        u, v, t = user_row[users], item_row[items], interval.to(user_row.device)
+        users_then, items_then = short.users.flatten(0, 1), short.items.flatten(0, 1)
+        of_user, of_item = t * len(vectors.users) + u, t * len(vectors.items) + v
+        weight = network.user_weight(vectors.users.expand_as(short.users), short.users).flatten()
+        with torch.no_grad():
+            long_score = pair_products(vectors.users, vectors.items, u, v, self.slope)
+        short_score = pair_products(users_then, items_then, of_user, of_item, self.slope)
+        return self_augmented(weight.index_select(0, of_user), long_score, short_score)
+
+
+def halves_together(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The first halves of all parts and then the second ones, so that what is paired stays paired."""
+    return np.concatenate([part.reshape(2, -1) for part in parts], axis=1).ravel()
 
 
 def self_augmented(weight: Tensor, long_score: Tensor, short_score: Tensor) -> Tensor:
-    """Self-augmented loss of one interval: its edges 0..m/2-1 are paired with m/2..m-1.
+    """Self-augmented loss of the edges 0..m/2-1, which are paired with m/2..m-1.
 
     `Σ max(0, 1 - (w_u s̄_uv - w_u' s̄_u'v')(s_uv - s_u'v'))`; no gradient flows into s̄ (SelfGNN, section 3.4).
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from hardgnn.models.transitions import Transitions, TransitionsSettings
 from hardgnn.ops.candidates import sampled_softmax, top_products
 from hardgnn.ops.dropout import dropout, kept_numbers
 from hardgnn.ops.edges import Edges
-from hardgnn.ops.form import COMPILED, FORMS, VARIABLE, asked_for, fast
-from hardgnn.ops.graph import InteractionGraph, propagate
+from hardgnn.ops.form import COMPILED, FORMS, VARIABLE, asked_for, fast, in_bfloat16
+from hardgnn.ops.graph import InteractionGraph, propagate, share
 from hardgnn.ops.interval_level import Level, encode
 from hardgnn.ops.native import level as native_level
 from hardgnn.ops.native import library
@@ -117,6 +118,27 @@ def test_propagation(
         return [*of_users, *of_items]
 
     assert_alike(compute, (users, items), DTYPES[dtype])
+
+
+@pytest.mark.skipif(library.library().functions is None, reason="no C compiler")
+@given(seed=seeds, layers=st.integers(1, 3), norm=st.sampled_from(["none", "sym"]), half=st.booleans())
+@often
+def test_layers_that_are_shared_give_the_same_bits(seed: int, layers: int, norm: str, half: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    graph = random_graph(seed, (2, 7, 9), norm, 0.3)
+    users, items = (random(generator, torch.float32, 2 * size, 32) for size in (7, 9))
+    matrices = graph.matrices(active=True)
+    found = []
+    with in_bfloat16() if half and library.library().tiles else nullcontext():
+        shared = share(matrices, users, items, layers, 0.5, graph.active)
+        for asked in ((torch.tensor([], dtype=torch.int64), None), (torch.tensor([3, 0]), torch.tensor([8, 2, 17]))):
+            for of in (None, shared):
+                given = matrices, users, items, layers, 0.5, *asked, True, graph.active, of
+                (of_users,), (of_items,) = propagate(*given)
+                loss = (of_users * torch.arange(of_users.numel()).view_as(of_users)).sum() + of_items.square().sum()
+                found.append([of_users, of_items, *torch.autograd.grad(loss, (users, items))])
+    for alone, together in zip(found[::2], found[1::2], strict=True):
+        assert all(map(torch.equal, alone, together))
 
 
 @given(

@@ -25,6 +25,8 @@ from hardgnn.cli.app import run
 from hardgnn.config import resolve
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import means_of, rank_targets
+from hardgnn.models.selfgnn.network import SelfGNN
+from hardgnn.ops.native.graph import NativePropagation
 from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes.group import Group, together
 from hardgnn.processes.launch import Launched, launched
@@ -228,6 +230,8 @@ PAIRS = ("model.edge_dropout=0", "model.intervals=2")
         ("hardgnn", PAIRS),
         ("hardgnn", (*PAIRS, "loss.reduction=sum", "hard.refresh=2")),
         ("hardgnn", (*PAIRS, "model.layers=0", "hard.weight=0", "ssl.weight=0.1")),
+        ("hardgnn", (*PAIRS, "model.dim=32", "model.layer_combination=concat")),
+        ("selfgnn", (*PAIRS, "model.dim=16", "ssl.weight=0.1")),
     ],
 )
 @pytest.mark.parametrize("shards", [2, 64])
@@ -259,6 +263,55 @@ def test_of_tables_the_rows_that_a_step_touches_are_exchanged_alone(monkeypatch:
     small = sum(one.numel() for one in objective.network.parameters()) - 50 * 8
     assert items < 30
     assert seen == [items * 8 + small + 1 + len(objective.terms)]
+
+
+@pytest.mark.parametrize("preset", ["hardgnn", "selfgnn"])
+def test_parts_compute_the_graphs_once_and_exchange_the_rows_that_they_ask_for(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = objective_of(*PAIRS, "model.dim=16", "objective.batch_users=4", preset=preset)
+    network, seen, computed = objective.network, [], []
+    monkeypatch.setattr(Group, "added", lambda self, parts: (seen.append(parts.shape[1]), parts.sum(0))[1])
+    plain = NativePropagation.backward
+    monkeypatch.setattr(NativePropagation, "backward", lambda ctx, *of: (computed.append(1), plain(ctx, *of))[1])
+    batch = next(iter(objective.batches(np.random.default_rng(0))))
+    Shards(network, objective, 2, 0, torch.device("cpu"), nullcontext)(batch, 1, 1, torch.Generator())
+    tables = 2 * (40 + 50) * 16
+    others = sum(one.numel() for one in network.parameters()) - tables
+    rows, rest = divmod(seen[0] - others - 1 - len(objective.terms), 2 * 16)
+    assert (rest, len(computed)) == (0, 1)
+    assert 4 < rows < 4 + 50
+    assert all(one.grad is not None for one in network.tables())
+
+
+@pytest.mark.parametrize("refresh", [1, 2])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_graphs_that_the_search_has_computed_give_the_step_the_same_bits(
+    refresh: int, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(SelfGNN, "now", lambda self: self)
+        objective = objective_of(
+            *PAIRS, "model.dim=16", "objective.batch_users=8", f"hard.refresh={refresh}", preset="hardgnn"
+        )
+        network, losses = objective.network, []
+        shared = Shards(network, objective, shards, 0, torch.device("cpu"), nullcontext)
+        for number, batch in enumerate(objective.batches(np.random.default_rng(0)), 1):
+            network.zero_grad()
+            if shards > 1:
+                losses.append(shared(batch, 1, number, torch.Generator())[0])
+            else:
+                loss = total(objective.losses(batch, None))
+                loss.backward()
+                losses.append(loss.item())
+            with torch.no_grad():
+                for one in network.parameters():
+                    one -= 0.01 * (0 if one.grad is None else one.grad)
+        found.append(losses)
+    assert len(found[0]) > 3
+    assert found[0] == found[1]
 
 
 def test_graphs_that_every_process_computes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

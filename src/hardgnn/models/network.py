@@ -56,12 +56,28 @@ class Vectors:
 
 
 class Source(Protocol):
-    """What gives vectors."""
+    """What gives vectors of a network until its weights change."""
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
         """See `Network.vectors`."""
+
+
+class Common(Source, Protocol):
+    """What the parts of a step have in common (`train.shards`): computed once, and its gradient too."""
+
+    alone: list[str]
+    """The parameters that have gradients through it alone."""
+
+    def gradient(self) -> list[Tensor]:
+        """What parts have left at it since it was last asked, each (n,)."""
+
+    def go_on(self, sums: Tensor) -> Tensor:
+        """Leaves the gradients of the parameters, given first (n,) what `gradient` adds up to over all parts.
+
+        Answers the rest of `sums`.
+        """
 
 
 @dataclass(frozen=True)
@@ -284,6 +300,15 @@ class Network(nn.Module, ABC):
     def now(self) -> Source:
         """What gives its vectors until its weights change; what several calls share it may compute once."""
         return self
+
+    def common(
+        self, users: Tensor, items: Tensor, generator: torch.Generator | None = None, now: Source | None = None
+    ) -> Common | None:
+        """What the vectors of these `users` and `items` (n,) are made of at a cost that parts of a step can share.
+
+        None, the default, where each may as well ask for its own. `now` is what `now()` gave, if anything.
+        """
+        return None
 
     def decayed(self, over: str = "embeddings") -> list[Tensor]:
         """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""

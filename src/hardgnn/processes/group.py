@@ -167,7 +167,8 @@ class Together(Group):
 
         k, n = parts.shape
         width = -(-n // self.world)
-        slices = F.pad(parts, (0, self.world * width - n)).view(k, self.world, width).transpose(0, 1).contiguous()
+        padded = F.pad(parts, (0, self.world * width - n)) if n % self.world else parts
+        slices = padded.view(k, self.world, width).transpose(0, 1).contiguous()
         mine = slices.new_empty(self.world, k, width)  # of each process its parts, in the order of all
         self._by(dist.all_to_all_single, mine, slices)
         slice_sum = _in_order(mine.view(-1, width))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hardgnn.errors import HardGNNError
-from hardgnn.models.network import Network
+from hardgnn.models.network import Common, Network
 from hardgnn.models.shared_edges import SharedEdges
 from hardgnn.processes.group import processes
 from hardgnn.runtime import seeded
@@ -70,16 +70,24 @@ class Shards:
 
     def __call__(self, batch: Any, epoch: int, step: int, _: torch.Generator) -> tuple[float, dict[str, float]]:
         """Leaves the gradients of the whole step; answers its loss and terms."""
-        parts, touched = self.objective.cut(batch, self.count), self.objective.touched(batch)
+        self.network.zero_grad()
+        with self.autocast():
+            generator = self._generator(epoch, step, self.count)
+            parts, common = self.objective.common(self.objective.cut(batch, self.count), self.mine, generator)
+        touched = self.objective.touched(batch)
         names = [term.name for term in self.objective.terms]
         self._gather(parts, touched)
-        gathered = []
-        for shard in self.mine:
+        gathered: Tensor | None = None
+        for place, shard in enumerate(self.mine):
             self.network.zero_grad()
             values = self._backward(parts[shard], names, epoch, step, shard)
-            gathered.append(torch.cat([*packed(self.network, touched), values]))
-        sums = processes().added(torch.stack(gathered))
-        unpack(sums, self.network, touched)
+            found = [*packed(self.network, touched, common), values]
+            if gathered is None:
+                gathered = values.new_empty(len(self.mine), sum(map(len, found)))
+            torch.cat(found, out=gathered[place])
+        assert gathered is not None
+        sums = processes().added(gathered)
+        unpack(sums, self.network, touched, common)
         loss, *terms = sums[-len(names) - 1 :].tolist()
         return loss, dict(zip(names, terms))
 
@@ -105,20 +113,26 @@ class Shards:
         """Leaves the gradients of one part, perhaps of nobody; answers its loss and terms (1 + n,)."""
         if part is None:
             return torch.zeros(1 + len(names), device=self.device)
-        sequence = np.random.SeedSequence([self.seed, epoch, step, shard])
-        state = int(sequence.generate_state(1, np.uint64)[0] >> 1)
-        generator = torch.Generator(self.device).manual_seed(state)
+        generator = self._generator(epoch, step, shard)
         with seeded(generator), self.autocast():
             terms = self.objective.losses(part, generator)
         loss = total(terms)
         loss.backward()
         return torch.stack([loss.detach(), *(terms[name][1].detach() for name in names)]).float()
 
+    def _generator(self, epoch: int, step: int, number: int) -> torch.Generator:
+        """Of a part by its number, or the one after all parts of what they have in common."""
+        sequence = np.random.SeedSequence([self.seed, epoch, step, number])
+        return torch.Generator(self.device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
-def packed(network: Network, touched: dict[str, Tensor]) -> list[Tensor]:
-    """The gradients of all parameters in one row each, of those in `touched` the rows (r,) that it names alone."""
-    found = []
-    for name, parameter in network.named_parameters():
+
+def packed(network: Network, touched: dict[str, Tensor], common: Common | None = None) -> list[Tensor]:
+    """The gradients of all parameters in one row each, of those in `touched` the rows (r,) that it names alone.
+
+    Before these what parts have left at what they have in `common`.
+    """
+    found = [] if common is None else common.gradient()
+    for name, parameter in _exchanged(network, common):
         rows, gradient = touched.get(name), parameter.grad
         if name in network.kept:
             found.append(network.kept[name].gradient(_all(parameter) if rows is None else rows).flatten())
@@ -132,10 +146,12 @@ def packed(network: Network, touched: dict[str, Tensor]) -> list[Tensor]:
     return found
 
 
-def unpack(sums: Tensor, network: Network, touched: dict[str, Tensor]) -> None:
+def unpack(sums: Tensor, network: Network, touched: dict[str, Tensor], common: Common | None = None) -> None:
     """Puts what `packed` gave into the gradients; rows that are not touched have none, as before."""
+    if common is not None:
+        sums = common.go_on(sums)
     start = 0
-    for name, parameter in network.named_parameters():
+    for name, parameter in _exchanged(network, common):
         rows = touched.get(name)
         stop = start + (parameter.numel() if rows is None else len(rows) * parameter.shape[-1])
         if name in network.kept:
@@ -149,6 +165,12 @@ def unpack(sums: Tensor, network: Network, touched: dict[str, Tensor]) -> None:
             table = parameter.grad.view(-1, parameter.shape[-1])
             table.index_copy_(0, rows, sums[start:stop].view(len(rows), -1))
         start = stop
+
+
+def _exchanged(network: Network, common: Common | None) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters by their names, but those that have gradients by what is in common alone."""
+    through = () if common is None else common.alone
+    return [(name, parameter) for name, parameter in network.named_parameters() if name not in through]
 
 
 def _all(table: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -12,21 +11,15 @@ from torch.nn import functional as F
 from hardgnn.data.dataset import TRAIN, Dataset
 from hardgnn.data.intervals import cut, stacked_graph, times_or_positions
 from hardgnn.models.base import model
-from hardgnn.models.network import Network, Seen, Source, Vectors
+from hardgnn.models.network import Common, Network, Seen, Source, Vectors
 from hardgnn.models.selfgnn.augmented import SelfAugmented
+from hardgnn.models.selfgnn.common import CommonVectors, SameWeights
 from hardgnn.models.selfgnn.intervals import IntervalEncoder
 from hardgnn.models.selfgnn.settings import SelfGNNSettings
+from hardgnn.models.selfgnn.short_term import ShortTerm
 from hardgnn.ops.graph import InteractionGraph, propagate, share
 from hardgnn.ops.native import graph, level
 from hardgnn.ops.native.graph import Shared
-
-
-@dataclass
-class ShortTerm:
-    """Short-term vectors of the users and items asked for: (T, n_u, d) and (T, n_i, d)."""
-
-    users: Tensor
-    items: Tensor
 
 
 def build_graph(data: Dataset, settings: SelfGNNSettings) -> InteractionGraph:
@@ -132,7 +125,15 @@ class SelfGNN(Network):
         tables = self.user_embedding.flatten(0, 1), self.item_embedding.flatten(0, 1)
         layers = settings.layers, settings.leaky_slope
         shared = share(graph.matrices(active=True), *tables, *layers, graph.active)
-        return self if shared is None else _Now(self, shared)
+        return self if shared is None else SameWeights(self, shared)
+
+    def common(
+        self, users: Tensor, items: Tensor, generator: torch.Generator | None = None, now: Source | None = None
+    ) -> Common | None:
+        if self.settings.layers == 0:
+            return None
+        shared = now.shared if isinstance(now, SameWeights) else None
+        return CommonVectors(self, users, items, generator, shared)
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
@@ -201,20 +202,6 @@ class SelfGNN(Network):
         joined = torch.cat(parts, -1) if self.settings.ssl.user_weight == "concat" else _total(parts)
         hidden = F.leaky_relu(self.weight_hidden(joined), self.settings.leaky_slope)
         return torch.sigmoid(self.weight_out(hidden)).squeeze(-1)
-
-
-@dataclass(frozen=True)
-class _Now:
-    """The network as long as its weights stay as they are: its graphs are computed once."""
-
-    network: SelfGNN
-    shared: Shared
-
-    def vectors(
-        self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Vectors:
-        short = self.network.short_term(generator, users, items, self.shared)
-        return self.network.encoded(short, users, generator)
 
 
 def _stacked(which: Tensor | None, intervals: int, size: int) -> Tensor | None:

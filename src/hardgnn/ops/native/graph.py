@@ -154,7 +154,7 @@ def _layers(
     Of the layers but the top one all rows that have an edge are computed; if they are `shared`, the users' top alone.
     """
     half = parts() == 1 if shared is None else shared.half
-    dim = tables[0].shape[1]
+    dim, negative = tables[0].shape[1], _signs(layers, shared)
     sizes = ctypes.c_long(dim), ctypes.c_float(slope), ctypes.c_long(half)
     computed = SIDES if shared is None else SIDES[:1]
     totals = [table.new_empty(len(side), dim) for side, table in zip(sides[: len(computed)], tables)]
@@ -164,16 +164,16 @@ def _layers(
     if shared is not None:
         rows = sides[1].asked
         totals.append(shared.items.view_as(shared.items) if rows is None else shared.items.index_select(0, rows))
-        below, negative = shared.below, [*shared.negative[:-1], list(shared.negative[-1])]
+        below = shared.below
     else:  # of each side the layers so far: the first of the whole table, or rounded of the rows that have an edge
         first = [_rounded(functions, table, side) if half else table for table, side in zip(tables, sides)]
-        below, negative = ([first[0]], [first[1]]), [[None, None] for _ in range(layers)]
+        below = [first[0]], [first[1]]
     counts = [len(side.active.rows) for side in sides]
     for layer in range(1 if shared is None else layers, layers + 1):
         top, whole = layer == layers, layer == 1 and not half
         made = [None if top else _rows(side, dim, below[0][0].dtype) for side in sides]
         for one, other in computed:
-            side, rows = sides[one], [side.active.rows if whole else None for side in sides]
+            side, firsts = sides[one], [side.active.rows if whole else None for side in sides]
             only = side.only if top else None
             between = (ctypes.c_void_p * layer)(*(table.data_ptr() for table in below[one][1:]))
             signs = torch.empty(counts[one], dim // WHOLE, dtype=torch.int16) if learning else None
@@ -181,7 +181,7 @@ def _layers(
                 counts[one] if only is None else len(only),
                 TOGETHER,
                 functions.hardgnn_layer,
-                *map(address, (only, *matrices[one], rows[other], below[other][-1], rows[one], below[one][-1])),
+                *map(address, (only, *matrices[one], firsts[other], below[other][-1], firsts[one], below[one][-1])),
                 *sizes,
                 *map(address, (made[one], signs, side.active.rows, side.place, tables[one])),
                 between,
@@ -192,6 +192,11 @@ def _layers(
         for layers_below, new in zip(below, made):
             layers_below += [] if new is None else [new]
     return tuple(totals), Shared(below, negative, totals[1], half)
+
+
+def _signs(layers: int, shared: Shared | None) -> list[list[Tensor | None]]:
+    """Room for the signs of each layer and side, with those that are shared."""
+    return [[None, None] for _ in range(layers)] if shared is None else [list(signs) for signs in shared.negative]
 
 
 def _rows(side: _Side, dim: int, kind: torch.dtype) -> Tensor:

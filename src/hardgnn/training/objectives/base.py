@@ -18,7 +18,7 @@ from hardgnn.config.sections import PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import Histories
 from hardgnn.errors import HardGNNError
-from hardgnn.models.network import Network
+from hardgnn.models.network import Common, Network
 from hardgnn.parts import LOSSES, OBJECTIVES, SAMPLERS
 from hardgnn.training.samplers import FalseNegatives
 
@@ -92,6 +92,15 @@ class TermedObjective(ABC):
             HardGNNError: the objective does not tell how.
         """
         raise HardGNNError(f"objective '{self.settings.kind}' does not tell how a step is cut; set train.shards=1")
+
+    def common(self, parts: list[Any], mine: range, generator: torch.Generator) -> tuple[list[Any], Common | None]:
+        """The parts of a batch as they go on, and what the network computes once for all of them.
+
+        None, the default, where each computes all of its own. `mine` are the numbers of the parts that this process
+        goes on with; `generator` drives what is random in common; a part where there is nobody is None. All processes
+        call it.
+        """
+        return parts, None
 
     def touched(self, batch: Any) -> dict[str, Tensor]:
         """Which rows (r,) of a parameter a batch gives gradients, by its name; those not named have them in all."""

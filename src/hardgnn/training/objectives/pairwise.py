@@ -15,9 +15,10 @@ from torch import Tensor
 from hardgnn.config.sections import Chosen, PartSettings, Section, search
 from hardgnn.data.dataset import Dataset
 from hardgnn.data.histories import PADDING
-from hardgnn.models.network import Network, Source, Vectors
+from hardgnn.models.network import Common, Network, Source, Vectors
 from hardgnn.ops.pairs import pair_products
 from hardgnn.parts import LOSSES
+from hardgnn.processes.group import processes
 from hardgnn.training.losses import HingeSettings, Scores, info_nce
 from hardgnn.training.objectives.base import (
     ContrastedObjective,
@@ -78,8 +79,9 @@ class Batch:
     """One step's users.
 
     Shapes: `users`, `positives` (B,), `windows` (B, m); `rows`, `negatives` (P,): pair p is
-    (positives[rows[p]], negatives[p]); `drawn` is for the network's own term. A part of a step (`Pairwise.cut`) has
-    its share of the step's users and pairs, and hard negatives are searched in what the step has `mined`.
+    (positives[rows[p]], negatives[p]); `drawn` is for the network's own term. The `hard` negatives (B, K), where they
+    have been searched, are real where `valid` (B, K). A part of a step (`Pairwise.cut`) has its share of the step's
+    users and pairs.
     """
 
     users: NDArray[np.int64]
@@ -90,7 +92,9 @@ class Batch:
     drawn: Any = None
     users_share: float = 1.0
     pairs_share: float = 1.0
-    mined: bool = False
+    hard: Tensor | None = None
+    valid: Tensor | None = None
+    part: bool = False
 
     def cut(self, rows: slice, drawn: Any) -> Batch:
         """The part of these users."""
@@ -104,7 +108,7 @@ class Batch:
             drawn=drawn,
             users_share=(rows.stop - rows.start) / len(self.users),
             pairs_share=(pairs.stop - pairs.start) / len(self.rows),
-            mined=True,
+            part=True,
         )
 
 
@@ -188,13 +192,33 @@ class Pairwise(ContrastedObjective):
         return Batch(users, windows, positives, rows, negatives, None if own is None else own.draw(users, rng))
 
     def cut(self, batch: Batch, parts: int) -> list[Batch | None]:
-        if self.hard.mined:
-            self._mine_items()
         slices = cuts(len(batch.users), min(parts, len(batch.users)))
         own = self.network.auxiliary
         drawn = [None] * len(slices) if own is None else own.cut(batch.drawn, len(slices))
         found = [batch.cut(rows, of_part) for rows, of_part in zip(slices, drawn)]
         return [*found, *[None] * (parts - len(slices))]
+
+    def common(
+        self, parts: list[Batch | None], mine: range, generator: torch.Generator
+    ) -> tuple[list[Batch | None], Common | None]:
+        """See `TermedObjective.common`. Each process searches for its own parts, and is told what others have found."""
+        self._begin()
+        parts = [self._searched(part) if part and number in mine else part for number, part in enumerate(parts)]
+        found = [part.hard.cpu().numpy().ravel() for part in parts if part and part.hard is not None]
+        met = [self._met(part) for part in parts if part]
+        users = [rows for of_part, _ in met for rows in of_part]
+        items = [rows for _, of_part in met for rows in of_part]
+        if self.hard.mined:
+            items += [rows for of_process in processes().gathered(found) for rows in of_process]
+        network, device = self.network, self.network.device
+        common = network.common(
+            distinct_rows(network.n_users, *users, device=device)[0],
+            distinct_rows(network.n_items, *items, device=device)[0],
+            generator,
+            self._now,
+        )
+        self._now = common or self._now
+        return parts, common
 
     def touched(self, batch: Batch) -> dict[str, Tensor]:
         """See `TermedObjective.touched`; what hard negatives a step has is known only after the search."""
@@ -206,31 +230,30 @@ class Pairwise(ContrastedObjective):
         return self.network.touched(of_users, of_items)
 
     def _met(self, batch: Batch) -> tuple[list[NDArray[np.integer]], list[NDArray[np.integer]]]:
-        """The users and the items that the terms of a batch are of, but for hard negatives."""
+        """The users and the items that the terms of a batch are of, the hard negatives among these once searched."""
         own = self.network.auxiliary
         more_users, more_items = ([], []) if own is None else own.rows(batch.drawn)
         items = [batch.windows[batch.windows != PADDING], batch.positives, batch.negatives, *more_items]
+        if batch.hard is not None and self.settings.hard.used_in == "infonce":
+            items.append(batch.hard.cpu().numpy().ravel())
         return [batch.users, *more_users], items
 
     def step(self, batch: Batch, generator: torch.Generator | None) -> PairStep:
         """Only the users and items that a term needs pass the top graph layer and the interval level; it is exact."""
-        network, hard = self.network, self.settings.hard
-        windows = self.here(batch.windows)  # (B, m)
-        found, valid = self._hard_negatives(batch, windows) if hard.mined else (None, None)
-        if found is not None and valid is not None:
-            self.false.count(self.here(batch.users), found, valid)
-            if hard.used_in == "hinge":
-                batch = replace(batch, negatives=in_place_of_first(batch, found.cpu().numpy(), valid.cpu().numpy()))
-                found = None
+        network = self.network
+        if not batch.part:
+            self._begin()
+            batch = self._searched(batch)
+        if batch.hard is not None and batch.valid is not None:
+            self.false.count(self.here(batch.users), batch.hard, batch.valid)
         asked_users, asked_items = self._met(batch)
-        if found is not None:
-            asked_items.append(found.cpu().numpy().ravel())
         users, user_row = distinct_rows(network.n_users, *asked_users, device=network.device)
         items, item_row = distinct_rows(network.n_items, *asked_items, device=network.device)
         vectors = self._now.vectors(users, items, generator)
-        if not batch.mined:
-            self._now = network  # frees what only the other parts of a step would share
+        if not batch.part:
+            self._now = network  # frees what only parts of a step would share
 
+        windows = self.here(batch.windows)  # (B, m)
         local = torch.where(windows == PADDING, PADDING, item_row[windows.clamp_min(0)])
         sequence = network.sequence(vectors.items, local)  # (B, d)
         asked = user_row[self.here(batch.users)]
@@ -238,8 +261,10 @@ class Pairwise(ContrastedObjective):
         query = network.scoring.query(of_users, sequence)
         positives = vectors.items.index_select(0, item_row[self.here(batch.positives)])
         near = None  # after the others: gradients add up in the order of what they are of, last first
-        if found is not None:
-            near = vectors.items.index_select(0, item_row[found].flatten()).view(*found.shape, -1)  # (B, K, d)
+        hard = batch.hard if self.settings.hard.used_in == "infonce" else None
+        if hard is not None:
+            flat = vectors.items.index_select(0, item_row[hard].flatten())
+            near = flat.view(*hard.shape, -1)  # (B, K, d)
         return PairStep(
             batch=batch,
             vectors=vectors,
@@ -251,7 +276,7 @@ class Pairwise(ContrastedObjective):
             negatives=item_row[self.here(batch.negatives)],
             rows=self.here(batch.rows),
             near=near,
-            valid=valid,
+            valid=batch.valid,
             generator=generator,
         )
 
@@ -278,25 +303,32 @@ class Pairwise(ContrastedObjective):
         return share_of(found, step.batch.pairs_share)
 
     @torch.no_grad()
-    def _hard_negatives(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """The K hardest items of each user (B, K) and which of them are real; no gradient, no dropout."""
-        with self.network.at_rest():
-            return self._mine(batch, windows)
-
-    def _mine_items(self) -> None:
+    def _begin(self) -> None:
         """At a step: the item vectors that its hard negatives are searched in, those of an earlier one or new ones."""
         self._now = self.network  # before there is another: what it shares is large
+        if not self.hard.mined:
+            return
         if self._mined is None or self._age >= self.settings.hard.refresh:
             nobody = torch.empty(0, dtype=torch.int64, device=self.network.device)
-            with self.network.at_rest(), torch.no_grad():
+            with self.network.at_rest():
                 self._now = self.network.now()
                 self._mined, self._age = self._now.vectors(nobody).items, 0
         self._age += 1
 
+    @torch.no_grad()
+    def _searched(self, batch: Batch) -> Batch:
+        """The batch with the K hardest items of each user, where it is to have them; no gradient, no dropout."""
+        if not self.hard.mined:
+            return batch
+        with self.network.at_rest():
+            found, valid = self._mine(batch, self.here(batch.windows))
+        negatives = batch.negatives
+        if self.settings.hard.used_in == "hinge":
+            negatives = in_place_of_first(batch, found.cpu().numpy(), valid.cpu().numpy())
+        return replace(batch, negatives=negatives, hard=found, valid=valid)
+
     def _mine(self, batch: Batch, windows: Tensor) -> tuple[Tensor, Tensor]:
         hard, window = self.settings.hard, self.network.scoring.frame.window
-        if not batch.mined:
-            self._mine_items()
         assert self._mined is not None
         if hard.rank_by == "positive":
             query = self._mined[self.here(batch.positives)]

@@ -63,8 +63,8 @@ class Shards:
         nobody = torch.empty(0, dtype=torch.int64, device=device)
         if processes().world > 1 and not network.touched(nobody, nobody):
             warnings.warn(
-                f"each of the {processes().world} processes computes the graphs of all items, so that little is "
-                "gained; threads of one process (run.threads) gain more",
+                f"each of the {processes().world} processes computes the graphs of all items, so that they gain less "
+                "than threads of one process do (run.threads)",
                 stacklevel=2,
             )
 

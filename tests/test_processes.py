@@ -12,8 +12,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,15 +27,18 @@ from hardgnn.cli.app import run
 from hardgnn.config import resolve
 from hardgnn.errors import HardGNNError
 from hardgnn.evaluation.protocols import means_of, rank_targets
+from hardgnn.models.selfgnn.common import SameWeights
 from hardgnn.models.selfgnn.network import SelfGNN
+from hardgnn.ops.native import graph
 from hardgnn.ops.native.graph import NativePropagation
+from hardgnn.ops.native.library import library
 from hardgnn.parts import MODELS, OBJECTIVES
 from hardgnn.processes.group import Group, together
 from hardgnn.processes.launch import Launched, launched
 from hardgnn.recommend.recommender import Recommender
 from hardgnn.runs.folder import load_data, read_metrics, read_result
 from hardgnn.runs.models import load_model
-from hardgnn.training.objectives.base import TermedObjective
+from hardgnn.training.objectives.base import Term, TermedObjective
 from hardgnn.training.shards import Alike, Shards, fingerprint
 from hardgnn.training.trainer import total
 
@@ -209,8 +214,8 @@ def test_shards_are_shared_out_evenly_or_refused() -> None:
         four[0].shards(6)
 
 
-def objective_of(*words: str, preset: str) -> TermedObjective:
-    data = random_dataset(n_users=40, n_items=50, seed=2)
+def objective_of(*words: str, preset: str, items: int = 50) -> Any:
+    data = random_dataset(n_users=40, n_items=items, seed=2)
     still = ["model.dim=8", "model.dropout=0", *words]
     config = resolve(preset, settings=still)
     network = MODELS.find(config.model.kind).build(config.model, data, torch.Generator().manual_seed(0))
@@ -265,25 +270,105 @@ def test_of_tables_the_rows_that_a_step_touches_are_exchanged_alone(monkeypatch:
     assert seen == [items * 8 + small + 1 + len(objective.terms)]
 
 
+NATIVE = pytest.mark.skipif(library().functions is None, reason="no C compiler")
+
+
+@NATIVE
 @pytest.mark.parametrize("preset", ["hardgnn", "selfgnn"])
 def test_parts_compute_the_graphs_once_and_exchange_the_rows_that_they_ask_for(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = objective_of(*PAIRS, "model.dim=16", "objective.batch_users=4", preset=preset)
-    network, seen, computed = objective.network, [], []
+    network, seen, backward, whole = objective.network, [], [], []
     monkeypatch.setattr(Group, "added", lambda self, parts: (seen.append(parts.shape[1]), parts.sum(0))[1])
-    plain = NativePropagation.backward
-    monkeypatch.setattr(NativePropagation, "backward", lambda ctx, *of: (computed.append(1), plain(ctx, *of))[1])
+    plain, layers = NativePropagation.backward, graph._layers
+    monkeypatch.setattr(NativePropagation, "backward", lambda ctx, *of: (backward.append(1), plain(ctx, *of))[1])
+    monkeypatch.setattr(graph, "_layers", lambda *of: (whole.append(of[-1] is None or len(of) < 8), layers(*of))[1])
     batch = next(iter(objective.batches(np.random.default_rng(0))))
     Shards(network, objective, 2, 0, torch.device("cpu"), nullcontext)(batch, 1, 1, torch.Generator())
     tables = 2 * (40 + 50) * 16
     others = sum(one.numel() for one in network.parameters()) - tables
-    rows, rest = divmod(seen[0] - others - 1 - len(objective.terms), 2 * 16)
-    assert (rest, len(computed)) == (0, 1)
+    rows, rest = divmod(seen[0] - others - 2 - 1 - len(objective.terms), 2 * 16)
+    assert (rest, len(seen), len(backward), sum(whole)) == (0, 1, 1, 1)
     assert 4 < rows < 4 + 50
     assert all(one.grad is not None for one in network.tables())
 
 
+@pytest.mark.parametrize("used_in", ["infonce", "hinge", "none"])
+def test_processes_agree_on_what_their_parts_have_in_common(used_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    for rank in range(2):
+        objective = objective_of(
+            *PAIRS, "objective.batch_users=4", f"hard.used_in={used_in}", preset="hardgnn", items=900
+        )
+        parts = objective.cut(next(iter(objective.batches(np.random.default_rng(0)))), 2)
+        objective._begin()
+        hard = [[objective._searched(part).hard for part in parts[rank : rank + 1]] for rank in range(2)]
+        ids = [[one.numpy().ravel() for one in each if one is not None] for each in hard]
+        monkeypatch.setattr(Group, "gathered", lambda self, own, ids=ids, rank=rank: same_as(own, ids, rank))
+        parts, common = objective.common(parts, range(rank, rank + 1), torch.Generator())
+        found.append([place.tolist() for place in common._places])
+        assert objective.losses(parts[rank], torch.Generator())["rec"][1] > 0
+    assert found[0] == found[1]
+    assert 8 < sum(place >= 0 for place in found[0][1]) < 400
+
+
+def same_as(own: Any, ids: list[Any], rank: int) -> list[Any]:
+    assert all(map(np.array_equal, own, ids[rank]))
+    return ids
+
+
+class Twice(SelfGNN):
+    """Somebody's network, whose items are twice as long."""
+
+    def vectors(self, *of: Any, **how: Any) -> Any:
+        found = super().vectors(*of, **how)
+        return replace(found, items=2 * found.items)
+
+
+class Added(SelfGNN):
+    """Somebody's network that adds to the short-term vectors."""
+
+    def initialise(self, generator: torch.Generator) -> None:
+        super().initialise(generator)
+        self.more = torch.nn.Parameter(torch.full((self.settings.dim,), 0.1))
+
+    def short_term(self, *of: Any, **how: Any) -> Any:
+        found = super().short_term(*of, **how)
+        return replace(found, users=found.users + self.more, items=found.items + self.more)
+
+
+@pytest.mark.parametrize("network", [Twice, Added])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_networks_and_terms_of_ones_own_have_the_same_gradients_in_parts(
+    network: type[SelfGNN], shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODELS, "find", lambda name, find=MODELS.find: network if name == "selfgnn" else find(name))
+    found = []
+    for plain in (True, False):
+        objective = objective_of(*PAIRS, "model.dim=16", "ssl.weight=0.1", preset="hardgnn")
+        if plain:
+            monkeypatch.setattr(network, "now", lambda self: self)
+        else:
+            monkeypatch.undo()
+            assert isinstance(objective.network.now(), SameWeights) or library().functions is None
+        table = objective.network.user_embedding
+        share = 1 if plain or shards == 1 else shards
+        objective.terms.append(Term("small", 1.0, lambda step, table=table, share=share: table.square().sum() / share))
+        batch = next(iter(objective.batches(np.random.default_rng(0))))
+        if plain or shards == 1:
+            total(objective.losses(batch, None)).backward()
+        else:
+            Shards(objective.network, objective, shards, 0, torch.device("cpu"), nullcontext)(
+                batch, 1, 1, torch.Generator()
+            )
+        found.append(dict(objective.network.named_parameters()))
+    for name, one in found[0].items():
+        room = 1e-6 + 1e-5 * one.grad.abs().max().item()
+        torch.testing.assert_close(found[1][name].grad, one.grad, rtol=1e-4, atol=room, msg=name)
+
+
+@NATIVE
 @pytest.mark.parametrize("refresh", [1, 2])
 @pytest.mark.parametrize("shards", [1, 2])
 def test_graphs_that_the_search_has_computed_give_the_step_the_same_bits(

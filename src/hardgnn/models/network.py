@@ -65,18 +65,25 @@ class Source(Protocol):
 
 
 class Common(Source, Protocol):
-    """What the parts of a step have in common (`train.shards`): computed once, and its gradient too."""
+    """What the parts of a step have in common (`train.shards`): computed once, and its gradient too.
 
-    alone: list[str]
-    """The parameters that have gradients through it alone."""
+    Its `vectors` are those of the network, with gradients that end at what is in common.
+    """
 
-    def gradient(self) -> list[Tensor]:
-        """What parts have left at it since it was last asked, each (n,)."""
+    through: list[str]
+    """The parameters that have gradients through it, and otherwise at most in some processes."""
 
-    def go_on(self, sums: Tensor) -> Tensor:
-        """Leaves the gradients of the parameters, given first (n,) what `gradient` adds up to over all parts.
+    @property
+    def numbers(self) -> int:
+        """How many numbers `gradient` has, the same in all processes."""
 
-        Answers the rest of `sums`.
+    def gradient(self, out: Tensor) -> None:
+        """Puts into `out` (n,) what parts have left at it since it was last asked."""
+
+    def backward(self, sums: Tensor) -> None:
+        """Adds to the gradients of the parameters, given what `gradient` adds up to over all parts, (n,).
+
+        It is the end of it: nothing of it is asked for any more.
         """
 
 
@@ -298,17 +305,25 @@ class Network(nn.Module, ABC):
             self.train(training)
 
     def now(self) -> Source:
-        """What gives its vectors until its weights change; what several calls share it may compute once."""
+        """What gives its vectors until its weights change; what several calls share it may compute once.
+
+        It is asked for without gradients, and gives vectors with them as without.
+        """
         return self
+
+    @property
+    def in_common(self) -> bool:
+        """Whether parts of a step (`train.shards`) are to ask `common` for vectors, and not each for its own."""
+        return False
 
     def common(
         self, users: Tensor, items: Tensor, generator: torch.Generator | None = None, now: Source | None = None
-    ) -> Common | None:
+    ) -> Common:
         """What the vectors of these `users` and `items` (n,) are made of at a cost that parts of a step can share.
 
-        None, the default, where each may as well ask for its own. `now` is what `now()` gave, if anything.
+        All processes ask for the same, with like generators. `now` is what `now()` gave, if anything.
         """
-        return None
+        raise NotImplementedError
 
     def decayed(self, over: str = "embeddings") -> list[Tensor]:
         """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from hardgnn.errors import HardGNNError
-from hardgnn.models.network import Common, Network
+from hardgnn.models.network import Network
 from hardgnn.models.shared_edges import SharedEdges
 from hardgnn.processes.group import processes
 from hardgnn.runtime import seeded
 from hardgnn.training import checkpoint
 from hardgnn.training.callbacks import Callback, MovingAverage
+from hardgnn.training.exchange import Exchange
 from hardgnn.training.objectives.base import TermedObjective
 from hardgnn.training.shared_tables import SharedRows
 from hardgnn.training.trainer import Trainer, total
@@ -26,9 +27,9 @@ from hardgnn.training.trainer import Trainer, total
 class Shards:
     """Loss and gradients of a step as the sum over its parts, each with random numbers of its own.
 
-    A part's come from the seed, epoch, step and its number alone; the sum is in the order of the parts. Each process
-    computes as many parts, and one exchange carries what they add up: gradients, of tables those rows alone that the
-    step touches, and losses.
+    A part's come from the seed, epoch, step and its number alone, those of what parts have in common from the number
+    after the last; the sum is in the order of the parts. Each process computes as many parts, and one exchange carries
+    what they add up: gradients, of tables those rows alone that the step touches, and losses.
 
     Args:
         network: what learns.
@@ -70,29 +71,22 @@ class Shards:
 
     def __call__(self, batch: Any, epoch: int, step: int, _: torch.Generator) -> tuple[float, dict[str, float]]:
         """Leaves the gradients of the whole step; answers its loss and terms."""
-        self.network.zero_grad()
+        touched = self.objective.touched(batch)
+        self._check(touched)
         with self.autocast():
             generator = self._generator(epoch, step, self.count)
             parts, common = self.objective.common(self.objective.cut(batch, self.count), self.mine, generator)
-        touched = self.objective.touched(batch)
         names = [term.name for term in self.objective.terms]
         self._gather(parts, touched)
-        gathered: Tensor | None = None
-        for place, shard in enumerate(self.mine):
+        exchange = Exchange(self.network, touched, common, len(self.mine))
+        for shard in self.mine:
             self.network.zero_grad()
-            values = self._backward(parts[shard], names, epoch, step, shard)
-            found = [*packed(self.network, touched, common), values]
-            if gathered is None:
-                gathered = values.new_empty(len(self.mine), sum(map(len, found)))
-            torch.cat(found, out=gathered[place])
-        assert gathered is not None
-        sums = processes().added(gathered)
-        unpack(sums, self.network, touched, common)
-        loss, *terms = sums[-len(names) - 1 :].tolist()
+            exchange.pack(self._backward(parts[shard], names, epoch, step, shard))
+        loss, *terms = exchange.unpack()
         return loss, dict(zip(names, terms))
 
-    def _gather(self, parts: list[Any], touched: dict[str, Tensor]) -> None:
-        """Brings the rows and edges that the step asks for from their owners, where processes share out tables."""
+    def _check(self, touched: dict[str, Tensor]) -> None:
+        """Raises HardGNNError where processes share out a table, and nobody knows its rows of the step in time."""
         for name in self.network.shares:
             if name not in touched:
                 raise HardGNNError(
@@ -100,6 +94,10 @@ class Shards:
                     f"which rows of {name} it touches, as where hard negatives are searched among all items; set "
                     "train.shard_tables=false"
                 )
+
+    def _gather(self, parts: list[Any], touched: dict[str, Tensor]) -> None:
+        """Brings the rows and edges that the step asks for from their owners, where processes share out tables."""
+        for name in self.network.shares:
             kept = self.network.kept[name]
             assert isinstance(kept, SharedRows)
             kept.gather(touched[name])
@@ -124,57 +122,6 @@ class Shards:
         """Of a part by its number, or the one after all parts of what they have in common."""
         sequence = np.random.SeedSequence([self.seed, epoch, step, number])
         return torch.Generator(self.device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
-
-
-def packed(network: Network, touched: dict[str, Tensor], common: Common | None = None) -> list[Tensor]:
-    """The gradients of all parameters in one row each, of those in `touched` the rows (r,) that it names alone.
-
-    Before these what parts have left at what they have in `common`.
-    """
-    found = [] if common is None else common.gradient()
-    for name, parameter in _exchanged(network, common):
-        rows, gradient = touched.get(name), parameter.grad
-        if name in network.kept:
-            found.append(network.kept[name].gradient(_all(parameter) if rows is None else rows).flatten())
-        elif gradient is None:
-            size = parameter.numel() if rows is None else len(rows) * parameter.shape[-1]
-            found.append(parameter.new_zeros(size))
-        elif rows is None:
-            found.append(gradient.flatten())
-        else:
-            found.append(gradient.view(-1, parameter.shape[-1]).index_select(0, rows).flatten())
-    return found
-
-
-def unpack(sums: Tensor, network: Network, touched: dict[str, Tensor], common: Common | None = None) -> None:
-    """Puts what `packed` gave into the gradients; rows that are not touched have none, as before."""
-    if common is not None:
-        sums = common.go_on(sums)
-    start = 0
-    for name, parameter in _exchanged(network, common):
-        rows = touched.get(name)
-        stop = start + (parameter.numel() if rows is None else len(rows) * parameter.shape[-1])
-        if name in network.kept:
-            gradient = sums[start:stop].view(-1, parameter.shape[-1])
-            network.kept[name].change(_all(parameter) if rows is None else rows, gradient)
-        elif rows is None:
-            parameter.grad = sums[start:stop].view_as(parameter)
-        else:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            table = parameter.grad.view(-1, parameter.shape[-1])
-            table.index_copy_(0, rows, sums[start:stop].view(len(rows), -1))
-        start = stop
-
-
-def _exchanged(network: Network, common: Common | None) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters by their names, but those that have gradients by what is in common alone."""
-    through = () if common is None else common.alone
-    return [(name, parameter) for name, parameter in network.named_parameters() if name not in through]
-
-
-def _all(table: Tensor) -> Tensor:
-    return torch.arange(len(table), device=table.device)
 
 
 class Alike(Callback):

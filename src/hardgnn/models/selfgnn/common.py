@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardgnn.models.network import Vectors
-from hardgnn.models.selfgnn.short_term import ShortTerm
+from hardgnn.models.selfgnn.short_term import ShortTerm, stacked
 from hardgnn.ops.native.graph import Shared
 
 if TYPE_CHECKING:
@@ -27,8 +27,12 @@ class SameWeights:
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
         """See `Network.vectors`."""
-        short = self.network.short_term(generator, users, items, self.shared)
-        return self.network.encoded(short, users, generator)
+        with self.network.taking(self.short_term):
+            return self.network.vectors(users, items, generator)
+
+    def short_term(self, generator: torch.Generator | None, users: Tensor | None, items: Tensor | None) -> ShortTerm:
+        """See `SelfGNN.short_term`."""
+        return self.network.propagated(generator, users, items, self.shared)
 
 
 class CommonVectors:
@@ -48,42 +52,52 @@ class CommonVectors:
         shared: Shared | None = None,
     ) -> None:
         self.network = network
-        self.alone = [name for name, _ in network.named_parameters() if name.split(".")[0] in self.PARTS]
-        short = network.short_term(generator, users, items, shared)
-        self._computed = [short.users, short.items]
-        self._places = [torch.full((n,), -1, device=network.device) for n in (network.n_users, network.n_items)]
-        for place, rows in zip(self._places, (users, items)):
-            place[rows] = torch.arange(len(rows), device=place.device)
-        self._asked: tuple[list[tuple[Tensor, Tensor]], ...] = ([], [])  # of both sides places and their vectors
+        self.through = [name for name, _ in network.named_parameters() if name.split(".")[0] in self.PARTS]
+        short = network.propagated(generator, users, items, shared)
+        self._intervals = len(short.users)
+        self._computed = [short.users.flatten(0, 1), short.items.flatten(0, 1)]
+        self._asked: list[tuple[Tensor, Tensor]] = []  # rows of these, one after the other, and their vectors
+        self._places = []
+        for size, rows in zip((network.n_users, network.n_items), (users, items)):
+            place = torch.full((size,), -1, device=rows.device)
+            self._places.append(place.index_copy_(0, rows, torch.arange(len(rows), device=rows.device)))
+
+    @property
+    def numbers(self) -> int:
+        """See `Common.numbers`."""
+        return sum(table.numel() for table in self._computed)
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
         """See `Network.vectors`; all are those that it is of."""
-        taken = []
-        for table, place, rows, asked in zip(self._computed, self._places, (users, items), self._asked, strict=True):
-            places = torch.arange(table.shape[1], device=place.device) if rows is None else place[rows]
-            found = table.detach().index_select(1, places).requires_grad_()
-            asked.append((places, found))
-            taken.append(found)
-        return self.network.encoded(ShortTerm(*taken), users, generator)
+        with self.network.taking(self.short_term):
+            return self.network.vectors(users, items, generator)
 
-    def gradient(self) -> list[Tensor]:
+    def short_term(self, generator: torch.Generator | None, users: Tensor | None, items: Tensor | None) -> ShortTerm:
+        """See `SelfGNN.short_term`: rows of what has been computed, without what it was computed of."""
+        found, first = [], 0
+        for table, place, ids in zip(self._computed, self._places, (users, items), strict=True):
+            size = len(table) // self._intervals
+            rows = stacked(
+                torch.arange(size, device=place.device) if ids is None else place[ids], self._intervals, size
+            )
+            taken = table.detach().index_select(0, rows).requires_grad_()
+            self._asked.append((rows + first, taken))
+            found.append(taken.view(self._intervals, -1, table.shape[1]))
+            first += len(table)
+        return ShortTerm(*found)
+
+    def gradient(self, out: Tensor) -> None:
         """See `Common.gradient`."""
-        found = []
-        for table, asked in zip(self._computed, self._asked, strict=True):
-            sums = torch.zeros_like(table)
-            for places, taken in asked:
-                if taken.grad is not None:
-                    sums.index_add_(1, places, taken.grad)
-            asked.clear()
-            found.append(sums.flatten())
-        return found
+        out.zero_()
+        for rows, taken in self._asked:
+            if taken.grad is not None:
+                out.view(-1, taken.shape[1]).index_add_(0, rows, taken.grad)
+        self._asked.clear()
 
-    def go_on(self, sums: Tensor) -> Tensor:
-        """See `Common.go_on`."""
-        sizes = [table.numel() for table in self._computed]
-        *own, rest = sums.split([*sizes, len(sums) - sum(sizes)])
-        gradients = [one.view_as(table) for one, table in zip(own, self._computed, strict=True)]
-        torch.autograd.backward(self._computed, gradients)
-        return rest
+    def backward(self, sums: Tensor) -> None:
+        """See `Common.backward`."""
+        computed, self._computed = self._computed, []  # nothing of them is needed after it
+        gradients = sums.split([table.numel() for table in computed])
+        torch.autograd.backward(computed, [one.view_as(table) for one, table in zip(gradients, computed, strict=True)])

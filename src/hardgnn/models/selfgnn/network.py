@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -16,10 +18,13 @@ from hardgnn.models.selfgnn.augmented import SelfAugmented
 from hardgnn.models.selfgnn.common import CommonVectors, SameWeights
 from hardgnn.models.selfgnn.intervals import IntervalEncoder
 from hardgnn.models.selfgnn.settings import SelfGNNSettings
-from hardgnn.models.selfgnn.short_term import ShortTerm
+from hardgnn.models.selfgnn.short_term import ShortTerm, stacked
 from hardgnn.ops.graph import InteractionGraph, propagate, share
 from hardgnn.ops.native import graph, level
 from hardgnn.ops.native.graph import Shared
+
+ShortTermSource = Callable[[torch.Generator | None, Tensor | None, Tensor | None], ShortTerm]
+"""What has the signature of `SelfGNN.short_term`."""
 
 
 def build_graph(data: Dataset, settings: SelfGNNSettings) -> InteractionGraph:
@@ -47,6 +52,7 @@ class SelfGNN(Network):
     def __init__(self, settings: SelfGNNSettings, n_users: int, n_items: int, seen: Seen) -> None:
         super().__init__(settings, n_users, n_items, seen)
         ssl = settings.ssl
+        self._source: ShortTermSource | None = None
         self.with_users = settings.layers > 0 or settings.user_term or ssl.weight > 0
         users = n_users if self.with_users else 0
         self.user_embedding = nn.Parameter(torch.empty(settings.intervals, users, settings.dim))
@@ -99,7 +105,7 @@ class SelfGNN(Network):
         found = {"item_embedding": items} | ({"user_embedding": users} if self.with_users else {})
         sizes = {"item_embedding": self.n_items, "user_embedding": self.n_users}
         intervals = self.settings.intervals
-        return {name: _stacked(rows, intervals, sizes[name]) for name, rows in found.items()}  # type: ignore[misc]
+        return {name: stacked(rows, intervals, sizes[name]) for name, rows in found.items()}
 
     @property
     def torch_on_one(self) -> bool:
@@ -127,42 +133,61 @@ class SelfGNN(Network):
         shared = share(graph.matrices(active=True), *tables, *layers, graph.active)
         return self if shared is None else SameWeights(self, shared)
 
+    @property
+    def in_common(self) -> bool:
+        return self.settings.layers > 0
+
     def common(
         self, users: Tensor, items: Tensor, generator: torch.Generator | None = None, now: Source | None = None
-    ) -> Common | None:
-        if self.settings.layers == 0:
-            return None
-        shared = now.shared if isinstance(now, SameWeights) else None
-        return CommonVectors(self, users, items, generator, shared)
+    ) -> Common:
+        return CommonVectors(self, users, items, generator, now.shared if isinstance(now, SameWeights) else None)
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Vectors:
-        return self.encoded(self.short_term(generator, users, items), users, generator)
-
-    def encoded(self, short: ShortTerm, users: Tensor | None, generator: torch.Generator | None) -> Vectors:
-        """The vectors of short-term vectors; `users` as they were asked for."""
+        short = self.short_term(generator, users, items)
         asked = self.with_users and (users is None or len(users) > 0)
         of_users = self.users(short, generator) if asked else short.users.sum(0)
         return Vectors(of_users, self.items(short, generator), short)
+
+    @contextmanager
+    def taking(self, source: ShortTermSource) -> Iterator[None]:
+        """Within it short-term vectors come from `source`, who has computed what several calls share."""
+        self._source = source
+        try:
+            yield
+        finally:
+            self._source = None
 
     def short_term(
         self,
         generator: torch.Generator | None = None,
         users: Tensor | None = None,
         items: Tensor | None = None,
-        shared: Shared | None = None,
     ) -> ShortTerm:
         """The short-term vectors from the interval graphs, of all nodes or of distinct `users` and `items` (n,).
 
-        Of no users without `with_users`. What is `shared` is not computed again.
+        Of no users without `with_users`.
         """
+        return (self._source or self.propagated)(generator, users, items)
+
+    def propagated(
+        self,
+        generator: torch.Generator | None,
+        users: Tensor | None,
+        items: Tensor | None,
+        shared: Shared | None = None,
+    ) -> ShortTerm:
+        """The same, computed; what is `shared` is not computed again."""
         graph = self.graph
         intervals, n_users, n_items = graph.shape
         if not self.with_users:
             users = torch.empty(0, dtype=torch.int64, device=self.device)
         tables = self.user_embedding.flatten(0, 1), self.item_embedding.flatten(0, 1)
-        rows = _stacked(users, intervals, n_users), _stacked(items, intervals, n_items)
+        rows = (
+            None if users is None else stacked(users, intervals, n_users),
+            None if items is None else stacked(items, intervals, n_items),
+        )
         dim = self.settings.dim
         if self.settings.layers == 0:  # the tables as they are
             found = [
@@ -197,16 +222,11 @@ class SelfGNN(Network):
         return self.item_encoder(short.items, generator)
 
     def user_weight(self, long: Tensor, short: Tensor) -> Tensor:
-        """w_{t,u} = sigmoid(FC(σ(FC([ē ⊙ e_t, ē, e_t])))), (n,) from ē (n, d) and e_t (n, d)."""
+        """w_{t,u} = sigmoid(FC(σ(FC([ē ⊙ e_t, ē, e_t])))), (..., n) from ē (..., n, d) and e_t (..., n, d)."""
         parts = [long * short, long, short]
         joined = torch.cat(parts, -1) if self.settings.ssl.user_weight == "concat" else _total(parts)
         hidden = F.leaky_relu(self.weight_hidden(joined), self.settings.leaky_slope)
         return torch.sigmoid(self.weight_out(hidden)).squeeze(-1)
-
-
-def _stacked(which: Tensor | None, intervals: int, size: int) -> Tensor | None:
-    """The rows of the nodes `which` (n,) in a table of T blocks of `size` rows, (T * n,)."""
-    return None if which is None else (torch.arange(intervals, device=which.device)[:, None] * size + which).flatten()
 
 
 def _total(parts: list[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -13,3 +14,8 @@ class ShortTerm:
 
     users: Tensor
     items: Tensor
+
+
+def stacked(nodes: Tensor, intervals: int, size: int) -> Tensor:
+    """The rows of the nodes (n,) in a table of T blocks of `size` rows, (T * n,)."""
+    return (torch.arange(intervals, device=nodes.device)[:, None] * size + nodes).flatten()

@@ -202,22 +202,24 @@ class Pairwise(ContrastedObjective):
         self, parts: list[Batch | None], mine: range, generator: torch.Generator
     ) -> tuple[list[Batch | None], Common | None]:
         """See `TermedObjective.common`. Each process searches for its own parts, and is told what others have found."""
+        network, device = self.network, self.network.device
         self._begin()
+        met = [self._met(part) for part in parts if part]  # before the search, which changes one's own parts alone
         parts = [self._searched(part) if part and number in mine else part for number, part in enumerate(parts)]
-        found = [part.hard.cpu().numpy().ravel() for part in parts if part and part.hard is not None]
-        met = [self._met(part) for part in parts if part]
+        if not network.in_common:
+            return parts, None
         users = [rows for of_part, _ in met for rows in of_part]
         items = [rows for _, of_part in met for rows in of_part]
         if self.hard.mined:
+            found = [part.hard.cpu().numpy().ravel() for part in parts if part and part.hard is not None]
             items += [rows for of_process in processes().gathered(found) for rows in of_process]
-        network, device = self.network, self.network.device
         common = network.common(
             distinct_rows(network.n_users, *users, device=device)[0],
             distinct_rows(network.n_items, *items, device=device)[0],
             generator,
             self._now,
         )
-        self._now = common or self._now
+        self._now = common
         return parts, common
 
     def touched(self, batch: Batch) -> dict[str, Tensor]:
@@ -244,6 +246,7 @@ class Pairwise(ContrastedObjective):
         if not batch.part:
             self._begin()
             batch = self._searched(batch)
+        assert (batch.hard is not None) == self.hard.mined, "a part is searched for in `common`"
         if batch.hard is not None and batch.valid is not None:
             self.false.count(self.here(batch.users), batch.hard, batch.valid)
         asked_users, asked_items = self._met(batch)

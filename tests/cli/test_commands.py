@@ -336,7 +336,7 @@ def test_presets_are_listed() -> None:
         ("rubbish.csv", bytes(range(256)) * 50, "rubbish.csv"),
         (
             "short.inter.gz",
-            gzip.compress(b"user_id:token\titem_id:token\ttimestamp:float\n" + b"a\tb\t1\n" * 9999)[:60],
+            gzip.compress(b"user_id:token\titem_id:token\ttimestamp:float\n" + b"a\tb\t1\n" * 9999, mtime=0)[:60],
             "gz",
         ),
         ("sparse.csv", b"user,item,timestamp\na,b,1\na,c,2\n", "k_core"),

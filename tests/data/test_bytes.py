@@ -222,7 +222,9 @@ def fed(path: Path | str, data: bytes) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("data", [CSV.encode(), gzip.compress(CSV.encode()), zipped({"a/log.csv": CSV})])
+@pytest.mark.parametrize(
+    "data", [CSV.encode(), gzip.compress(CSV.encode()), zipped({"a/log.csv": CSV})], ids=["plain", "gz", "zip"]
+)
 def test_a_named_pipe_is_read_once_and_as_often_as_needed(tmp_path: Path, data: bytes) -> None:
     os.mkfifo(tmp_path / "pipe")
     fed(tmp_path / "pipe", data)

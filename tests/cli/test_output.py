@@ -403,6 +403,19 @@ def command():
 
 sys.exit(boundary.ended(command, [], boundary._listen()))
 """
+CALLED = """
+import signal, sys, time
+from hardgnn.cli import boundary
+
+PANICS = "signal.raise_signal(signal.SIGINT); time.sleep(0.2); print('back', flush=True); time.sleep({})"
+
+def command():
+    exec(compile(PANICS, "/x/polars/x.py", "exec"))
+    time.sleep(60)
+    return 0
+
+sys.exit(boundary.ended(command, [], boundary._listen()))
+"""
 SWALLOWS = """
 import signal, time
 try:
@@ -415,10 +428,17 @@ else:
 """
 
 
-@pytest.mark.parametrize(("script", "told"), [(SWALLOWED, ""), (LOADING, "loaded\n")])
-def test_ctrl_c_while_an_object_ends_or_a_library_is_loaded_is_heard_after_it(
-    script: str, told: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (SWALLOWED, ""),
+        (LOADING, "loaded\n"),
+        (CALLED.replace("{}", "0"), "back\n"),
+        (CALLED.replace("{}", "60"), "back\n"),  # it does not wait for ever
+    ],
+    ids=["object", "import", "polars", "long in polars"],
+)
+def test_ctrl_c_where_libraries_swallow_it_or_abort_is_heard_after_it(script: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "swallows.py").write_text(SWALLOWS)
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path)

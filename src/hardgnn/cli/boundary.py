@@ -35,6 +35,7 @@ STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 LEAST_ROOM = 2 << 30  # bytes of addresses
 GARBAGE = 20_000  # objects more than before, after which it is looked for
 IMPORT_S = 10.0  # that a stop waits for an import
+RUST_S = 1.0  # and for polars, whose Rust calls Python's code and panics, with a page of text, where that is stopped
 LISTENING: list[signal.Signals] = []
 GOES_ON = ("study", "sweep", "demo", "download")  # the same command again
 
@@ -121,7 +122,7 @@ def _listen() -> list[signal.Signals]:
     def hear(number: int, frame: FrameType | None) -> None:
         heard.append(signal.Signals(number))
         came.append(time.monotonic())
-        if _imports(frame) and came[-1] < came[0] + IMPORT_S:  # where libraries swallow what is raised, or abort
+        if came[-1] < came[0] + _patience(frame):
             _again(number)
         else:
             raise KeyboardInterrupt
@@ -142,11 +143,17 @@ def _listen() -> list[signal.Signals]:
     return heard
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Whether a frame is within an import."""
-    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+def _patience(frame: FrameType | None) -> float:
+    """How many seconds a stop waits for what is going on: libraries swallow there what is raised, or abort."""
+    longest = 0.0
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name == "<frozen importlib._bootstrap>":
+            longest = max(longest, IMPORT_S)
+        elif f"{os.sep}polars{os.sep}" in name:
+            longest = max(longest, RUST_S)
         frame = frame.f_back
-    return frame is not None
+    return longest
 
 
 def _again(number: int) -> None:

@@ -166,6 +166,14 @@ def test_a_process_with_other_settings_is_told_by_the_first_and_none_writes(mark
     assert not (tmp_path / "run").exists()
 
 
+def test_what_torch_leaves_running_does_not_abort_a_process_that_has_failed(tmp_path: Path) -> None:
+    script = "import atexit, os; atexit.register(os.abort); from hardgnn.cli.boundary import main; main()"
+    told = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9", "HARDGNN_RENDEZVOUS_S": "1"}
+    words = ["train", str(tmp_path / "nothing"), "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", script, *words], env=environment(**told), timeout=100)
+    assert done.returncode == 2
+
+
 def test_who_does_not_come_is_waited_for_so_long_as_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

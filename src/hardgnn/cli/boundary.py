@@ -50,6 +50,8 @@ def main() -> None:
         status = ended(_command, sys.argv[1:], heard)
     finally:
         _stop_listening()
+    if status and several():
+        os._exit(status)  # what torch has running for processes of which one is gone may abort at the end of Python
     gc.freeze()
     sys.exit(status)
 

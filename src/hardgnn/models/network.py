@@ -311,19 +311,15 @@ class Network(nn.Module, ABC):
         """
         return self
 
-    @property
-    def in_common(self) -> bool:
-        """Whether parts of a step (`train.shards`) are to ask `common` for vectors, and not each for its own."""
-        return False
-
     def common(
         self, users: Tensor, items: Tensor, generator: torch.Generator | None = None, now: Source | None = None
-    ) -> Common:
+    ) -> Common | None:
         """What the vectors of these `users` and `items` (n,) are made of at a cost that parts of a step can share.
 
-        All processes ask for the same, with like generators. `now` is what `now()` gave, if anything.
+        None, the default, where each part may as well ask for its own. All processes ask for the same, with like
+        generators. `now` is what `now()` gave, if anything.
         """
-        raise NotImplementedError
+        return None
 
     def decayed(self, over: str = "embeddings") -> list[Tensor]:
         """What the L2 term covers (specification, section 2): tables, positions and the like, or `all` parameters."""

@@ -22,7 +22,7 @@ class Exchange:
         self._through = [] if common is None else common.through
         self._names = [name for name, _ in network.named_parameters() if name not in self._through]
         self._at_common = 0 if common is None else common.numbers
-        self._parts, self._packed = parts, 0
+        self._parts, self._packed, self._values = parts, 0, 0
         self._rows: Tensor | None = None  # (parts, n)
         self._beside: list[dict[str, Tensor]] = []  # of each part the gradients that are behind what is in common
 
@@ -35,7 +35,7 @@ class Exchange:
                 self._beside[-1][name] = gradient
         flags = values.new_tensor([float(name in self._beside[-1]) for name in self._through])
         found = [*(self._gradient(name) for name in self._names), flags, values]
-        self._after = len(values)
+        self._values = len(values)
         if self._rows is None:
             self._rows = values.new_empty(self._parts, self._at_common + sum(map(len, found)))
         row = self._rows[self._packed]
@@ -69,7 +69,7 @@ class Exchange:
                 parameter.grad = processes().added(torch.stack(each)).view_as(parameter)
         if self.common is not None:
             self.common.backward(sums[: self._at_common])
-        found: list[float] = sums[-self._after :].tolist()
+        found: list[float] = sums[-self._values :].tolist()
         return found
 
     def _put(self, name: str, sums: Tensor) -> int:

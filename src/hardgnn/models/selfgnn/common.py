@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,10 @@ if TYPE_CHECKING:
     from hardgnn.models.selfgnn.network import SelfGNN
 
 
-@dataclass(frozen=True)
-class SameWeights:
-    """The network with the weights that it has now: the layers of its graphs are computed once."""
+class Taking(ABC):
+    """Gives the network's vectors, of short-term vectors of its own."""
 
     network: SelfGNN
-    shared: Shared
 
     def vectors(
         self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
@@ -30,15 +29,28 @@ class SameWeights:
         with self.network.taking(self.short_term):
             return self.network.vectors(users, items, generator)
 
+    @abstractmethod
+    def short_term(self, generator: torch.Generator | None, users: Tensor | None, items: Tensor | None) -> ShortTerm:
+        """See `SelfGNN.short_term`."""
+
+
+@dataclass(frozen=True)
+class SameWeights(Taking):
+    """The network with the weights that it has now: the layers of its graphs are computed once."""
+
+    network: SelfGNN
+    shared: Shared
+
     def short_term(self, generator: torch.Generator | None, users: Tensor | None, items: Tensor | None) -> ShortTerm:
         """See `SelfGNN.short_term`."""
         return self.network.propagated(generator, users, items, self.shared)
 
 
-class CommonVectors:
+class CommonVectors(Taking):
     """The short-term vectors of the users and items of all parts of a step. It is a `hardgnn.models.network.Common`.
 
-    Parts take rows of them, and leave their gradients at them; what these add up to goes through the graphs at once.
+    Parts take rows of them, all or those asked for, and leave their gradients there; what these add up to goes through
+    the graphs at once.
     """
 
     PARTS = ("user_embedding", "item_embedding", "combine_users", "combine_items")
@@ -66,13 +78,6 @@ class CommonVectors:
     def numbers(self) -> int:
         """See `Common.numbers`."""
         return sum(table.numel() for table in self._computed)
-
-    def vectors(
-        self, users: Tensor | None = None, items: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Vectors:
-        """See `Network.vectors`; all are those that it is of."""
-        with self.network.taking(self.short_term):
-            return self.network.vectors(users, items, generator)
 
     def short_term(self, generator: torch.Generator | None, users: Tensor | None, items: Tensor | None) -> ShortTerm:
         """See `SelfGNN.short_term`: rows of what has been computed, without what it was computed of."""

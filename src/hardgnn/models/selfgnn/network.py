@@ -133,13 +133,11 @@ class SelfGNN(Network):
         shared = share(graph.matrices(active=True), *tables, *layers, graph.active)
         return self if shared is None else SameWeights(self, shared)
 
-    @property
-    def in_common(self) -> bool:
-        return self.settings.layers > 0
-
     def common(
         self, users: Tensor, items: Tensor, generator: torch.Generator | None = None, now: Source | None = None
-    ) -> Common:
+    ) -> Common | None:
+        if self.settings.layers == 0:
+            return None
         return CommonVectors(self, users, items, generator, now.shared if isinstance(now, SameWeights) else None)
 
     def vectors(

@@ -70,9 +70,7 @@ class Shared:
         active: tuple[Active, Active],
     ) -> Shared:
         """It, computed: there is one layer at least."""
-        tables = users.detach().contiguous(), items.detach().contiguous()
-        asked = torch.empty(0, dtype=torch.int64), None
-        sides = tuple(_Side.of(len(one), rows, of) for one, rows, of in zip(tables, asked, active))
+        tables, sides = _held(users, items, (torch.empty(0, dtype=torch.int64), None), active)
         _, found = _layers(functions, tables, sides, matrices, layers, slope, True)
         return found
 
@@ -97,8 +95,7 @@ class NativePropagation(torch.autograd.Function):
         active: tuple[Active, Active],
         shared: Shared | None,
     ) -> tuple[Tensor, ...]:
-        tables = users.detach().contiguous(), items.detach().contiguous()
-        sides = tuple(_Side.of(len(one), rows, of) for one, rows, of in zip(tables, (user_rows, item_rows), active))
+        tables, sides = _held(users, items, (user_rows, item_rows), active)
         learning = any(ctx.needs_input_grad)
         totals, found = _layers(functions, tables, sides, matrices, layers, slope, learning, shared)
         ctx.constants, ctx.negative = (functions, matrices, slope, sides, found.half), found.negative
@@ -137,6 +134,14 @@ class NativePropagation(torch.autograd.Function):
                 )
             above = list(made)
         return found[0], found[1], *(None,) * 8
+
+
+def _held(
+    users: Tensor, items: Tensor, asked: tuple[Tensor | None, Tensor | None], active: tuple[Active, Active]
+) -> tuple[tuple[Tensor, ...], tuple[_Side, ...]]:
+    """Both tables as C reads them, and what is asked of each."""
+    tables = users.detach().contiguous(), items.detach().contiguous()
+    return tables, tuple(_Side.of(len(one), rows, of) for one, rows, of in zip(tables, asked, active))
 
 
 def _layers(

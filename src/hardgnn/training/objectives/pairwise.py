@@ -206,8 +206,6 @@ class Pairwise(ContrastedObjective):
         self._begin()
         met = [self._met(part) for part in parts if part]  # before the search, which changes one's own parts alone
         parts = [self._searched(part) if part and number in mine else part for number, part in enumerate(parts)]
-        if not network.in_common:
-            return parts, None
         users = [rows for of_part, _ in met for rows in of_part]
         items = [rows for _, of_part in met for rows in of_part]
         if self.hard.mined:
@@ -219,7 +217,8 @@ class Pairwise(ContrastedObjective):
             generator,
             self._now,
         )
-        self._now = common
+        if common is not None:
+            self._now = common
         return parts, common
 
     def touched(self, batch: Batch) -> dict[str, Tensor]:
